@@ -1,0 +1,180 @@
+"""The journal: one tagged union of everything that happens to a customer, in one order per customer key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from libs.common.clock import Millis
+from libs.common.contracts.identity import CustomerKey
+
+SCHEMA = b"customer-event/1"
+
+
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    """What all events about a customer share.
+
+    Parameters
+    ----------
+    id:
+        Idempotency key: counts once per (source, customer, id) for 30 days.
+    source:
+        Who said so: the name of the API key, or the service (``recommender``, ``feedback``).
+    customer:
+        The customer key; record key on the bus, and what the partition is chosen by.
+    occurred_at, recorded_at:
+        Event time, and the publishing service's clock when it accepted the event.
+    internal:
+        Made by the platform itself (echoes, owner records); the ledger counts these apart.
+    """
+
+    id: str
+    source: str
+    customer: CustomerKey
+    occurred_at: Millis
+    recorded_at: Millis
+    internal: bool = False
+
+
+class Touchpoint(Event, frozen=True, kw_only=True, omit_defaults=True, tag="touchpoint"):
+    """A customer did something at a channel.
+
+    ``learn`` is false for what is kept but must not move a model (outside the time window, unverified).
+    ``flags`` says why, in words of the contract: ``out_of_window``, ``unverified``, ``imported``.
+    ``echo`` marks a copy of an order under the visitor's key, for attribution only.
+    """
+
+    type: str
+    channel: str
+    properties: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+    customer_id: str | None = None
+    anonymous_id: str | None = None
+    account_id: str | None = None
+    learn: bool = True
+    flags: tuple[str, ...] = ()
+    echo: bool = False
+
+
+class IdentityLinked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="identity"):
+    """``anonymous_id`` and ``customer_id`` are the same person, from here on.
+
+    Written twice in one spool transaction: under the customer (adds a link), and, ``internal``, under
+    the visitor's key (names its owner).
+    """
+
+    customer_id: str
+    anonymous_id: str
+
+
+class ConsentGiven(Event, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):
+    """The customer allows or refuses a purpose, for one channel or for all of them."""
+
+    purpose: str
+    granted: bool
+    channel: str | None = None
+    text_version: str | None = None
+    said_at: str | None = None
+
+
+class DecidedOffer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One offer of a slate, with what was known about it when it was chosen.
+
+    ``propensity`` is the probability with which the slot's draw chose it, given the slots above.
+    ``features`` follow ``Decision.feature_names``; ``mean`` is the model's estimate before exploration.
+    """
+
+    offer_id: str
+    product_id: str | None
+    kind: str
+    rank: int
+    score: float
+    propensity: float
+    mean: float
+    source: str
+    price: float | None = None
+    features: tuple[float, ...] = ()
+
+
+class Decision(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decision"):
+    """The recommender answered: which offers, for whom, where, why, with what probability. ≤ 4 kB.
+
+    ``replay`` marks ``at`` on a wall clock, ``forced`` a forced group; both stay out of lift.
+    """
+
+    placement: str
+    channel: str
+    group: str
+    policy_version: str
+    model_version: int
+    catalogue_version: int
+    seed: int
+    objective: str
+    offers: tuple[DecidedOffer, ...] = ()
+    feature_names: tuple[str, ...] = ()
+    context: dict[str, Any] = {}
+    customer_id: str | None = None
+    anonymous_id: str | None = None
+    assumed_shown: int = 0
+    replay: bool = False
+    forced: bool = False
+
+
+class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome"):
+    """What came of an offer. ``id`` is ``decision/offer/outcome``, so each counts once whoever says it."""
+
+    decision_id: str
+    offer_id: str
+    outcome: str
+    product_id: str | None = None
+    value: float | None = None
+    order_id: str | None = None
+    placement: str | None = None
+
+
+class Erasure(Event, frozen=True, kw_only=True, omit_defaults=True, tag="erasure"):
+    """The customer asked to be forgotten; everything under this key goes, and stays away."""
+
+
+class Tick(Struct, frozen=True, kw_only=True, tag_field="kind", tag="tick"):
+    """Time passes in this partition too: moves journal time, is never stored."""
+
+    partition: int
+    recorded_at: Millis
+
+
+class SpoolReported(Struct, frozen=True, kw_only=True, tag_field="kind", tag="spool"):
+    """What a spool has accepted so far, by source and kind, internal records left out.
+
+    Sent by every spool at most once a second when it changed, to partition ``crc32(spool) % 12``; the
+    ledger compares it with what became of the records.
+    """
+
+    spool: str
+    service: str
+    recorded_at: Millis
+    accepted: dict[str, int]
+
+
+CustomerEvent = (
+    Touchpoint | IdentityLinked | ConsentGiven | Decision | Outcome | Erasure | Tick | SpoolReported
+)
+"""The union on topic ``customer-events``, told apart by ``kind``."""
+
+AboutCustomer = Touchpoint | IdentityLinked | ConsentGiven | Decision | Outcome | Erasure
+"""Those of the union that are about a customer and are stored."""
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[CustomerEvent] = msgspec.json.Decoder(CustomerEvent)
+
+
+def encode_event(event: CustomerEvent) -> bytes:
+    """The bytes of ``event`` on the bus."""
+    return _encoder.encode(event)
+
+
+def decode_event(data: bytes) -> CustomerEvent:
+    """Read an event from the bus; raises msgspec.DecodeError (or its ValidationError) or RecursionError."""
+    return _decoder.decode(data)

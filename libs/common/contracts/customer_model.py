@@ -1,0 +1,156 @@
+"""What the platform knows about one customer: two records, changed by every event, readable by everybody.
+
+`Profile` (who he is and how he reacts) and `Items` (what he bought and looked at) are published under
+``KEY/profile`` and ``KEY/items``. Models of linked keys are merged when read (`libs.common.scoring.merge`).
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from libs.common.clock import Millis
+from libs.common.contracts.identity import CustomerKey
+
+SCHEMA = b"customer-model/1"
+MAX_ITEMS = 1_000
+MAX_LINKS = 32
+MAX_RECENT = 20
+MAX_DECISIONS = 32
+
+
+class Decayed(Struct, array_like=True, frozen=True):
+    """A count that fades: ``weight`` as of ``at``, halving with a half-life its owner names."""
+
+    weight: float = 0.0
+    at: Millis = 0
+
+
+class Activity(Struct, array_like=True, frozen=True):
+    """Touchpoints of one channel and type: total, last time, and counts with half-lives of 1, 14 and 120 days."""
+
+    total: int
+    last_at: Millis
+    day: Decayed
+    fortnight: Decayed
+    season: Decayed
+
+
+class Purchases(Struct, array_like=True, frozen=True):
+    """Recency, frequency and monetary value over all orders, in the base currency."""
+
+    orders: int = 0
+    value: float = 0.0
+    first_at: Millis = 0
+    last_at: Millis = 0
+    recent_value: Decayed = Decayed()
+
+
+class Consent(Struct, array_like=True, frozen=True):
+    """The latest word on a purpose (and channel, where one was named)."""
+
+    granted: bool
+    at: Millis
+
+
+class RecentTouch(Struct, array_like=True, frozen=True):
+    """One of the latest touchpoints: enough to know what the customer is busy with."""
+
+    at: Millis
+    type: str
+    channel: str
+    product_id: str | None = None
+
+
+class MadeDecision(Struct, array_like=True, frozen=True):
+    """A decision made for this customer that may still find outcomes, and the outcomes it found."""
+
+    decision_id: str
+    at: Millis
+    placement: str
+    offers: tuple[str, ...]
+    outcomes: tuple[str, ...] = ()
+
+
+class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A customer, without his items.
+
+    ``activity`` is keyed ``channel/type``; ``hours`` are touchpoints by hour of day (UTC), 120 days half-life;
+    ``consents`` are keyed ``purpose`` or ``purpose/channel``; ``satisfaction`` is a decayed sum of
+    ratings in [−1, 1] and its weight; ``links`` are visitor keys of a customer; ``owner`` is the customer
+    a visitor turned out to be.
+    """
+
+    customer: CustomerKey
+    first_at: Millis = 0
+    last_at: Millis = 0
+    totals: dict[str, int] = {}
+    activity: dict[str, Activity] = {}
+    purchases: Purchases = Purchases()
+    hours: tuple[Decayed, ...] = ()
+    satisfaction: tuple[Decayed, Decayed] = (Decayed(), Decayed())
+    consents: dict[str, Consent] = {}
+    links: tuple[CustomerKey, ...] = ()
+    owner: CustomerKey | None = None
+    recent: tuple[RecentTouch, ...] = ()
+    decisions: tuple[MadeDecision, ...] = ()
+
+
+class Item(Struct, array_like=True, frozen=True):
+    """One product in a customer's life.
+
+    Parameters
+    ----------
+    bought:
+        Decayed number of orders with it (half-life 120 days); ``orders`` the plain number.
+    last_bought_at, cycle:
+        Time of the latest order with it, and the running mean gap between orders, in ms (0: unknown).
+    quantity:
+        Usual quantity per order (running mean).
+    price:
+        Unit price last paid, or 0 where none was said.
+    viewed, last_viewed_at:
+        Decayed number of views (half-life 14 days), and the latest.
+    """
+
+    orders: int = 0
+    bought: Decayed = Decayed()
+    last_bought_at: Millis = 0
+    cycle: float = 0.0
+    quantity: float = 0.0
+    price: float = 0.0
+    viewed: Decayed = Decayed()
+    last_viewed_at: Millis = 0
+
+
+class Items(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The products of a customer, at most `MAX_ITEMS`; the least recent leave first."""
+
+    customer: CustomerKey
+    items: dict[str, Item] = {}
+
+
+PROFILE = "profile"
+ITEMS = "items"
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_profiles = msgspec.msgpack.Decoder(Profile)
+_items = msgspec.msgpack.Decoder(Items)
+
+
+def model_key(customer: CustomerKey, part: str) -> bytes:
+    """Record key of a part of a model on ``customer-models``."""
+    return f"{customer}/{part}".encode("utf-8", "surrogatepass")
+
+
+def encode_model(model: Profile | Items) -> bytes:
+    """Canonical bytes: equal models have equal bytes, so digests can be compared."""
+    return _encoder.encode(model)
+
+
+def decode_profile(data: bytes) -> Profile:
+    return _profiles.decode(data)
+
+
+def decode_items(data: bytes) -> Items:
+    return _items.decode(data)

@@ -1,0 +1,88 @@
+"""What the learner has learned from everybody, ready to use: parts of at most 256 kB under one version.
+
+Parts are published under ``NAME/N``; the `Manifest` (key ``manifest``) closes a version: readers switch
+when they hold every part of the manifest's version.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from libs.common.clock import Millis
+
+SCHEMA = b"learned-model/1"
+MAX_PART_BYTES = 256_000
+MANIFEST_KEY = b"manifest"
+
+POPULARITY = "popularity"
+COMPLEMENTS = "complements"
+
+
+class Popular(Struct, array_like=True, frozen=True):
+    """How often a product is in orders: decayed number (half-life 60 days), share of orders, orders seen."""
+
+    product_id: str
+    weight: float
+    share: float
+    orders: int
+
+
+class Neighbour(Struct, array_like=True, frozen=True):
+    """A product that goes with another.
+
+    ``weight`` is the model's (EASE coefficient, or log lift above its size); ``together`` is how many of
+    100 orders with the first product also have this one, ``lift`` how many times more than chance.
+    """
+
+    product_id: str
+    weight: float
+    together: float
+    lift: float
+
+
+class PopularityPart(Struct, frozen=True, kw_only=True, tag="popularity"):
+    version: int
+    part: int
+    products: list[Popular]
+
+
+class ComplementsPart(Struct, frozen=True, kw_only=True, tag="complements"):
+    """Neighbour lists by product; ``method`` is ``ease`` or ``lift``."""
+
+    version: int
+    part: int
+    neighbours: dict[str, list[Neighbour]]
+    method: dict[str, str]
+
+
+class Manifest(Struct, frozen=True, kw_only=True, tag="manifest"):
+    """Closes a version.
+
+    ``parts`` tells how many parts of each name belong to it; ``journal_time`` up to where the learner had
+    folded; ``orders`` and ``trials`` from how much it learned.
+    """
+
+    version: int
+    journal_time: Millis
+    orders: int
+    trials: int
+    parts: dict[str, int]
+
+
+LearnedModel = PopularityPart | ComplementsPart | Manifest
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder: msgspec.msgpack.Decoder[LearnedModel] = msgspec.msgpack.Decoder(LearnedModel)
+
+
+def part_key(name: str, part: int) -> bytes:
+    return f"{name}/{part}".encode()
+
+
+def encode_learned(model: LearnedModel) -> bytes:
+    return _encoder.encode(model)
+
+
+def decode_learned(data: bytes) -> LearnedModel:
+    return _decoder.decode(data)

@@ -1,0 +1,35 @@
+"""The topics, with the settings they must have on a real Kafka."""
+
+from __future__ import annotations
+
+from libs.common.bus.ports import TopicSpec
+from libs.common.clock import DAY
+from libs.common.contracts.identity import PARTITIONS
+
+CUSTOMER_EVENTS = "customer-events"
+CUSTOMER_MODELS = "customer-models"
+LEARNED_MODELS = "learned-models"
+CATALOGUE = "catalogue"
+PROGRESS = "progress"
+DEAD_LETTERS = "dead-letters"
+
+_JOURNAL = {
+    "cleanup.policy": "delete",
+    "retention.ms": str(30 * DAY),
+    "message.timestamp.type": "LogAppendTime",
+}
+_COMPACTED = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
+
+TOPICS = (
+    TopicSpec(CUSTOMER_EVENTS, PARTITIONS, _JOURNAL),
+    TopicSpec(CUSTOMER_MODELS, PARTITIONS, _COMPACTED),
+    TopicSpec(LEARNED_MODELS, 1, _COMPACTED),
+    TopicSpec(CATALOGUE, 1, _COMPACTED),
+    TopicSpec(PROGRESS, 1, _COMPACTED),
+    TopicSpec(DEAD_LETTERS, PARTITIONS, _JOURNAL),
+)
+
+HEADER_SCHEMA = "schema"
+HEADER_SPOOL = "spool"
+HEADER_SEQ = "seq"
+HEADER_REVISION = "revision"
