@@ -1,4 +1,4 @@
-"""What can be offered and where: products, authored offers, placements. The same shapes over HTTP and on the bus."""
+"""What can be offered and where: products, authored offers, placements; the same over HTTP and on the bus."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Decayed(Struct, array_like=True, frozen=True):
 
 
 class Activity(Struct, array_like=True, frozen=True):
-    """Touchpoints of one channel and type: total, last time, and counts with half-lives of 1, 14 and 120 days."""
+    """Touchpoints of one channel and type: total, last time, counts with half-lives of 1, 14, 120 days."""
 
     total: int
     last_at: Millis
@@ -75,8 +75,8 @@ class MadeDecision(Struct, array_like=True, frozen=True):
 class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A customer, without his items.
 
-    ``activity`` is keyed ``channel/type``; ``hours`` are touchpoints by hour of day (UTC), 120 days half-life;
-    ``consents`` are keyed ``purpose`` or ``purpose/channel``; ``satisfaction`` is a decayed sum of
+    ``activity`` is keyed ``channel/type``; ``hours`` are touchpoints by hour of day (UTC), half-life
+    120 days; ``consents`` are keyed ``purpose`` or ``purpose/channel``; ``satisfaction`` is a decayed sum of
     ratings in [−1, 1] and its weight; ``links`` are visitor keys of a customer; ``owner`` is the customer
     a visitor turned out to be.
     """

@@ -1,4 +1,4 @@
-"""How far the analyzer is, per partition: the one record that read-your-events, spools and the ledger need."""
+"""How far the analyzer is, per partition: what read-your-events, spools and the ledger need."""
 
 from __future__ import annotations
 

@@ -1,0 +1,58 @@
+# closedloop: everything a newcomer or CI runs. Bare `make` prints this list.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo up test check conformance integration e2e bench docs lock clean
+
+help: ## Print the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "closedloop needs Python 3.11 or newer; set PYTHON=python3.x"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(STAMP) ## Make .venv with everything, pinned and hashed
+
+demo: $(STAMP) ## Watch the loop learn from a year of shopping (about two minutes)
+	$(BIN)/closedloop demo
+
+up: $(STAMP) ## Run the whole platform on this machine
+	$(BIN)/closedloop up
+
+test: $(STAMP) ## Unit, contract and architecture tests
+	$(BIN)/python -m pytest tests/unit tests/contract tests/architecture
+
+check: $(STAMP) ## Lint, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+conformance: $(STAMP) ## One bus suite on memory, the embedded broker and Apache Kafka
+	$(BIN)/python -m pytest tests/conformance
+
+integration: $(STAMP) ## Services against real Kafka and PostgreSQL
+	$(BIN)/python -m pytest tests/integration
+
+e2e: $(STAMP) ## The whole platform, driven from outside
+	$(BIN)/python -m pytest tests/e2e
+
+bench: $(STAMP) ## Measure against the bars; prints the table of docs/benchmarks.md
+	$(BIN)/python -m tests.benchmarks
+
+docs: $(STAMP) ## Write the generated reference and the golden schemas anew
+	$(BIN)/python -m deploy.local.reference
+
+lock: ## Pin all dependencies anew (needs uv)
+	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+
+clean: ## Remove what the targets made, data of `up` and `demo` excepted
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
