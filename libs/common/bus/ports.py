@@ -3,12 +3,20 @@
 Two implementations keep these promises and pass one conformance suite: `kafka` (aiokafka) and `memory`.
 Every awaitable here ends within the given or a built-in timeout, whatever state the broker is in, and
 raises `Transient` when the broker is away.
+
+Offsets and acknowledgements mean something within one cluster only. The embedded broker is empty and has
+another cluster id after each start, so every part is bound to a cluster: a consumer or reader to the one it
+found (or was told to expect) at `start`, a producer to the one it was told to expect, if any. Each new
+connection is asked for its cluster id before anything is read from or sent over it; where it is another one
+the call raises `ClusterChanged`, and goes on raising it: close the part, ask `Bus.cluster_id`, start again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
+
+from libs.common.errors import Fenced
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -48,6 +56,15 @@ class TopicSpec(NamedTuple):
     config: Mapping[str, str]
 
 
+class ClusterChanged(Fenced):
+    """This address now leads to another cluster: offsets and acknowledgements of the old one are void."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"expected cluster {expected}, found {found}")
+        self.expected = expected
+        self.found = found
+
+
 class Producer(Protocol):
     """Sends records of one partition in order. After an error nothing about the batch is known."""
 
@@ -56,7 +73,9 @@ class Producer(Protocol):
 
         Returns the offset of the last record. Raises `Transient` on timeout or any broker error; the
         implementation has then already thrown away what was broken and the caller may send again.
-        Raises `Invalid` (code ``too_large``) for a record no broker setting of ours can take.
+        Raises `Invalid` (code ``too_large``) for a record no broker setting of ours can take; none of
+        ``records`` is then sent. Raises `ClusterChanged` where the producer was bound to another cluster.
+        Calls for one partition are taken one after the other; those for different partitions may overlap.
         """
         ...
 
@@ -66,10 +85,11 @@ class Producer(Protocol):
 
 
 class Assignment(NamedTuple):
-    """Partitions a group member got, and the group's generation at that moment."""
+    """Partitions a group member got, the group's generation at that moment, and the cluster it is in."""
 
     partitions: frozenset[int]
     generation: int
+    cluster: str = ""
 
 
 class GroupConsumer(Protocol):
@@ -81,26 +101,41 @@ class GroupConsumer(Protocol):
         on_assigned: Callable[[Assignment], Awaitable[Mapping[int, int]]],
     ) -> None:
         """Join. ``on_assigned`` answers the offset to read next for each partition; ``on_revoked`` is
-        awaited before partitions are given up. Neither is called concurrently with the other."""
+        awaited before partitions are given up. Neither is called concurrently with the other.
+
+        A partition left out of the answer stays paused until `seek` and `resume`. An offset that does not
+        exist any more is read from the earliest one that does. What a callback raises, `poll` raises.
+        Both may be called from another task while `poll` or processing is under way. May be called
+        again after `close`, which joins anew."""
         ...
 
     async def poll(self, max_records: int, timeout: float) -> Mapping[int, Sequence[Message]]:
-        """What has arrived, per partition in offset order; empty after ``timeout`` seconds."""
+        """What has arrived, per partition in offset order; empty after ``timeout`` seconds.
+
+        At most ``max_records`` in all. While the broker is away it is silent, or raises `Transient`.
+        Raises `ClusterChanged` as said above.
+        """
         ...
 
     def seek(self, partition: int, offset: int) -> None:
         """Read ``partition`` from ``offset`` next (after an error; dropped where no longer assigned)."""
         ...
 
-    def pause(self, partitions: frozenset[int]) -> None: ...
+    def pause(self, partitions: frozenset[int]) -> None:
+        """Return nothing of ``partitions`` until `resume`; unassigned ones are passed over."""
+        ...
 
-    def resume(self, partitions: frozenset[int]) -> None: ...
+    def resume(self, partitions: frozenset[int]) -> None:
+        """Take the pause back."""
+        ...
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
         """Tell the group how far we are: for display only, never raises."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Leave the group, within two seconds; ``on_revoked`` is awaited first where something is held."""
+        ...
 
 
 class TopicReader(Protocol):
@@ -108,12 +143,17 @@ class TopicReader(Protocol):
 
     async def start(self, offsets: Mapping[int, int]) -> None:
         """Begin at the given next offsets; partitions not named begin at the start of the log. Where an
-        offset no longer exists, reading begins at the earliest one that does."""
+        offset no longer exists, reading begins at the earliest one that does. May be called again after
+        `close`. Raises `Transient` where the topic is not there yet or the broker is away."""
         ...
 
-    async def poll(self, max_records: int, timeout: float) -> Mapping[int, Sequence[Message]]: ...
+    async def poll(self, max_records: int, timeout: float) -> Mapping[int, Sequence[Message]]:
+        """As `GroupConsumer.poll`."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Stop reading, within two seconds."""
+        ...
 
 
 class Bus(Protocol):
@@ -127,10 +167,19 @@ class Bus(Protocol):
         """Create what is missing; never changes what exists."""
         ...
 
-    def producer(self) -> Producer: ...
+    def producer(self, cluster: str | None = None) -> Producer:
+        """A producer bound to ``cluster``; without it, one that sends to whatever the address leads to."""
+        ...
 
-    def consumer(self, topic: str, group: str) -> GroupConsumer: ...
+    def consumer(self, topic: str, group: str, cluster: str | None = None) -> GroupConsumer:
+        """A member of ``group``, bound to ``cluster`` or else to the one found at `start`."""
+        ...
 
-    def reader(self, topic: str) -> TopicReader: ...
+    def reader(self, topic: str, cluster: str | None = None) -> TopicReader:
+        """A reader bound to ``cluster`` or else to the one found at `start`. Whoever holds offsets of a
+        cluster names it, so that they are never used on another."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close every part made here, within two seconds."""
+        ...
