@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from libs.common.bus.ports import Message
 from libs.common.contracts.customer_event import CustomerEvent
+from libs.common.contracts.topics import HEADER_SEQ, HEADER_SPOOL
 from libs.common.position import Position
 
 
@@ -38,3 +40,47 @@ class Journal(Protocol):
         (2 s) is no error: the answer is then `Durability.SPOOL`.
         """
         ...
+
+
+class LocalRow(NamedTuple):
+    """A row of the local lane: not for the bus, drained by the service itself into its own store."""
+
+    spool: str
+    number: int
+    key: str
+    body: bytes
+
+
+class LocalJournal(Journal, Protocol):
+    """A journal with a local lane: what must be as durable as its event, but is nobody else's business."""
+
+    def append(self, events: Sequence[CustomerEvent], local: Sequence[tuple[str, bytes]] = ()) -> Position:
+        """As `Journal.append`; the ``local`` rows (key, body) go into the same spool transaction."""
+        ...
+
+    async def local_rows(self, limit: int) -> Sequence[LocalRow]:
+        """The oldest committed local rows not acknowledged yet, at most ``limit``."""
+        ...
+
+    async def release_local(self, rows: Sequence[LocalRow]) -> None:
+        """Forget ``rows`` and all older ones of their spools: they lie safely elsewhere."""
+        ...
+
+    async def find_local(self, key: str) -> bytes | None:
+        """The newest local row under ``key`` that is still here, uncommitted ones included."""
+        ...
+
+
+class Origin(NamedTuple):
+    """Where a journal record was born."""
+
+    spool: str
+    seq: int
+
+
+def origin_of(message: Message) -> Origin | None:
+    """The spool and sequence number in the headers (both ASCII text); None where they are missing or bad."""
+    spool, seq = message.header(HEADER_SPOOL), message.header(HEADER_SEQ)
+    if spool is None or seq is None or not seq.isdigit():
+        return None
+    return Origin(spool.decode("ascii", "replace"), int(seq))
