@@ -56,11 +56,13 @@ class ComplementsPart(Struct, frozen=True, kw_only=True, tag="complements"):
     method: dict[str, str]
 
 
-class Manifest(Struct, frozen=True, kw_only=True, tag="manifest"):
+class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="manifest"):
     """Closes a version.
 
     ``parts`` tells how many parts of each name belong to it; ``journal_time`` up to where the learner had
-    folded; ``orders`` and ``trials`` from how much it learned.
+    folded; ``orders`` and ``trials`` from how much it learned. ``versions`` tells the version each part
+    carries, where parts that did not change were not published again; a name left out there carries this
+    version throughout. A later ``journal_time`` with the same ``version`` says that nothing else changed.
     """
 
     version: int
@@ -68,6 +70,11 @@ class Manifest(Struct, frozen=True, kw_only=True, tag="manifest"):
     orders: int
     trials: int
     parts: dict[str, int]
+    versions: dict[str, list[int]] = {}
+
+    def part_versions(self, name: str) -> list[int]:
+        """The version of every part of ``name`` that belongs to this version."""
+        return self.versions.get(name) or [self.version] * self.parts.get(name, 0)
 
 
 LearnedModel = PopularityPart | ComplementsPart | Manifest

@@ -1,1 +1,1 @@
-"""Features, scores and joins of models: the only place where they are computed, for serving and learning alike."""
+"""Features, scores and joins of models: computed here only, for serving and learning alike."""

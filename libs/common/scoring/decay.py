@@ -30,7 +30,7 @@ def fading(age: Millis, half_life: Millis) -> float:
 
 
 def faded(d: Decayed, at: Millis, half_life: Millis) -> float:
-    """What ``d`` weighs at ``at``; asked about a time before its last change, what it weighed then changed."""
+    """What ``d`` weighs at ``at``; before its last change: what it weighed after it."""
     return d.weight * fading(at - d.at, half_life)
 
 

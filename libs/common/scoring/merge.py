@@ -57,7 +57,7 @@ def merge_profiles(profiles: Sequence[Profile]) -> Profile:
 
 
 def merge_items(parts: Sequence[Items]) -> Items:
-    """The items of all ``parts`` (at least one) under the first one's key; the least recent beyond the cap leave."""
+    """The items of all ``parts`` (at least one) under the first one's key, the most recent within the cap."""
     if len(parts) == 1:
         return parts[0]
     merged: dict[str, Item] = {}
