@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import pwd
 import signal
 import sys
 import time
@@ -39,7 +40,7 @@ class GaveUp(ClosedloopError):
 
 
 @dataclass(frozen=True)
-class Program:
+class Supervised:
     """One process to keep running.
 
     Parameters
@@ -47,6 +48,8 @@ class Program:
     command:
         Makes the argument list; asked again before every start, because some programs must not be
         started twice with the same one (the embedded broker gets a fresh cluster id).
+    user:
+        System user to run as, where that is not ours (PostgreSQL refuses root).
     stop_signal, stop_seconds:
         How to ask it to end, and how long it may take before it is killed.
     death_signal:
@@ -58,6 +61,7 @@ class Program:
     log: Path
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
+    user: str | None = None
     stop_signal: int = signal.SIGTERM
     stop_seconds: float = 10.0
     death_signal: int = signal.SIGKILL
@@ -79,7 +83,7 @@ class RestartLimit:
 
 @dataclass
 class _Running:
-    program: Program
+    program: Supervised
     process: asyncio.subprocess.Process
     limit: RestartLimit
     watcher: asyncio.Task[None] | None = None
@@ -118,7 +122,7 @@ class Supervisor:
             if running.process.returncode is None
         }
 
-    async def start(self, program: Program) -> None:
+    async def start(self, program: Supervised) -> None:
         """Start ``program`` and keep it running from now on."""
         process = await _spawn(program)
         running = _Running(program, process, RestartLimit())
@@ -174,7 +178,7 @@ class Supervisor:
                 await asyncio.wait_for(running.process.wait(), deadline - self._monotonic())
         if running.process.returncode is None:
             self._say(
-                f"{running.program.name} did not stop in {running.program.stop_seconds:.0f} s: killing it"
+                f"{running.program.name} did not stop in {running.program.stop_seconds:g} s: killing it"
             )
             _signal(running.process, signal.SIGKILL)
             await running.process.wait()
@@ -186,7 +190,7 @@ class Supervisor:
         _signal(running.process, signal.SIGKILL)
 
 
-async def _spawn(program: Program) -> asyncio.subprocess.Process:
+async def _spawn(program: Supervised) -> asyncio.subprocess.Process:
     program.log.parent.mkdir(parents=True, exist_ok=True)
     _rotate(program.log)
     environment = {**os.environ, **program.env}
@@ -200,9 +204,16 @@ async def _spawn(program: Program) -> asyncio.subprocess.Process:
             stderr=log,
             env=environment,
             cwd=program.cwd,
+            user=program.user,
+            group=_group_of(program.user),
+            extra_groups=None if program.user is None else [],
             start_new_session=True,
             preexec_fn=die_with_parent(program.death_signal),
         )
+
+
+def _group_of(user: str | None) -> int | None:
+    return None if user is None else pwd.getpwnam(user).pw_gid
 
 
 def die_with_parent(death_signal: int) -> Callable[[], None] | None:
@@ -217,6 +228,7 @@ def die_with_parent(death_signal: int) -> Callable[[], None] | None:
 
 
 def _set_death_signal(prctl: Callable[..., int], death_signal: int, parent: int) -> None:
+    # Trap: a change of user clears the setting, so this must run after it; preexec_fn does.
     prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local.supervisor import GaveUp, Program, RestartLimit, Supervisor, describe_exit, tail_of
+from deploy.local.supervisor import GaveUp, Supervised, RestartLimit, Supervisor, describe_exit, tail_of
 
 
-def shell(name: str, script: str, log: Path, **more: object) -> Program:
-    return Program(name, lambda: ["/bin/sh", "-c", script], log / f"{name}.log", **more)  # type: ignore[arg-type]
+def shell(name: str, script: str, log: Path, **more: object) -> Supervised:
+    return Supervised(name, lambda: ["/bin/sh", "-c", script], log / f"{name}.log", **more)  # type: ignore[arg-type]
 
 
 async def eventually(condition: object, seconds: float = 5.0) -> None:
@@ -68,7 +68,7 @@ async def test_the_command_is_made_anew_for_every_start(tmp_path: Path) -> None:
         return ["/bin/sh", "-c", f"echo life {made[-1]}; exit 1"]
 
     supervisor = Supervisor(lambda line: None)
-    await supervisor.start(Program("lives", command, tmp_path / "lives.log"))
+    await supervisor.start(Supervised("lives", command, tmp_path / "lives.log"))
     await asyncio.wait_for(supervisor.failure(), 5)
     assert (tmp_path / "lives.log").read_text() == "life 0\nlife 1\nlife 2\n"
 
@@ -101,11 +101,11 @@ async def test_a_graceful_stop_waits_for_the_end(tmp_path: Path) -> None:
 def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     script = f"""
 import asyncio, pathlib
-from deploy.local.supervisor import Program, Supervisor
+from deploy.local.supervisor import Supervised, Supervisor
 async def main():
     supervisor = Supervisor(print)
     log = pathlib.Path({str(tmp_path)!r}) / "sleeper.log"
-    await supervisor.start(Program("sleeper", lambda: ["sleep", "60"], log))
+    await supervisor.start(Supervised("sleeper", lambda: ["sleep", "60"], log))
     print(supervisor.pids["sleeper"], flush=True)
     await asyncio.sleep(60)
 asyncio.run(main())
