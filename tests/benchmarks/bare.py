@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
 from fastapi import Body, FastAPI
@@ -14,7 +14,7 @@ def create() -> FastAPI:
     app = FastAPI()
 
     @app.post("/bare")
-    async def bare(body: Any = Body()) -> dict[str, bool]:
+    async def bare(body: Annotated[Any, Body()]) -> dict[str, bool]:
         return {"ok": True}
 
     return app

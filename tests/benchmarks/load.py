@@ -106,9 +106,7 @@ async def saturate(port: int, make: Callable[[], bytes], connections: int, secon
     return result
 
 
-async def pace(
-    port: int, make: Callable[[], bytes], connections: int, rate: float, seconds: float
-) -> Result:
+async def pace(port: int, make: Callable[[], bytes], connections: int, rate: float, seconds: float) -> Result:
     """Send ``rate`` requests a second, evenly, whatever comes back: latencies at a given load.
 
     A request that finds no free connection waits, and its wait counts (no coordinated omission).

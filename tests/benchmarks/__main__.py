@@ -1,0 +1,89 @@
+"""`make bench`: run the rows, print the table, write docs/benchmarks.md, add a line per row to results.csv."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.benchmarks import rows
+from tests.benchmarks.rig import REST, platform
+from tests.benchmarks.rows import Row, not_yet
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "benchmarks.md"
+RESULTS = Path(__file__).with_name("results.csv")
+
+INTRO = """# Benchmarks
+
+Written by `make bench`. Every figure is a ratio within one run on one machine of two cores: the measured
+service has one core to itself; load generator, broker, PostgreSQL and the other services share the second.
+"Bare" is a FastAPI endpoint that parses a JSON body and returns a constant (uvicorn, uvloop, httptools, no
+access log). History: `tests/benchmarks/results.csv`.
+
+"""
+
+
+def measure(chosen: set[str]) -> list[Row]:
+    """All rows, or those whose name is in ``chosen``."""
+
+    def wanted(name: str) -> bool:
+        return not chosen or name in chosen
+
+    found: list[Row] = []
+    shared: list[tuple[str, Callable[[rows.Rig], Row]]] = [
+        ("collector", lambda rig: rows.collector_single(rig, 16)),
+        ("collector", lambda rig: rows.collector_single(rig, 128)),
+        ("batches", rows.collector_batches),
+        ("recommender", rows.recommender),
+        ("closure", rows.loop_closure),
+    ]
+    for name, row in shared:
+        if wanted(name):
+            with platform("--no-holdout") as rig:
+                found.append(row(rig))
+                print(line(found[-1]), flush=True)
+    if wanted("start"):
+        found.append(rows.start())
+        print(line(found[-1]), flush=True)
+    found += [
+        not_yet("analyzer, mixed events", "≥ 0.35 ×"),
+        not_yet("learner, orders of 9 lines", "≥ 2,000/s"),
+        not_yet("rebuild from `analyzer.events`", "≥ 3 × live"),
+    ]
+    return found
+
+
+def line(row: Row) -> str:
+    """A row of the table in Markdown."""
+    ratio = f"{row.ratio:.2f} ×" if row.ratio is not None else "–"
+    holds = {True: "holds", False: "**missed**", None: "not yet"}[row.holds]
+    return f"| {row.what} | {row.measured} | {row.yardstick} | {ratio} | {row.bar} | {holds} |"
+
+
+def main() -> None:
+    """Measure, print, write."""
+    os.sched_setaffinity(0, REST)
+    measured = measure(set(sys.argv[1:]))
+    head = "| what | measured | against | ratio | bar | |\n|---|---|---|---|---|---|\n"
+    table = head + "\n".join(line(row) for row in measured) + "\n"
+    print("\n" + table)
+    if len(sys.argv) > 1:
+        return
+    PAGE.write_text(f"{INTRO}Last run: {time.strftime('%Y-%m-%d')}.\n\n{table}")
+    fresh = not RESULTS.exists()
+    with RESULTS.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if fresh:
+            writer.writerow(["when", "what", "measured", "against", "ratio", "holds"])
+        for row in measured:
+            writer.writerow(
+                [time.strftime("%Y-%m-%dT%H:%M"), row.what, row.measured, row.yardstick, row.ratio, row.holds]
+            )
+
+
+if __name__ == "__main__":
+    main()
