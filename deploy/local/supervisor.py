@@ -11,11 +11,12 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from deploy.local.program import Command
 from libs.common.errors import ClosedloopError
 
 RESTARTS_WITHIN = 60.0
@@ -46,10 +47,8 @@ class Supervised:
     Parameters
     ----------
     command:
-        Makes the argument list; asked again before every start, because some programs must not be
+        Makes the command line; asked again before every start, because some programs must not be
         started twice with the same one (the embedded broker gets a fresh cluster id).
-    user:
-        System user to run as, where that is not ours (PostgreSQL refuses root).
     stop_signal, stop_seconds:
         How to ask it to end, and how long it may take before it is killed.
     death_signal:
@@ -57,11 +56,9 @@ class Supervised:
     """
 
     name: str
-    command: Callable[[], Sequence[str]]
+    command: Callable[[], Command]
     log: Path
-    env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path | None = None
-    user: str | None = None
     stop_signal: int = signal.SIGTERM
     stop_seconds: float = 10.0
     death_signal: int = signal.SIGKILL
@@ -193,20 +190,20 @@ class Supervisor:
 async def _spawn(program: Supervised) -> asyncio.subprocess.Process:
     program.log.parent.mkdir(parents=True, exist_ok=True)
     _rotate(program.log)
-    environment = {**os.environ, **program.env}
+    command = program.command()
     with program.log.open("ab") as log:
         # Trap: the death signal is tied to the *thread* that forks, so this must be the main thread,
         # never an executor's.
         return await asyncio.create_subprocess_exec(
-            *program.command(),
+            *command.argv,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment,
+            env={**os.environ, **command.env},
             cwd=program.cwd,
-            user=program.user,
-            group=_group_of(program.user),
-            extra_groups=None if program.user is None else [],
+            user=command.user,
+            group=_group_of(command.user),
+            extra_groups=None if command.user is None else [],
             start_new_session=True,
             preexec_fn=die_with_parent(program.death_signal),
         )

@@ -13,11 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.local.program import Command
 from deploy.local.supervisor import GaveUp, Supervised, RestartLimit, Supervisor, describe_exit, tail_of
 
 
 def shell(name: str, script: str, log: Path, **more: object) -> Supervised:
-    return Supervised(name, lambda: ["/bin/sh", "-c", script], log / f"{name}.log", **more)  # type: ignore[arg-type]
+    return Supervised(name, lambda: Command(("/bin/sh", "-c", script), {}), log / f"{name}.log", **more)  # type: ignore[arg-type]
 
 
 async def eventually(condition: object, seconds: float = 5.0) -> None:
@@ -63,9 +64,9 @@ async def test_three_deaths_within_a_minute_are_reported_with_the_log(tmp_path: 
 async def test_the_command_is_made_anew_for_every_start(tmp_path: Path) -> None:
     made: list[int] = []
 
-    def command() -> list[str]:
+    def command() -> Command:
         made.append(len(made))
-        return ["/bin/sh", "-c", f"echo life {made[-1]}; exit 1"]
+        return Command(("/bin/sh", "-c", "echo life $LIFE; exit 1"), {"LIFE": str(made[-1])})
 
     supervisor = Supervisor(lambda line: None)
     await supervisor.start(Supervised("lives", command, tmp_path / "lives.log"))
@@ -101,11 +102,12 @@ async def test_a_graceful_stop_waits_for_the_end(tmp_path: Path) -> None:
 def test_nothing_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     script = f"""
 import asyncio, pathlib
+from deploy.local.program import Command
 from deploy.local.supervisor import Supervised, Supervisor
 async def main():
     supervisor = Supervisor(print)
     log = pathlib.Path({str(tmp_path)!r}) / "sleeper.log"
-    await supervisor.start(Supervised("sleeper", lambda: ["sleep", "60"], log))
+    await supervisor.start(Supervised("sleeper", lambda: Command(("sleep", "60"), dict()), log))
     print(supervisor.pids["sleeper"], flush=True)
     await asyncio.sleep(60)
 asyncio.run(main())

@@ -1,0 +1,255 @@
+"""The embedded platform: broker, PostgreSQL, four services and the learner as processes of one `up`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from deploy.local.broker import ApacheBroker, EmbeddedBroker
+from deploy.local.operator_key import operator_key
+from deploy.local.postgres import EmbeddedPostgres
+from deploy.local.program import Command, Program
+from deploy.local.running import (
+    SERVICES,
+    PlatformRecord,
+    ProcessRecord,
+    check_ports,
+    claim,
+    forget_record,
+    process_record,
+    stop_leftovers,
+    write_record,
+)
+from deploy.local.supervisor import GaveUp, Supervised, Supervisor, tail_of
+from libs.common.errors import Misconfigured
+
+MODULES = {name: f"services.{name}" for name in SERVICES} | {"learner": "services.analyzer.learner"}
+PORTS = {name: offset for offset, name in enumerate(SERVICES, start=1)}
+PORT_VARIABLES = {name: f"CLOSEDLOOP_{name.upper()}_PORT" for name in SERVICES}
+READY_WITHIN = 60.0
+STOP_SERVICES_WITHIN = 10.0
+STOP_BROKER_WITHIN = 3.0
+STOP_POSTGRES_WITHIN = 5.0
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a person can choose about a platform; the flags of ``closedloop up``.
+
+    Parameters
+    ----------
+    data_dir:
+        None for a temporary one that is removed at the end.
+    port_base:
+        The services listen on the five ports after it.
+    holdout:
+        ``BASELINE,NONE``: shares of the customers.
+    kafka, postgres:
+        Servers that exist; None to start our own.
+    """
+
+    data_dir: Path | None = Path(".closedloop")
+    port_base: int = 8000
+    clock: str = "wall"
+    holdout: str = "0.05,0.05"
+    kafka: str | None = None
+    postgres: str | None = None
+    broker: str = "embedded"
+    currency: str | None = None
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The port of each service."""
+        return {name: self.port_base + offset for name, offset in PORTS.items()}
+
+
+@dataclass
+class Platform:
+    """One platform in this process's care: `start` it, wait for its `failure`, `stop` it.
+
+    Parameters
+    ----------
+    say:
+        Hears one line for each thing a person should know of.
+    """
+
+    options: Options
+    say: Callable[[str], None]
+    data_dir: Path = field(init=False)
+    key: str = field(init=False, default="")
+    _lock: IO[bytes] | None = field(init=False, default=None)
+    _supervisor: Supervisor | None = field(init=False, default=None)
+    _kafka: str = field(init=False, default="")
+    _postgres: str = field(init=False, default="")
+    _ready: bool = field(init=False, default=False)
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Base URL of each service."""
+        return {name: f"http://127.0.0.1:{port}" for name, port in self.options.ports.items()}
+
+    async def start(self) -> None:
+        """Start everything and wait until every service says it is ready.
+
+        Raises `Misconfigured` for what a person must mend, `GaveUp` where a process keeps dying.
+        """
+        chosen = self.options.data_dir
+        self.data_dir = (chosen or Path(tempfile.mkdtemp(prefix="closedloop-"))).absolute()
+        self._lock = claim(self.data_dir)
+        for name in stop_leftovers(self.data_dir):
+            self.say(f"stopped {name}, left behind by an earlier run")
+        check_ports(self.options.ports)
+        self.key = operator_key(self.data_dir)
+        self._supervisor = Supervisor(self.say, self._record)
+        await self._start_servers()
+        for name in SERVICES:
+            await self._supervisor.start(self._service(name))
+        await self._or_failure(asyncio.gather(*(self._until_ready(name) for name in SERVICES)))
+        self._ready = True
+        self._record()
+
+    async def failure(self) -> GaveUp:
+        """Wait until a process has died too often."""
+        assert self._supervisor is not None
+        return await self._supervisor.failure()
+
+    async def stop(self) -> None:
+        """Stop services, then the broker, then PostgreSQL; under 20 seconds in all."""
+        if self._supervisor is not None:
+            await self._supervisor.stop(*SERVICES)
+            await self._supervisor.stop("broker")
+            await self._supervisor.stop("postgres")
+        if self._lock is not None:
+            forget_record(self.data_dir)
+            self._lock.close()
+            if self.options.data_dir is None:
+                shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    async def _start_servers(self) -> None:
+        starts = []
+        if self.options.kafka is None:
+            made = ApacheBroker if self.options.broker == "apache" else EmbeddedBroker
+            starts.append(self._start_server(made(self.data_dir), signal.SIGTERM, STOP_BROKER_WITHIN))
+        if self.options.postgres is None:
+            # SIGINT asks PostgreSQL for a fast shutdown: without waiting for clients, with a checkpoint.
+            server = EmbeddedPostgres(self.data_dir)
+            starts.append(self._start_server(server, signal.SIGINT, STOP_POSTGRES_WITHIN))
+        started = dict(await asyncio.gather(*starts))
+        self._kafka = self.options.kafka or started["broker"]
+        self._postgres = self.options.postgres or started["postgres"]
+
+    async def _start_server(
+        self, server: Program, stop_signal: signal.Signals, seconds: float
+    ) -> tuple[str, str]:
+        assert self._supervisor is not None
+        await asyncio.to_thread(server.prepare)
+        death_signal = signal.SIGKILL if stop_signal == signal.SIGTERM else stop_signal
+        await self._supervisor.start(
+            Supervised(
+                server.name,
+                server.command,
+                server.log,
+                stop_signal=stop_signal,
+                stop_seconds=seconds,
+                death_signal=death_signal,
+            )
+        )
+        await self._or_failure(_until(server.ready, f"{server.name} does not answer: see {server.log}"))
+        return server.name, server.address
+
+    def _service(self, name: str) -> Supervised:
+        command = Command((sys.executable, "-m", MODULES[name]), self._environment(name))
+        log = self.data_dir / "logs" / f"{name}.log"
+        return Supervised(name, lambda: command, log, cwd=ROOT, stop_seconds=STOP_SERVICES_WITHIN)
+
+    def _environment(self, name: str) -> dict[str, str]:
+        environment = {
+            "CLOSEDLOOP_DATA_DIR": str(self.data_dir),
+            "CLOSEDLOOP_KAFKA": self._kafka,
+            "CLOSEDLOOP_POSTGRES": self._postgres,
+            "CLOSEDLOOP_CLOCK": self.options.clock,
+            "CLOSEDLOOP_HOLDOUT": self.options.holdout,
+            "CLOSEDLOOP_HOST": "127.0.0.1",
+            PORT_VARIABLES[name]: str(self.options.ports[name]),
+            "PYTHONUNBUFFERED": "1",
+            # Six processes share few cores: threads of the linear algebra would only get in each other's way.
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
+        if self.options.currency is not None:
+            environment["CLOSEDLOOP_CURRENCY"] = self.options.currency
+        return environment
+
+    async def _until_ready(self, name: str) -> None:
+        port = self.options.ports[name]
+        log = self.data_dir / "logs" / f"{name}.log"
+        try:
+            await _until(lambda: answers_ready(port), f"{name} does not become ready: see {log}")
+        except Misconfigured:
+            self.say(tail_of(log))
+            raise
+
+    async def _or_failure(self, work: Awaitable[object]) -> None:
+        assert self._supervisor is not None
+        doing = asyncio.ensure_future(work)
+        failing = asyncio.ensure_future(self._supervisor.failure())
+        try:
+            await asyncio.wait({doing, failing}, return_when=asyncio.FIRST_COMPLETED)
+            if failing.done() and not doing.done():
+                raise failing.result()
+            await doing
+        finally:
+            doing.cancel()
+            failing.cancel()
+
+    def _record(self) -> None:
+        assert self._supervisor is not None
+        processes: dict[str, ProcessRecord] = {}
+        for name, pid in {"up": os.getpid(), **self._supervisor.pids}.items():
+            known = process_record(pid)
+            if known is not None:
+                processes[name] = known
+        write_record(
+            self.data_dir,
+            PlatformRecord(
+                clock=self.options.clock,
+                urls=self.urls,
+                kafka=self._kafka,
+                postgres=self._postgres,
+                processes=processes,
+                ready=self._ready,
+                holdout=self.options.holdout,
+            ),
+        )
+
+
+async def _until(asked: Callable[[], Awaitable[bool]], otherwise: str, seconds: float = READY_WITHIN) -> None:
+    deadline = time.monotonic() + seconds
+    while not await asked():
+        if time.monotonic() > deadline:
+            raise Misconfigured(otherwise)
+        await asyncio.sleep(0.05)
+
+
+async def answers_ready(port: int) -> bool:
+    """Whether the service on ``port`` says that it is ready."""
+    try:
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return b" 200 " in await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False

@@ -1,0 +1,183 @@
+"""What runs on a data directory: its record in platform.json, its lock, and what a crash has left behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import tempfile
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import psutil  # type: ignore[import-untyped]
+from msgspec import Struct
+
+from libs.common.errors import Misconfigured
+
+FILE = "platform.json"
+LOCK = "platform.lock"
+SERVICES = ("collector", "analyzer", "recommender", "feedback", "learner")
+_STARTED_WITHIN = 2.0
+
+
+class ProcessRecord(Struct, frozen=True):
+    """A process of ours: its id, and when it began, because ids are used again."""
+
+    pid: int
+    started: float
+
+
+class PlatformRecord(Struct, frozen=True, kw_only=True):
+    """platform.json: where everything of a running platform is.
+
+    Parameters
+    ----------
+    urls:
+        Base URL by service.
+    processes:
+        Every process by name; ``up`` is the one that supervises.
+    ready:
+        Whether all services were ready once.
+    """
+
+    clock: str
+    urls: dict[str, str]
+    kafka: str
+    postgres: str
+    processes: dict[str, ProcessRecord]
+    ready: bool = False
+    holdout: str = ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the supervising process lives."""
+        up = self.processes.get("up")
+        return up is not None and _find(up) is not None
+
+
+def process_record(pid: int) -> ProcessRecord | None:
+    """The record of a process that runs now."""
+    try:
+        return ProcessRecord(pid, psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None
+
+
+def read_record(data_dir: Path) -> PlatformRecord | None:
+    """What platform.json says, whether or not it still runs; None where there is none to be read."""
+    try:
+        return msgspec.json.decode((data_dir / FILE).read_bytes(), type=PlatformRecord)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+        return None
+    except OSError as error:
+        raise unreadable(data_dir, error) from None
+
+
+def running_platform(data_dir: Path) -> PlatformRecord:
+    """The platform that runs on ``data_dir``; raises `Misconfigured` where none does."""
+    record = read_record(data_dir)
+    if record is None or not record.alive:
+        raise Misconfigured(
+            f"no platform is running on {data_dir}: start one with  closedloop up --data-dir {data_dir}"
+        )
+    return record
+
+
+def write_record(data_dir: Path, record: PlatformRecord) -> None:
+    """Replace platform.json at once, readable by the owner alone (it holds the database's password)."""
+    handle, name = tempfile.mkstemp(dir=data_dir, prefix=".platform-")
+    with os.fdopen(handle, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(record), indent=2))
+    Path(name).replace(data_dir / FILE)
+
+
+def forget_record(data_dir: Path) -> None:
+    """Remove platform.json: nothing runs any more."""
+    (data_dir / FILE).unlink(missing_ok=True)
+
+
+def unreadable(data_dir: Path, error: OSError) -> Misconfigured:
+    """The one line for a data directory that cannot be used."""
+    return Misconfigured(
+        f"the data directory {data_dir} cannot be used ({error.strerror}): "
+        "give yourself access to it or choose another with --data-dir"
+    )
+
+
+def claim(data_dir: Path) -> IO[bytes]:
+    """Make the data directory and lock it for as long as the returned file is open."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / LOCK).open("ab")
+    except OSError as error:
+        raise unreadable(data_dir, error) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise Misconfigured(
+            f"a platform is already running on {data_dir}: stop it first or choose another --data-dir"
+        ) from None
+    return lock
+
+
+def stop_leftovers(data_dir: Path, seconds: float = 10.0) -> list[str]:
+    """End what a killed platform has left running on this data directory; return the names.
+
+    Only processes of platform.json that began when it says they did: anything else with such an id is
+    somebody else's.
+    """
+    record = read_record(data_dir)
+    if record is None:
+        return []
+    found = {
+        name: process
+        for name, known in record.processes.items()
+        if name != "up" and (process := _find(known)) is not None
+    }
+    for process in found.values():
+        _end(process.terminate)
+    _, deaf = psutil.wait_procs(list(found.values()), timeout=seconds)
+    for process in deaf:
+        _end(process.kill)
+    psutil.wait_procs(deaf, timeout=seconds)
+    return sorted(found)
+
+
+def check_ports(ports: dict[str, int]) -> None:
+    """Raise `Misconfigured` where one of the ports is taken."""
+    for name, port in ports.items():
+        if not port_is_free(port):
+            raise Misconfigured(
+                f"port {port} ({name}) is in use: stop what listens there or choose another --port-base"
+            )
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on ``port`` of the loopback address."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _find(known: ProcessRecord) -> psutil.Process | None:
+    try:
+        process = psutil.Process(known.pid)
+        if abs(process.create_time() - known.started) > _STARTED_WITHIN:
+            return None
+        return process if process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _end(ask: object) -> None:
+    assert callable(ask)
+    try:
+        ask()
+    except psutil.NoSuchProcess:
+        pass
