@@ -1,0 +1,151 @@
+"""HTTP to handler and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from msgspec import Struct
+from starlette.responses import Response
+
+from libs.common.contracts.customer_event import CustomerEvent
+from libs.common.errors import Invalid
+from libs.common.http.batches import Batch, BatchAnswer, BatchDecoder
+from libs.common.http.calls import Call, Handler
+from libs.common.http.factory import HttpApp
+from libs.common.http.problems import Refused
+from libs.common.journal import Durability
+from libs.common.keys import Scope
+from services.collector.errors import BadDurability, BadMode
+from services.collector.handlers import Collector
+from services.collector.metrics import CollectorMetrics
+from services.collector.model import ConsentIn, IdentityIn, Sender, TouchpointIn
+
+T = TypeVar("T", TouchpointIn, IdentityIn, ConsentIn)
+
+DURABILITY_HEADER = "closedloop-durability"
+
+
+class CollectedAnswer(BatchAnswer, frozen=True, omit_defaults=True):
+    """The answer to a batch; ``durability`` says what was reached, where the request asked for a level."""
+
+    durability: Durability | None = None
+
+
+def add_routes(
+    app: HttpApp, collector: Collector, metrics: CollectorMetrics, *, trust_browser_orders: bool
+) -> None:
+    """Everything the collector answers."""
+    edge = Edge(collector, metrics, trust_browser_orders)
+    touchpoints = BatchDecoder(TouchpointIn, "touchpoints", not_supported=frozenset({"customer_signature"}))
+    app.endpoint(
+        "POST",
+        "/v1/touchpoints",
+        edge.posts("touchpoint", touchpoints, collector.on_touchpoint, imports=True),
+        scope=Scope.COLLECT,
+        takes=touchpoints,
+        gives=CollectedAnswer,
+        status=202,
+        lenient=True,
+        query={"mode": "import: any past time, bodies up to 10 MB; needs scope manage"},
+        summary="Record what customers did",
+    )
+    identities = BatchDecoder(IdentityIn, "identities")
+    app.endpoint(
+        "POST",
+        "/v1/identities",
+        edge.posts("identity", identities, collector.on_identity),
+        scope=Scope.COLLECT,
+        takes=identities,
+        gives=CollectedAnswer,
+        status=202,
+        summary="Record that visitors are customers",
+    )
+    consents = BatchDecoder(ConsentIn, "consents")
+    app.endpoint(
+        "POST",
+        "/v1/consents",
+        edge.posts("consent", consents, collector.on_consent),
+        scope=Scope.COLLECT,
+        takes=consents,
+        gives=CollectedAnswer,
+        status=202,
+        summary="Record what customers allow and refuse",
+    )
+
+
+class Edge:
+    """Reads a batch, has each item handled, waits until all is durable, and answers."""
+
+    def __init__(self, collector: Collector, metrics: CollectorMetrics, trust_browser_orders: bool) -> None:
+        self._collector = collector
+        self._metrics = metrics
+        self._trust = trust_browser_orders
+
+    def posts(
+        self,
+        kind: str,
+        decoder: BatchDecoder[T],
+        handle: Callable[[T, Sender], Sequence[CustomerEvent]],
+        *,
+        imports: bool = False,
+    ) -> Handler:
+        """The endpoint that takes batches of one kind."""
+
+        async def post(call: Call) -> Response:
+            asked = call.header(DURABILITY_HEADER)
+            level = Durability.SPOOL if asked is None else level_of(asked)
+            sender = self.sender(call, imports)
+            batch = decoder.decode(call.body, lines=call.lines)
+            events = self._events(kind, batch, handle, call, sender)
+            if not events:
+                raise batch.nothing_accepted()
+            position = self._collector.append(events)
+            reached = await self._collector.durable(position, level)
+            self._metrics.accepted.add(batch.accepted, kind)
+            if asked is None:
+                return batch.answer(position.encode())
+            return batch.answer(position.encode(), durability=reached)
+
+        return post
+
+    def _events(
+        self,
+        kind: str,
+        batch: Batch[T],
+        handle: Callable[[T, Sender], Sequence[CustomerEvent]],
+        call: Call,
+        sender: Sender,
+    ) -> list[CustomerEvent]:
+        browser = call.key is not None and call.key.publishable
+        events: list[CustomerEvent] = []
+        for index, item in batch.items:
+            if browser and item.customer_id is not None:
+                raise Refused(
+                    403, "signature_missing", "a publishable key names a customer only with his signature"
+                )
+            try:
+                events += handle(item, sender)
+            except Invalid as error:
+                batch.refuse(index, error)
+        for rejection in batch.rejected:
+            self._metrics.rejected.add(1, kind, rejection.code)
+        return events
+
+    def sender(self, call: Call, imports: bool) -> Sender:
+        """Who posts, and what he may be believed; raises 401, 403 or `BadMode`."""
+        mode = call.query.get("mode") if imports else None
+        if mode is not None:
+            if mode != "import":
+                raise BadMode
+            call.require(Scope.MANAGE)
+        publishable = call.key is not None and call.key.publishable
+        return Sender(call.source, mode is not None, not publishable or self._trust)
+
+
+def level_of(asked: str) -> Durability:
+    """The durability a request asks for; raises `BadDurability`."""
+    try:
+        return Durability(asked.strip().lower())
+    except ValueError:
+        raise BadDurability from None

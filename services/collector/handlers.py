@@ -1,0 +1,148 @@
+"""What happens with what is posted, and how time passes in every partition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from libs.common.clock import MINUTE, SECOND, Clock, JournalClock, Millis
+from libs.common.contracts.customer_event import CustomerEvent, Tick
+from libs.common.contracts.identity import PARTITIONS
+from libs.common.intake import JournalIntake
+from libs.common.position import Position
+from libs.common.times import parse_time
+from services.collector.model import (
+    ConsentIn,
+    IdentityIn,
+    Sender,
+    TouchpointIn,
+    check_consent,
+    check_ids,
+    check_touchpoint,
+    consent_event,
+    identity_events,
+    touchpoint_events,
+)
+from services.collector.ports import Durability, Ids, Intake, Journal
+
+QUIET: Millis = 100
+"""Milliseconds without input after which a journal clock's data counts as ended for now."""
+
+
+class Collector:
+    """Turns posted items into events and puts them on the journal.
+
+    Reads nothing, writes to the journal alone. An event counts once by (source, customer, id), whoever
+    posts it again, so all of this may be repeated.
+
+    Parameters
+    ----------
+    currency:
+        The one currency amounts may be in.
+    """
+
+    def __init__(self, journal: Journal, intake: Intake, new_id: Ids, currency: str) -> None:
+        self._journal = journal
+        self._intake = intake
+        self._new_id = new_id
+        self._currency = currency
+
+    def on_touchpoint(self, item: TouchpointIn, sender: Sender) -> Sequence[CustomerEvent]:
+        """The events of one touchpoint; raises `Invalid`."""
+        check_touchpoint(item, self._currency)
+        said = None if item.occurred_at is None else parse_time(item.occurred_at, "/occurred_at")
+        times = self._intake.admit(said, sender.imported)
+        return touchpoint_events(item, item.id or self._new_id(), sender, times)
+
+    def on_identity(self, item: IdentityIn, sender: Sender) -> Sequence[CustomerEvent]:
+        """The two records of a link; raises `Invalid`."""
+        check_ids(item.customer_id, item.anonymous_id)
+        said = None if item.occurred_at is None else parse_time(item.occurred_at, "/occurred_at")
+        times = self._intake.admit(said)
+        return identity_events(item.customer_id, item.anonymous_id, item.id or self._new_id(), sender, times)
+
+    def on_consent(self, item: ConsentIn, sender: Sender) -> Sequence[CustomerEvent]:
+        """The event of a consent or refusal; raises `Invalid`."""
+        check_consent(item)
+        said = None if item.occurred_at is None else parse_time(item.occurred_at, "/occurred_at")
+        times = self._intake.admit(said)
+        return [consent_event(item, item.id or self._new_id(), sender, times)]
+
+    def append(self, events: Sequence[CustomerEvent]) -> Position:
+        """Put the events of one request in line, all in one spool transaction; raises `Transient`."""
+        return self._journal.append(events)
+
+    async def durable(self, position: Position, level: Durability) -> Durability:
+        """Wait until ``position`` may be answered with 202; raises `Transient`."""
+        return await self._journal.durable(position, level)
+
+
+class WallTicker:
+    """Time passes in every partition once a second, whether anything happens there or not."""
+
+    pause = 1.0
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+
+    def step(self) -> Position | None:
+        """Write the tick of this second; raises `Transient` where the spool takes no more."""
+        return write_tick(self._journal, self._clock.now())
+
+
+class JournalTicker:
+    """Time passes as the data says: a tick for each minute of it, and one when it ends.
+
+    Called 20 times a second. Journal time that moved by a minute is told to all partitions. After
+    100 ms without input a closing tick one second later lets everything that happened be judged.
+
+    Parameters
+    ----------
+    clock:
+        Greatest journal time known, of this collector's events and of all progress.
+    wall:
+        Measures the silence.
+    """
+
+    pause = 0.05
+
+    def __init__(self, journal: Journal, intake: JournalIntake, clock: JournalClock, wall: Clock) -> None:
+        self._journal = journal
+        self._intake = intake
+        self._clock = clock
+        self._wall = wall
+        self._last: Millis = 0
+        self._seen = (0, 0)
+        self._input_at: Millis = 0
+        self._open = False
+
+    def step(self) -> Position | None:
+        """Write the tick that is due, if one is; raises `Transient` where the spool takes no more."""
+        now, wall = self._clock.now(), self._wall.now()
+        if now <= 0 and not self._intake.admitted:
+            return None
+        # Trap: progress repeats our own ticks; only what is later than the last of them is news.
+        seen = (self._intake.admitted, max(now, self._last))
+        if seen != self._seen:
+            self._seen = seen
+            self._input_at = wall
+            self._open = True
+        if now >= self._last + MINUTE:
+            return self._tick(now)
+        if self._open and wall - self._input_at >= QUIET:
+            position = self._tick(max(now, self._last) + SECOND)
+            self._open = False
+            return position
+        return None
+
+    def _tick(self, at: Millis) -> Position:
+        position = write_tick(self._journal, at)
+        self._last = at
+        self._clock.advance(at)
+        self._seen = (self._seen[0], at)
+        return position
+
+
+def write_tick(journal: Journal, at: Millis) -> Position:
+    """Tell every partition that it is ``at``."""
+    return journal.append([Tick(partition=number, recorded_at=at) for number in range(PARTITIONS)])

@@ -1,0 +1,211 @@
+"""Touchpoints, links and consents: what callers send, checked, and the events it becomes."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct
+
+from libs.common.contracts.customer_event import ConsentGiven, IdentityLinked, Touchpoint
+from libs.common.contracts.identity import RESERVED_PREFIXES, CustomerKey, anonymous_key
+from libs.common.contracts.touchpoint import TYPED, Name, Order, OrderChange, ProductSeen
+from libs.common.errors import Invalid
+from libs.common.intake import Admitted
+from libs.common.items import convert_item
+from services.collector.errors import ForeignCurrency, NobodyNamed, ReservedName
+
+ORDER_TYPES = frozenset({"order_completed", "order_cancelled", "order_returned"})
+"""Types a browser cannot be believed about, and whose copies go under the visitor's key."""
+IDENTIFIED = "identified"
+UNVERIFIED = "unverified"
+
+MAX_AMOUNT = 1e12
+"""No price or total of a sane currency is higher; sums of bounded numbers stay finite."""
+
+_WORD = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*\Z")
+_MAX_WORD = 100
+
+
+class TouchpointIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A touchpoint as it is posted."""
+
+    type: str
+    channel: str
+    id: Name | None = None
+    customer_id: Name | None = None
+    anonymous_id: Name | None = None
+    account_id: Name | None = None
+    occurred_at: str | None = None
+    properties: dict[str, Any] | None = None
+    context: dict[str, Any] | None = None
+
+
+class IdentityIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A customer has said which visitor he is."""
+
+    customer_id: Name
+    anonymous_id: Name
+    id: Name | None = None
+    occurred_at: str | None = None
+
+
+class ConsentIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A customer allows or refuses a purpose; ``source`` says where he was asked."""
+
+    purpose: Annotated[str, Meta(min_length=1, max_length=100)]
+    granted: bool
+    customer_id: Name | None = None
+    anonymous_id: Name | None = None
+    channel: str | None = None
+    text_version: Name | None = None
+    source: Name | None = None
+    id: Name | None = None
+    occurred_at: str | None = None
+
+
+class Sender(NamedTuple):
+    """Who posts: the name of his key, and what he may be believed."""
+
+    source: str
+    imported: bool = False
+    trusted: bool = True
+
+
+def check_touchpoint(item: TouchpointIn, currency: str) -> None:
+    """Raises `Invalid` for what the shape alone does not catch."""
+    check_word(item.type, "/type")
+    check_word(item.channel, "/channel")
+    check_ids(item.customer_id, item.anonymous_id)
+    shape = TYPED.get(item.type)
+    if shape is not None:
+        check_properties(item.properties or {}, shape, currency)
+
+
+def check_consent(item: ConsentIn) -> None:
+    """Raises `Invalid` for what the shape alone does not catch."""
+    check_ids(item.customer_id, item.anonymous_id)
+    if item.channel is not None:
+        check_word(item.channel, "/channel")
+
+
+def check_word(word: str, field: str) -> None:
+    """Types and channels are snake_case words."""
+    if not _is_word(word):
+        if len(word) > _MAX_WORD:
+            raise Invalid("too_large", f"must have at most {_MAX_WORD} characters", field)
+        name = field.lstrip("/")
+        raise Invalid("bad_string", f"{name} must be a snake_case word, e.g. product_viewed or web", field)
+
+
+@lru_cache(maxsize=1024)
+def _is_word(word: str) -> bool:
+    return len(word) <= _MAX_WORD and _WORD.match(word) is not None
+
+
+def check_ids(customer_id: str | None, anonymous_id: str | None) -> None:
+    """Somebody is named, and not by a key of the platform's own making."""
+    if customer_id is None and anonymous_id is None:
+        raise NobodyNamed
+    if customer_id is not None and customer_id.startswith(RESERVED_PREFIXES):
+        raise ReservedName("/customer_id")
+    if anonymous_id is not None and anonymous_id.startswith(RESERVED_PREFIXES):
+        raise ReservedName("/anonymous_id")
+
+
+def check_properties(properties: dict[str, Any], shape: type[Struct], currency: str) -> None:
+    """The properties of a known type have its shape, and every number in them is finite and sane."""
+    try:
+        typed = convert_item(properties, shape)
+    except Invalid as error:
+        raise Invalid(error.code, error.reason, f"/properties{error.field}") from None
+    if isinstance(typed, Order):
+        _check_amount(typed.total, "/properties/total")
+        if typed.currency is not None and typed.currency.upper() != currency:
+            raise ForeignCurrency(currency)
+    if isinstance(typed, Order | OrderChange):
+        for index, line in enumerate(typed.products):
+            _check_amount(line.price, f"/properties/products/{index}/price")
+    elif isinstance(typed, ProductSeen):
+        _check_amount(typed.price, "/properties/price")
+
+
+def _check_amount(amount: float | None, field: str) -> None:
+    # Trap: written so that NaN, which no JSON brings but a dialect might, fails too.
+    if amount is not None and not amount <= MAX_AMOUNT:
+        name = field.rsplit("/", 1)[1]
+        raise Invalid("not_finite", f"{name} must be a finite number between 0 and {MAX_AMOUNT:.0f}", field)
+
+
+def touchpoint_events(
+    item: TouchpointIn, event_id: str, sender: Sender, times: Admitted
+) -> list[Touchpoint | IdentityLinked]:
+    """What one touchpoint becomes: itself, and for both ids an echo of an order or the link it made."""
+    occurred_at, recorded_at, learn, flags = times
+    visitor = item.anonymous_id
+    if not sender.trusted and item.type in ORDER_TYPES:
+        learn, flags = False, (*flags, UNVERIFIED)
+    event = Touchpoint(
+        id=event_id,
+        source=sender.source,
+        customer=item.customer_id or anonymous_key(visitor or ""),
+        occurred_at=occurred_at,
+        recorded_at=recorded_at,
+        type=item.type,
+        channel=item.channel,
+        properties=item.properties or {},
+        context=item.context or {},
+        customer_id=item.customer_id,
+        anonymous_id=visitor,
+        account_id=item.account_id,
+        learn=learn,
+        flags=flags,
+    )
+    if item.customer_id is None or visitor is None:
+        return [event]
+    if item.type in ORDER_TYPES:
+        echo = msgspec.structs.replace(event, customer=anonymous_key(visitor), internal=True, echo=True)
+        return [event, echo]
+    if item.type == IDENTIFIED:
+        # Trap: the link needs an id of its own, or dedupe would take it for the touchpoint again.
+        link = identity_events(item.customer_id, visitor, f"{event_id}/link", sender, times)
+        return [event, msgspec.structs.replace(link[0], internal=True), link[1]]
+    return [event]
+
+
+def identity_events(
+    customer_id: str, anonymous_id: str, event_id: str, sender: Sender, times: Admitted
+) -> list[IdentityLinked]:
+    """The link under the customer, and the record under the visitor that names his owner."""
+
+    def linked(key: CustomerKey, internal: bool) -> IdentityLinked:
+        return IdentityLinked(
+            id=event_id,
+            source=sender.source,
+            customer=key,
+            occurred_at=times.occurred_at,
+            recorded_at=times.recorded_at,
+            internal=internal,
+            customer_id=customer_id,
+            anonymous_id=anonymous_id,
+        )
+
+    return [linked(customer_id, False), linked(anonymous_key(anonymous_id), True)]
+
+
+def consent_event(item: ConsentIn, event_id: str, sender: Sender, times: Admitted) -> ConsentGiven:
+    """What the customer said about one purpose."""
+    return ConsentGiven(
+        id=event_id,
+        source=sender.source,
+        customer=item.customer_id or anonymous_key(item.anonymous_id or ""),
+        occurred_at=times.occurred_at,
+        recorded_at=times.recorded_at,
+        purpose=item.purpose,
+        granted=item.granted,
+        channel=item.channel,
+        text_version=item.text_version,
+        said_at=item.source,
+    )
