@@ -1,4 +1,4 @@
-"""First tables: partitions, events, ids, models, lessons, dead letters, reports, fates, the learner's place."""
+"""First tables: partitions, events, ids, models, lessons, dead letters, reports, fates, the learner."""
 
 from alembic import op
 

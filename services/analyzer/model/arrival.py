@@ -1,0 +1,158 @@
+"""Records of the journal as they arrive: decoded, checked, told apart."""
+
+from __future__ import annotations
+
+import re
+from hashlib import blake2b
+from typing import NamedTuple
+
+import msgspec
+
+from libs.common.bus.ports import Message
+from libs.common.clock import Millis
+from libs.common.contracts.customer_event import (
+    AboutCustomer,
+    CustomerEvent,
+    Decision,
+    Erasure,
+    IdentityLinked,
+    Outcome,
+    SpoolReported,
+    Tick,
+    Touchpoint,
+    decode_event,
+)
+from libs.common.contracts.identity import anonymous_key, partition_of
+from libs.common.contracts.outcome import WORDS
+from libs.common.contracts.topics import HEADER_SEQ, HEADER_SPOOL
+from libs.common.errors import Invalid, Rejected
+
+FIRST_TIME: Millis = -62_135_596_800_000
+"""The year 1."""
+LAST_TIME: Millis = 253_402_300_799_999
+"""The end of the year 9999."""
+MAX_ID = 1_024
+
+_SPOOL = re.compile(rb"[0-9a-f]{8,32}\Z")
+_words = frozenset(WORDS)
+
+
+class Arrival(NamedTuple):
+    """A record of the journal: its event, or why it cannot be one.
+
+    ``spool`` is empty and ``seq`` 0 for a record that no spool sent.
+    """
+
+    message: Message
+    spool: str
+    seq: int
+    source: str
+    event: CustomerEvent | None
+    error: Invalid | None
+
+
+class _Loose(msgspec.Struct):
+    source: str = ""
+
+
+_loose = msgspec.json.Decoder(_Loose)
+
+
+def arrive(message: Message) -> Arrival:
+    """Read one record; what is wrong with it is in ``error`` instead of raised."""
+    spool, seq = _origin(message)
+    value = message.value or b""
+    try:
+        event = decode_event(value)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        reason = str(error)[:200].replace("\x00", "")
+        return Arrival(message, spool, seq, _source_of(value), None, Invalid("undecodable", reason))
+    source = "" if isinstance(event, Tick | SpoolReported) else event.source
+    try:
+        check(event, message.partition)
+    except Invalid as error:
+        return Arrival(message, spool, seq, source.replace("\x00", "")[:MAX_ID], None, error)
+    return Arrival(message, spool, seq, source, event, None)
+
+
+def _origin(message: Message) -> tuple[str, int]:
+    spool, seq = message.header(HEADER_SPOOL), message.header(HEADER_SEQ)
+    if spool is None or seq is None or not _SPOOL.match(spool) or not seq.isdigit() or len(seq) > 18:
+        return "", 0
+    return spool.decode(), int(seq)
+
+
+def _source_of(value: bytes) -> str:
+    """Who sent what cannot be read, where at least that can be."""
+    try:
+        return _loose.decode(value).source.replace("\x00", "")[:MAX_ID]
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return ""
+
+
+def check(event: CustomerEvent, partition: int) -> None:
+    """Raise `Invalid` for what no service of ours would have sent."""
+    _check_time(event.recorded_at, "/recorded_at")
+    if isinstance(event, Tick):
+        return
+    if isinstance(event, SpoolReported):
+        for name in (event.spool, event.service, *event.accepted):
+            _check_name(name, "/accepted", empty=True)
+        return
+    _check_time(event.occurred_at, "/occurred_at")
+    _check_name(event.customer, "/customer")
+    _check_name(event.id, "/id")
+    _check_name(event.source, "/source", empty=True)
+    if partition_of(event.customer) != partition:
+        raise Invalid("wrong_partition", "this customer belongs to another partition", "/customer")
+    if isinstance(event, IdentityLinked) and event.customer not in (
+        event.customer_id,
+        anonymous_key(event.anonymous_id),
+    ):
+        raise Invalid("wrong_customer", "a link is filed under one of the two ids it links", "/customer")
+    if isinstance(event, Outcome) and event.outcome not in _words:
+        raise Invalid("wrong_type", "outcome must be one of the words of the contract", "/outcome")
+
+
+def _check_time(at: Millis, field: str) -> None:
+    if not FIRST_TIME <= at <= LAST_TIME:
+        raise Invalid("bad_time", "outside the years 1-9999", field)
+
+
+def _check_name(name: str, field: str, *, empty: bool = False) -> None:
+    if not name and not empty:
+        raise Invalid("missing", "must not be empty", field)
+    if len(name) > MAX_ID or "\x00" in name:
+        raise Invalid("bad_string", f"must be at most {MAX_ID} characters without NUL", field)
+
+
+def accept(event: AboutCustomer) -> None:
+    """Raise `Rejected` for a well-formed event that a rule of ours keeps out."""
+    if isinstance(event, Erasure):
+        raise Rejected("not_supported", "erasure is not built yet")
+
+
+def is_internal(event: CustomerEvent) -> bool:
+    """Whether the platform made this itself: counted apart, never listed."""
+    if isinstance(event, Tick | SpoolReported):
+        return True
+    return event.internal or (isinstance(event, Touchpoint) and event.echo)
+
+
+def kind_of(event: AboutCustomer) -> str:
+    """Column ``kind``: the kinds of the timeline, or ``internal`` for what is never listed."""
+    if is_internal(event):
+        return "internal"
+    if isinstance(event, Touchpoint):
+        return "touchpoint"
+    if isinstance(event, Decision):
+        return "decision"
+    if isinstance(event, Outcome):
+        return "outcome"
+    return "identity" if isinstance(event, IdentityLinked) else "consent"
+
+
+def id_hash(event: AboutCustomer) -> bytes:
+    """16 bytes that stand for (customer, source, id)."""
+    text = f"{event.customer}\x00{event.source}\x00{event.id}"
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,241 @@
+"""Folds of the profile: who the customer is and how he reacts, one event at a time.
+
+Pure and deterministic to the bit: only what the event carries counts, and no result depends on the order
+of a dict (decoding a stored model sorts its keys). Whatever arrives, a profile stays bounded.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from libs.common.clock import HOUR, Millis
+from libs.common.contracts.customer_event import ConsentGiven, Decision, IdentityLinked, Outcome, Touchpoint
+from libs.common.contracts.customer_model import (
+    MAX_DECISIONS,
+    MAX_LINKS,
+    MAX_RECENT,
+    Activity,
+    Consent,
+    Decayed,
+    MadeDecision,
+    Profile,
+    Purchases,
+    RecentTouch,
+)
+from libs.common.contracts.identity import anonymous_key
+from libs.common.contracts.touchpoint import Order, OrderLine
+from libs.common.scoring.decay import (
+    HALF_LIFE_DAY,
+    HALF_LIFE_FORTNIGHT,
+    HALF_LIFE_SEASON,
+    added,
+    bounded,
+)
+
+MAX_TOTALS = 64
+MAX_ACTIVITY = 64
+MAX_CONSENTS = 64
+MAX_OFFERS = 32
+MAX_NAME = 64
+OTHER = "other"
+
+_NO_ACTIVITY = Activity(total=0, last_at=0, day=Decayed(), fortnight=Decayed(), season=Decayed())
+_NO_HOURS = (Decayed(),) * 24
+
+
+def counted(profile: Profile, type_: str) -> Profile:
+    """One more event of ``type_`` in the totals, and nothing else."""
+    name = bounded_name(profile.totals, type_, MAX_TOTALS)
+    return replace(profile, totals={**profile.totals, name: profile.totals.get(name, 0) + 1})
+
+
+def bounded_name(known: Mapping[str, object], name: str, limit: int) -> str:
+    """``name``, or `OTHER` where there are ``limit`` names already or it is too long to be one."""
+    if name in known:
+        return name
+    return name if len(known) < limit and len(name) <= MAX_NAME else OTHER
+
+
+def touched(profile: Profile, event: Touchpoint) -> Profile:
+    """A touchpoint moves totals, activity, hours, recency and the recent session."""
+    at = event.occurred_at
+    total = bounded_name(profile.totals, event.type, MAX_TOTALS)
+    place = _activity_name(profile.activity, event.channel, event.type)
+    hours = list(profile.hours or _NO_HOURS)
+    hour = at // HOUR % 24
+    hours[hour] = added(hours[hour], 1.0, at, HALF_LIFE_SEASON)
+    return replace(
+        profile,
+        first_at=min(profile.first_at, at) if profile.first_at else at,
+        last_at=max(profile.last_at, at) if profile.last_at else at,
+        totals={**profile.totals, total: profile.totals.get(total, 0) + 1},
+        activity={**profile.activity, place: _more_active(profile.activity.get(place, _NO_ACTIVITY), at)},
+        hours=tuple(hours),
+        recent=_with_recent(profile.recent, event),
+    )
+
+
+def _activity_name(known: Mapping[str, object], channel: str, type_: str) -> str:
+    # Between the channel and type as said and nothing at all, the channel's other types keep the channel.
+    name = f"{channel}/{type_}"
+    if name in known or (len(known) < MAX_ACTIVITY and len(name) <= 2 * MAX_NAME):
+        return name
+    name = f"{channel}/{OTHER}"
+    return name if name in known else f"{OTHER}/{OTHER}"
+
+
+def _more_active(activity: Activity, at: Millis) -> Activity:
+    return Activity(
+        total=activity.total + 1,
+        last_at=max(activity.last_at, at) if activity.total else at,
+        day=added(activity.day, 1.0, at, HALF_LIFE_DAY),
+        fortnight=added(activity.fortnight, 1.0, at, HALF_LIFE_FORTNIGHT),
+        season=added(activity.season, 1.0, at, HALF_LIFE_SEASON),
+    )
+
+
+def _with_recent(recent: tuple[RecentTouch, ...], event: Touchpoint) -> tuple[RecentTouch, ...]:
+    """Oldest first; touchpoints of the same moment in the order they arrived."""
+    product = event.properties.get("product_id")
+    touch = RecentTouch(
+        event.occurred_at,
+        event.type if len(event.type) <= MAX_NAME else OTHER,
+        event.channel if len(event.channel) <= MAX_NAME else OTHER,
+        product if isinstance(product, str) and 0 < len(product) <= 256 else None,
+    )
+    if not recent or touch.at >= recent[-1].at:
+        return (*recent, touch)[-MAX_RECENT:]
+    place = bisect_right(recent, touch.at, key=lambda other: other.at)
+    return (*recent[:place], touch, *recent[place:])[-MAX_RECENT:]
+
+
+def worth(lines: list[OrderLine]) -> float:
+    """What ``lines`` cost together; a line without price counts nothing."""
+    return bounded(sum(line.price * line.quantity for line in lines if line.price is not None))
+
+
+def bought(profile: Profile, order: Order, at: Millis) -> Profile:
+    """An order moves recency, frequency and monetary value."""
+    value = worth(order.products)
+    if value == 0.0 and order.total is not None:
+        value = bounded(order.total)
+    old = profile.purchases
+    return replace(
+        profile,
+        purchases=Purchases(
+            orders=old.orders + 1,
+            value=bounded(old.value + value),
+            first_at=min(old.first_at, at) if old.orders else at,
+            last_at=max(old.last_at, at) if old.orders else at,
+            recent_value=added(old.recent_value, value, at, HALF_LIFE_SEASON),
+        ),
+    )
+
+
+def unbought(profile: Profile, value: float | None) -> Profile:
+    """Goods worth ``value`` came back; None: a whole order whose lines nobody named, so an average one."""
+    old = profile.purchases
+    if old.orders == 0:
+        return profile
+    if value is None:
+        left = (old.orders - 1) / old.orders
+        purchases = Purchases(
+            orders=old.orders - 1,
+            value=old.value * left,
+            first_at=old.first_at,
+            last_at=old.last_at,
+            recent_value=Decayed(old.recent_value.weight * left, old.recent_value.at),
+        )
+    else:
+        recent = added(old.recent_value, -value, old.last_at, HALF_LIFE_SEASON)
+        purchases = Purchases(
+            orders=old.orders,
+            value=max(0.0, old.value - value),
+            first_at=old.first_at,
+            last_at=old.last_at,
+            recent_value=Decayed(max(0.0, recent.weight), recent.at),
+        )
+    return replace(profile, purchases=purchases)
+
+
+def rated(profile: Profile, rating: float, at: Millis) -> Profile:
+    """A rating in [−1, 1] moves satisfaction."""
+    total, weight = profile.satisfaction
+    return replace(
+        profile,
+        satisfaction=(
+            added(total, rating, at, HALF_LIFE_SEASON),
+            added(weight, 1.0, at, HALF_LIFE_SEASON),
+        ),
+    )
+
+
+def rating_of(event: Touchpoint) -> float | None:
+    """Satisfaction a touchpoint speaks of, in [−1, 1]: surveys 0 … 10, reviews 1 … 5, sentiment as it is."""
+    properties = event.properties
+    if event.type == "survey_answered":
+        return _scaled(properties.get("rating"), 0.0, 10.0)
+    if event.type == "review_posted":
+        rating = _scaled(properties.get("rating"), 1.0, 5.0)
+        return rating if rating is not None else _scaled(properties.get("sentiment"), -1.0, 1.0)
+    return None
+
+
+def _scaled(value: object, low: float, high: float) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        return None
+    return 2.0 * (float(value) - low) / (high - low) - 1.0
+
+
+def consented(profile: Profile, event: ConsentGiven) -> Profile:
+    """The latest word on a purpose holds; of two at the same moment the refusal."""
+    name = event.purpose if event.channel is None else f"{event.purpose}/{event.channel}"
+    name = bounded_name(profile.consents, name, MAX_CONSENTS)
+    known = profile.consents.get(name)
+    word = Consent(event.granted, event.occurred_at)
+    if known is not None and (known.at, not known.granted) > (word.at, not word.granted):
+        return profile
+    return replace(profile, consents={**profile.consents, name: word})
+
+
+def identified(profile: Profile, event: IdentityLinked) -> Profile:
+    """Under the customer: one link more (the newest `MAX_LINKS` stay). Under the visitor: his owner.
+
+    The first owner stays: a visitor key that a second customer claims goes on counting for the first.
+    """
+    visitor = anonymous_key(event.anonymous_id)
+    if event.customer == visitor:
+        return profile if profile.owner is not None else replace(profile, owner=event.customer_id)
+    if visitor in profile.links:
+        return profile
+    return replace(profile, links=(*profile.links, visitor)[-MAX_LINKS:])
+
+
+def decided(profile: Profile, event: Decision) -> Profile:
+    """A decision waits for its outcomes; the newest `MAX_DECISIONS` are remembered, oldest first."""
+    if any(made.decision_id == event.id for made in profile.decisions):
+        return profile
+    made = MadeDecision(
+        decision_id=event.id,
+        at=event.occurred_at,
+        placement=event.placement,
+        offers=tuple(offer.offer_id for offer in event.offers[:MAX_OFFERS]),
+    )
+    ranked = sorted((*profile.decisions, made), key=lambda other: (other.at, other.decision_id))
+    return replace(profile, decisions=tuple(ranked[-MAX_DECISIONS:]))
+
+
+def answered(profile: Profile, event: Outcome) -> tuple[Profile, bool]:
+    """An outcome finds its decision, each word once; False where the decision is unknown or forgotten."""
+    for place, made in enumerate(profile.decisions):
+        if made.decision_id != event.decision_id:
+            continue
+        if event.outcome in made.outcomes:
+            return profile, True
+        told = replace(made, outcomes=(*made.outcomes, event.outcome))
+        decisions = (*profile.decisions[:place], told, *profile.decisions[place + 1 :])
+        return replace(profile, decisions=decisions), True
+    return profile, False

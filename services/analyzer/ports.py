@@ -1,0 +1,257 @@
+"""What the handlers need from outside, as protocols, and the values that pass through them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from libs.common.clock import Millis
+from libs.common.contracts.identity import CustomerKey
+
+
+@dataclass(frozen=True)
+class PartitionState:
+    """How far a partition is: one row, updated by every slice.
+
+    Parameters
+    ----------
+    epoch:
+        Which claim of the partition this is; only the newest may write.
+    number:
+        Order number of the last event stored.
+    applied:
+        By spool: highest sequence number whose fate is decided.
+    counters:
+        Records by fate since the beginning.
+    notes:
+        Counts beside the fates: ``redelivered``, ``gaps``, ``unmatched``.
+    published:
+        Models up to this revision are known to be on the bus.
+    models_offset:
+        Next offset of ``customer-models`` after them.
+    """
+
+    partition: int
+    epoch: int
+    cluster: str
+    next_offset: int = 0
+    number: int = 0
+    journal_time: Millis = 0
+    applied: Mapping[str, int] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=dict)
+    published: int = 0
+    models_offset: int = 0
+
+
+class StoredEvent(NamedTuple):
+    """A row of the long memory; ``body`` is the record as it came."""
+
+    partition: int
+    number: int
+    recorded_at: Millis
+    journal_time: Millis
+    occurred_at: Millis
+    customer: CustomerKey
+    kind: str
+    id: str
+    body: bytes
+
+
+class ModelRow(NamedTuple):
+    """One part of a customer's model; ``revision`` is the number of the event that changed it last."""
+
+    partition: int
+    customer: CustomerKey
+    part: str
+    revision: int
+    body: bytes
+
+
+class LessonRow(NamedTuple):
+    partition: int
+    number: int
+    second: int
+    kind: str
+    body: bytes
+
+
+class DeadLetter(NamedTuple):
+    """A record that can never be processed: where it came from, and why."""
+
+    partition: int
+    cluster: str
+    offset: int
+    spool: str
+    seq: int
+    source: str
+    code: str
+    reason: str
+    journal_time: Millis
+    key: bytes
+    value: bytes | None
+
+
+class SpoolReport(NamedTuple):
+    """What a spool said it has accepted so far, by source."""
+
+    partition: int
+    spool: str
+    service: str
+    recorded_at: Millis
+    accepted: Mapping[str, int]
+
+
+class FateKey(NamedTuple):
+    spool: str
+    source: str
+    fate: str
+
+
+@dataclass(frozen=True)
+class SliceWrite:
+    """All that a slice changes, written in one transaction or not at all.
+
+    ``ids`` are (hash, journal time) of events that are new; ``forget_before`` is set once a day of journal
+    time: ids older than it go.
+    """
+
+    state: PartitionState
+    events: Sequence[StoredEvent] = ()
+    ids: Mapping[bytes, Millis] = field(default_factory=dict)
+    models: Sequence[ModelRow] = ()
+    lessons: Sequence[LessonRow] = ()
+    dead_letters: Sequence[DeadLetter] = ()
+    reports: Sequence[SpoolReport] = ()
+    fates: Mapping[FateKey, int] = field(default_factory=dict)
+    forget_before: Millis | None = None
+
+
+class SliceStore(Protocol):
+    """What slices read and write. `Transient` when the database is away, `Fenced` when not the owner."""
+
+    async def claim(self, partition: int, generation: int, cluster: str) -> PartitionState:
+        """Become owner: epoch + 1. A generation lower than the last one of the same cluster is `Fenced`.
+
+        On another cluster than before, offsets and what is published begin at 0.
+        """
+        ...
+
+    async def load(self, partition: int, epoch: int) -> PartitionState:
+        """The state as committed; `Fenced` where ``epoch`` is not the newest."""
+        ...
+
+    async def known_ids(self, partition: int, hashes: Sequence[bytes]) -> dict[bytes, Millis]:
+        """Those of ``hashes`` that were seen, and when."""
+        ...
+
+    async def models(self, partition: int, customers: Sequence[CustomerKey]) -> list[ModelRow]:
+        """All parts of the models of ``customers``."""
+        ...
+
+    async def write(self, slice_: SliceWrite) -> None:
+        """Write a slice in one transaction, fenced by ``slice_.state.epoch``."""
+        ...
+
+    async def unpublished(
+        self, partition: int, above: int, after: tuple[CustomerKey, str], limit: int
+    ) -> list[ModelRow]:
+        """Models with a revision over ``above``, in order of (customer, part), beginning behind ``after``."""
+        ...
+
+
+class Place(NamedTuple):
+    """Where an event stands in the timeline, which runs from the greatest place down."""
+
+    occurred_at: Millis
+    recorded_at: Millis
+    partition: int
+    number: int
+
+
+class LedgerRow(NamedTuple):
+    partition: int
+    spool: str
+    source: str
+    fate: str
+    count: int
+
+
+class LedgerRows(NamedTuple):
+    """What the ledger is summed from."""
+
+    fates: Sequence[LedgerRow]
+    reports: Sequence[SpoolReport]
+    states: Sequence[PartitionState]
+
+
+class LearnedState(NamedTuple):
+    """What the learner has published last."""
+
+    version: int
+    journal_time: Millis
+    orders: int
+    trials: int
+
+
+class ReadStore(Protocol):
+    """What the HTTP side reads. `Transient` when the database is away."""
+
+    async def customer(self, keys: Sequence[CustomerKey]) -> list[ModelRow]:
+        """All parts of the models of ``keys``."""
+        ...
+
+    async def timeline(
+        self, keys: Sequence[CustomerKey], before: Place | None, limit: int
+    ) -> list[StoredEvent]:
+        """Listed events of ``keys``, from the greatest place below ``before`` down."""
+        ...
+
+    async def same_ids(self, keys: Sequence[CustomerKey], ids: Sequence[str]) -> list[StoredEvent]:
+        """Every listed event of ``keys`` with one of ``ids``; bodies are left empty."""
+        ...
+
+    async def ledger(self) -> LedgerRows:
+        """Everything the ledger needs, as of one moment."""
+        ...
+
+    async def learned(self) -> LearnedState | None:
+        """What the learner has published last, None before it has."""
+        ...
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The latest dead letters, newest first."""
+        ...
+
+
+class RebuildStore(Protocol):
+    """What a rebuild reads from one database and writes into another."""
+
+    def events(self, partition: int) -> AsyncIterator[Sequence[StoredEvent]]:
+        """All events of ``partition`` in order of their numbers, some thousand at a time."""
+        ...
+
+    def all_models(self) -> AsyncIterator[Sequence[ModelRow]]:
+        """All models in order of (customer, part), some thousand at a time."""
+        ...
+
+    async def put(self, models: Sequence[ModelRow], lessons: Sequence[LessonRow]) -> None:
+        """Write models (new or newer) and lessons (new) in one transaction."""
+        ...
+
+    async def is_empty(self) -> bool:
+        """Whether there is no model yet."""
+        ...
+
+
+class Publisher(Protocol):
+    """Puts models and progress on the bus, in order, after the slice that changed them is committed."""
+
+    def offer(self, state: PartitionState, models: Sequence[ModelRow], *, urgent: bool = True) -> None:
+        """Publish ``models``, then the progress of ``state``; what is not urgent at most once a second."""
+        ...
+
+    def published(self, partition: int) -> tuple[int, int]:
+        """Revision up to which everything is acknowledged, and the next offset of ``customer-models``."""
+        ...
