@@ -57,8 +57,8 @@ class JournalIntake:
     """Platform that lives in the time of its data: recorded when it occurred.
 
     ``clock`` is the greatest journal time known and is moved by what is admitted. While it says no more
-    than that it began at 1970, the wall clock bounds how far the first event may set it. ``admitted`` counts calls, so that who
-    ticks can see that there was input.
+    than that it began at 1970, the wall clock bounds how far the first event may set it. ``admitted``
+    counts calls, so that who ticks can see that there was input.
     """
 
     def __init__(self, clock: JournalClock, wall: Clock) -> None:

@@ -123,7 +123,10 @@ class Decision(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decisi
 
 
 class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome"):
-    """What came of an offer. ``id`` is ``decision/offer/outcome``, so each counts once whoever says it."""
+    """What came of an offer. ``id`` is ``decision/offer/outcome``, so each counts once whoever says it.
+
+    ``learn`` and ``flags`` as in `Touchpoint`.
+    """
 
     decision_id: str
     offer_id: str
@@ -132,6 +135,8 @@ class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome
     value: float | None = None
     order_id: str | None = None
     placement: str | None = None
+    learn: bool = True
+    flags: tuple[str, ...] = ()
 
 
 class Erasure(Event, frozen=True, kw_only=True, omit_defaults=True, tag="erasure"):
