@@ -1,0 +1,1 @@
+"""What the recommender knows and decides, free of every I/O library."""

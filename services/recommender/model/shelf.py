@@ -1,0 +1,188 @@
+"""The catalogue in memory: products as rows of numpy arrays, authored offers and placements beside them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.common.clock import Millis
+from libs.common.contracts.catalogue import (
+    CatalogueEntry,
+    Offer,
+    Placement,
+    Product,
+    Withdrawn,
+)
+
+Floats = NDArray[np.float64]
+Times = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+ALWAYS: Millis = np.iinfo(np.int64).max
+PRODUCT_OFFER = "product:"
+
+
+class ProductCard(msgspec.Struct, frozen=True):
+    """What an answer says about a product."""
+
+    name: str
+    url: str | None
+    image_url: str | None
+    price: float
+    currency: str
+
+
+_Entry = TypeVar("_Entry")
+
+_encoder = msgspec.json.Encoder()
+
+
+def time_of(text: str) -> Millis:
+    """An ISO 8601 time as milliseconds; without a zone it is UTC. Raises ValueError."""
+    said = datetime.fromisoformat(text)
+    if said.tzinfo is None:
+        said = said.replace(tzinfo=UTC)
+    return round(said.timestamp() * 1000)
+
+
+def offer_id_of(product_id: str) -> str:
+    """The id of the offer every product is by itself."""
+    return PRODUCT_OFFER + product_id
+
+
+class Shelf:
+    """All that can be offered, changed entry by entry.
+
+    A product keeps its row for ever, also when it is withdrawn, so that arrays kept elsewhere stay right
+    while ``layout`` is unchanged. ``version`` is the greatest revision taken in.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, int] = {}
+        self.ids: list[str] = []
+        self.products: list[Product | None] = []
+        self.cards: list[msgspec.Raw] = []
+        self.offers: dict[str, Offer] = {}
+        self.placements: dict[str, Placement] = {}
+        self.version = 0
+        self.changes = 0
+        self._revisions: dict[tuple[str, str], int] = {}
+        self._grow(64)
+        self._open: tuple[int, Millis, Millis, Mask] | None = None
+
+    @property
+    def size(self) -> int:
+        """Rows in use, those of withdrawn products included."""
+        return len(self.ids)
+
+    @property
+    def price(self) -> Floats:
+        return self._price[: self.size]
+
+    @property
+    def margin(self) -> Floats:
+        return self._margin[: self.size]
+
+    def put(self, kind: str, entry_id: str, entry: CatalogueEntry, revision: int) -> bool:
+        """Take in one entry unless a newer one of the same key is here; True where something changed."""
+        key = (kind, entry_id)
+        # Trap: an equal revision comes again after the loss of a broker; it is not news.
+        if self._revisions.get(key, -1) >= revision:
+            return False
+        self._revisions[key] = revision
+        self.version = max(self.version, revision)
+        self.changes += 1
+        if kind == "product":
+            self._put_product(entry_id, entry if isinstance(entry, Product) else None)
+        elif kind == "offer":
+            self._put(self.offers, entry_id, entry if isinstance(entry, Offer) else None)
+        elif kind == "placement":
+            self._put(self.placements, entry_id, entry if isinstance(entry, Placement) else None)
+        return True
+
+    def forget(self, kind: str, entry_id: str) -> bool:
+        """Take an entry out whatever its revision: it was not seen again after the loss of a broker."""
+        revision = self._revisions.pop((kind, entry_id), None)
+        if revision is None:
+            return False
+        self.put(kind, entry_id, Withdrawn(at=0), revision)
+        del self._revisions[(kind, entry_id)]
+        return True
+
+    def product(self, product_id: str) -> Product | None:
+        row = self.rows.get(product_id)
+        return None if row is None else self.products[row]
+
+    def available(self, now: Millis) -> Mask:
+        """Which rows can be sold at ``now``: present, in stock, within their time. Not to be written to."""
+        held = self._open
+        if held is not None and held[0] == self.changes and held[1] <= now < held[2]:
+            return held[3]
+        n = self.size
+        begins, ends = self._from[:n], self._until[:n]
+        mask = self._here[:n] & (self._stock[:n] > 0) & (begins <= now) & (now < ends)
+        edges = np.concatenate((begins, ends))
+        earlier, later = edges[edges <= now], edges[edges > now]
+        since = int(earlier.max()) if len(earlier) else -ALWAYS
+        until = int(later.min()) if len(later) else ALWAYS
+        self._open = (self.changes, since, until, mask)
+        return mask
+
+    def placement(self, placement_id: str) -> Placement | None:
+        return self.placements.get(placement_id)
+
+    def _put_product(self, product_id: str, product: Product | None) -> None:
+        row = self.rows.get(product_id)
+        if row is None:
+            if product is None:
+                return
+            row = self.rows[product_id] = len(self.ids)
+            self.ids.append(product_id)
+            self.products.append(None)
+            self.cards.append(msgspec.Raw(b"null"))
+            if row >= len(self._price):
+                self._grow(2 * row)
+        self.products[row] = product
+        self._here[row] = product is not None
+        if product is None:
+            return
+        self._price[row] = product.price
+        self._margin[row] = product.unit_margin
+        self._stock[row] = np.inf if product.stock is None else product.stock
+        self._from[row] = time_of(product.available_from) if product.available_from else -ALWAYS
+        self._until[row] = time_of(product.available_until) if product.available_until else ALWAYS
+        card = ProductCard(product.name, product.url, product.image_url, product.price, product.currency)
+        self.cards[row] = msgspec.Raw(_encoder.encode(card))
+
+    @staticmethod
+    def _put(entries: dict[str, _Entry], entry_id: str, entry: _Entry | None) -> None:
+        if entry is None:
+            entries.pop(entry_id, None)
+        else:
+            entries[entry_id] = entry
+
+    def _grow(self, rows: int) -> None:
+        held = len(self.ids) and len(self._price)
+        grown = {
+            "_price": np.zeros(rows),
+            "_margin": np.zeros(rows),
+            "_stock": np.full(rows, np.inf),
+            "_from": np.full(rows, -ALWAYS, dtype=np.int64),
+            "_until": np.full(rows, ALWAYS, dtype=np.int64),
+            "_here": np.zeros(rows, dtype=np.bool_),
+        }
+        for name, array in grown.items():
+            if held:
+                array[:held] = getattr(self, name)[:held]
+            setattr(self, name, array)
+
+    _price: Floats
+    _margin: Floats
+    _stock: Floats
+    _from: Times
+    _until: Times
+    _here: Mask

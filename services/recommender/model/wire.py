@@ -1,0 +1,126 @@
+"""What is asked and answered: the bodies of recommendations and decisions, as the contract names them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from libs.common.contracts.catalogue import Id, Kind
+
+MAX_LIMIT = 100
+MAX_EXCLUDE = 1_000
+MAX_BATCH = 1_000
+MAX_BASKET = 1_000
+
+NO_OFFER = "none"
+"""The offer id of "no offer" in a decision."""
+
+Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
+WaitMillis = Annotated[int, Meta(ge=0, le=1_000)]
+DecisionId = Annotated[str, Meta(pattern=r"\A[\x20-\x7e]{1,128}\Z", min_length=1, max_length=128)]
+
+
+class Ask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A request for offers; only ``placement`` must be said.
+
+    ``context`` is free data, of which ``product_id`` (the page) and ``basket`` are understood.
+    ``limit`` defaults to the placement's. ``after`` is a position, ``at`` a time (scope ``manage``).
+    """
+
+    placement: Id
+    customer_id: Id | None = None
+    anonymous_id: Id | None = None
+    channel: Annotated[str, Meta(min_length=1, max_length=64)] = "web"
+    context: dict[str, Any] = {}
+    limit: Limit | None = None
+    kinds: list[Kind] | None = None
+    exclude: Annotated[list[str], Meta(max_length=MAX_EXCLUDE)] = []
+    after: str | None = None
+    wait_ms: WaitMillis = 250
+    at: str | None = None
+    decision_id: DecisionId | None = None
+    dry_run: bool = False
+
+
+class Offered(Struct, frozen=True, kw_only=True):
+    """One offer of an answer. ``token`` is what its outcomes are reported with."""
+
+    offer_id: str
+    product_id: str | None
+    kind: Kind
+    rank: int
+    score: float | None
+    propensity: float | None
+    reasons: list[str]
+    product: msgspec.Raw
+    token: str | None = None
+    click_url: str | None = None
+    pixel_url: str | None = None
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """The answer to an `Ask`."""
+
+    decision_id: str
+    group: str | None
+    policy_version: str | None
+    fresh: bool
+    degraded: list[str]
+    limited_by: list[str]
+    offers: list[Offered]
+
+
+class Chance(Struct, frozen=True):
+    """One candidate of a slot's pool, with the probability that the draw had chosen it."""
+
+    offer_id: str
+    propensity: float
+
+
+class DecidedSlot(Struct, frozen=True):
+    """One slot of a decision: what was placed, and what could have been."""
+
+    rank: int
+    offer_id: str
+    propensity: float
+    pool: list[Chance]
+
+
+class Considered(Struct, frozen=True):
+    """One candidate of a decision: the probability of its choice, and its value."""
+
+    offer_id: str
+    product_id: str | None
+    kind: str
+    source: str
+    mean: float
+    value: float
+    rules: list[str]
+
+
+class Versions(Struct, frozen=True):
+    """What the decision was made with."""
+
+    policy: str
+    model: int
+    catalogue: int
+
+
+class DecisionReport(Struct, frozen=True):
+    """A decision as ``GET /v1/decisions/{id}`` shows it."""
+
+    decision_id: str
+    decided_at: str
+    customer: str
+    placement: str
+    group: str
+    versions: Versions
+    seed: int
+    slots: list[DecidedSlot]
+    candidates: list[Considered]
+    rejected: dict[str, int]
+
+
+EMPTY = msgspec.Raw(b"null")

@@ -1,0 +1,78 @@
+"""Moves decisions from the spool's local lane into the database, off the path of answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from random import Random
+
+import msgspec
+
+from libs.common.bus.sender import Backoff
+from libs.common.errors import Transient
+from libs.common.journal import LocalJournal, LocalRow
+from services.recommender.metrics import RecommenderMetrics
+from services.recommender.ports import DecisionStore, KeptDecision, decode_kept
+
+_log = logging.getLogger(__name__)
+
+BATCH = 500
+PAUSE = 0.25
+EXPIRY_EVERY = 3_600.0
+
+class PoolKeeper:
+    """Drains the local lane into a `DecisionStore`; a row leaves the spool once the store has it."""
+
+    def __init__(
+        self,
+        journal: LocalJournal,
+        store: DecisionStore,
+        metrics: RecommenderMetrics,
+        random: Random,
+        days: int,
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._metrics = metrics
+        self._backoff = Backoff(random)
+        self._days = days
+
+    async def run(self) -> None:
+        """Drain until cancelled, and once an hour drop what is too old."""
+        rested = EXPIRY_EVERY
+        while True:
+            pause = await self._round(rested >= EXPIRY_EVERY)
+            rested = 0.0 if rested >= EXPIRY_EVERY else rested + pause
+            await asyncio.sleep(pause)
+
+    async def _round(self, expiring: bool) -> float:
+        try:
+            while await self.drain():
+                pass
+            if expiring:
+                await self._store.expire(self._days)
+        except Transient as error:
+            _log.warning("decisions not stored yet: %s", error.reason)
+            return self._backoff.failed()
+        self._backoff.succeeded()
+        return PAUSE
+
+    async def drain(self) -> int:
+        """Move one batch; answers how many rows it had."""
+        rows = await self._journal.local_rows(BATCH)
+        if not rows:
+            return 0
+        decisions = [kept for row in rows if (kept := self._read(row)) is not None]
+        await self._store.keep(decisions)
+        await self._journal.release_local(rows)
+        self._metrics.kept.add(len(decisions))
+        return len(rows)
+
+    def _read(self, row: LocalRow) -> KeptDecision | None:
+        try:
+            return decode_kept(row.body)
+        except msgspec.DecodeError:
+            # A row of another version must not keep all later ones in the spool.
+            self._metrics.broken.add()
+            _log.error("a decision in the spool cannot be read and is dropped")
+            return None

@@ -1,0 +1,124 @@
+"""What handlers need from the world, as protocols; `store`, `people` and the common library implement them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from libs.common.clock import Millis
+from libs.common.contracts.catalogue import CatalogueEntry
+from libs.common.contracts.customer_model import Items, Profile
+from libs.common.contracts.identity import CustomerKey
+from libs.common.contracts.progress import Progress
+from libs.common.position import Position
+
+
+class Outgoing(NamedTuple):
+    """A catalogue entry that waits to be published."""
+
+    kind: str
+    entry_id: str
+    body: bytes
+    revision: int
+
+
+class KeptDecision(NamedTuple):
+    """A decision as it is kept: the first answer, and the packed pool."""
+
+    decision_id: str
+    customer: CustomerKey
+    decided_at: Millis
+    answer: bytes
+    pool: bytes
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(KeptDecision)
+
+
+def encode_kept(decision: KeptDecision) -> bytes:
+    """A decision as a row of the spool's local lane."""
+    return _encoder.encode(decision)
+
+
+def decode_kept(body: bytes) -> KeptDecision:
+    """Raises msgspec.DecodeError."""
+    return _decoder.decode(body)
+
+
+class CatalogueStore(Protocol):
+    """The catalogue at rest; each entry is its own outbox. All calls raise `Transient` without the store."""
+
+    async def put(self, kind: str, entries: Sequence[tuple[str, CatalogueEntry]]) -> None:
+        """Store entries, each under a new revision unless it is there word for word; of one id the last counts."""
+        ...
+
+    async def get(self, kind: str, entry_id: str) -> CatalogueEntry | None: ...
+
+    async def withdraw(self, kind: str, entry_id: str, at: Millis) -> bool:
+        """Leave a withdrawal in an entry's place; False where there is none."""
+        ...
+
+    async def outgoing(self, limit: int) -> list[Outgoing]:
+        """Entries not published yet, oldest change first."""
+        ...
+
+    async def sent(self, entries: Sequence[Outgoing]) -> None:
+        """Note what was acknowledged; a newer revision stays in the outbox."""
+        ...
+
+    async def on_cluster(self, cluster: str) -> bool:
+        """Put everything into the outbox again where ``cluster`` is not the one last published to."""
+        ...
+
+
+class DecisionStore(Protocol):
+    """Decisions at rest. All calls raise `Transient` without the store."""
+
+    async def keep(self, decisions: Sequence[KeptDecision]) -> None:
+        """Store decisions; one that is there stays as it is."""
+        ...
+
+    async def find(self, decision_ids: Sequence[str]) -> dict[str, KeptDecision]: ...
+
+    async def expire(self, days: int) -> int:
+        """Drop what was stored more than ``days`` ago; answers how many."""
+        ...
+
+
+class Known(NamedTuple):
+    """What is known of one customer: the two records of his model, either of which may be missing."""
+
+    profile: Profile | None
+    items: Items | None
+
+
+class People(Protocol):
+    """Customer models, decoded: the newest this process has."""
+
+    def of(self, key: CustomerKey) -> Known:
+        """The model of one key alone, not merged with anything."""
+        ...
+
+    async def reached(self, partition: int, offset: int, timeout: float, cluster: str = "") -> bool:
+        """Wait until the models of ``partition`` before ``offset`` are here; False after ``timeout`` seconds."""
+        ...
+
+
+class Board(Protocol):
+    """How far the analyzer is; `libs.common.progress.ProgressBoard` is one."""
+
+    @property
+    def cluster(self) -> str: ...
+
+    def of(self, partition: int) -> Progress | None: ...
+
+    def journal_time(self) -> Millis: ...
+
+    def models_offset(self, partition: int) -> int: ...
+
+    async def reached(
+        self, position: Position, partitions: Iterable[int] | None, timeout: float
+    ) -> bool: ...

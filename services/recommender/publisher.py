@@ -1,0 +1,105 @@
+"""Publishes the catalogue: what changed in the store goes onto the bus, and all of it onto a new one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from random import Random
+
+from libs.common.bus.ports import Bus, ClusterChanged, Producer, Record
+from libs.common.bus.sender import Backoff
+from libs.common.contracts.catalogue import SCHEMA, entry_key
+from libs.common.contracts.topics import CATALOGUE, HEADER_REVISION, HEADER_SCHEMA, TOPICS
+from libs.common.errors import Transient
+from services.recommender.metrics import RecommenderMetrics
+from services.recommender.ports import CatalogueStore, Outgoing
+
+_log = logging.getLogger(__name__)
+
+BATCH = 500
+PAUSE = 1.0
+"""Seconds after which outbox and broker are looked at unasked: another process may have changed them."""
+
+
+class CataloguePublisher:
+    """Empties the catalogue's outbox onto topic ``catalogue``; `wake` it after a change.
+
+    Entries are noted as published only after the bus has them, so one may be sent twice, never not at all.
+    """
+
+    def __init__(self, bus: Bus, store: CatalogueStore, metrics: RecommenderMetrics, random: Random) -> None:
+        self._bus = bus
+        self._store = store
+        self._metrics = metrics
+        self._backoff = Backoff(random)
+        self._changed = asyncio.Event()
+        self._producer: Producer | None = None
+        self._cluster = ""
+
+    def wake(self) -> None:
+        """Something was stored: publish it now."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled, whatever is away meanwhile."""
+        try:
+            while True:
+                await asyncio.sleep(await self._round())
+                if not self._changed.is_set():
+                    try:
+                        await asyncio.wait_for(self._changed.wait(), PAUSE)
+                    except TimeoutError:
+                        await self._look_for_another_broker()
+                self._changed.clear()
+        finally:
+            await self._let_go()
+
+    async def _round(self) -> float:
+        """Publish all there is; answers how many seconds to rest before the next attempt."""
+        try:
+            while await self.publish():
+                pass
+        except ClusterChanged:
+            _log.info("the broker was replaced; the catalogue is published again")
+            await self._let_go()
+            return 0.0
+        except Transient as error:
+            _log.warning("catalogue not published: %s", error.reason)
+            await self._let_go()
+            return self._backoff.failed()
+        self._backoff.succeeded()
+        return 0.0
+
+    async def publish(self) -> int:
+        """Send one batch of the outbox; answers how many entries were sent."""
+        if self._producer is None:
+            cluster = await self._bus.cluster_id()
+            await self._bus.ensure_topics(TOPICS)
+            await self._store.on_cluster(cluster)
+            self._cluster = cluster
+            # Bound to the cluster whose outbox this is: a broker replaced in between makes `send` refuse.
+            self._producer = self._bus.producer(cluster)
+        entries = await self._store.outgoing(BATCH)
+        if entries:
+            await self._producer.send(CATALOGUE, 0, [_record(entry) for entry in entries])
+            await self._store.sent(entries)
+            self._metrics.published.add(len(entries))
+        return len(entries)
+
+    async def _look_for_another_broker(self) -> None:
+        # Trap: without something to send, a producer would never notice that its cluster is gone.
+        try:
+            if self._producer is not None and await self._bus.cluster_id() != self._cluster:
+                await self._let_go()
+        except Transient:
+            pass
+
+    async def _let_go(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.close()
+
+
+def _record(entry: Outgoing) -> Record:
+    headers = ((HEADER_SCHEMA, SCHEMA), (HEADER_REVISION, str(entry.revision).encode()))
+    return Record(entry_key(entry.kind, entry.entry_id), entry.body, headers)

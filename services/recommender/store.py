@@ -1,0 +1,131 @@
+"""The recommender's tables in PostgreSQL: catalogue with outbox, and decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from libs.common.clock import Millis
+from libs.common.contracts.catalogue import CatalogueEntry, Withdrawn, decode_entry, encode_entry
+from libs.common.db import Database
+from services.recommender.ports import KeptDecision, Outgoing
+
+SCHEMA = "recommender"
+
+# Trap: the revision is drawn anew in the update, after the row is locked. One drawn for the refused insert
+# could be lower than that of a writer who got in between, and readers would keep his entry for ever.
+_PUT = """
+INSERT INTO recommender.catalogue AS held (kind, id, body, withdrawn)
+SELECT $1, entry.id, entry.body, false
+FROM unnest($2::text[], $3::bytea[]) AS entry (id, body)
+ORDER BY entry.id
+ON CONFLICT (kind, id) DO UPDATE
+SET body = excluded.body, withdrawn = false, revision = nextval('recommender.catalogue_revisions')
+WHERE held.body <> excluded.body
+"""
+
+_WITHDRAW = """
+UPDATE recommender.catalogue
+SET body = $3, withdrawn = true, revision = nextval('recommender.catalogue_revisions')
+WHERE kind = $1 AND id = $2 AND NOT withdrawn
+RETURNING revision
+"""
+
+_OUTGOING = """
+SELECT kind, id, body, revision FROM recommender.catalogue
+WHERE published < revision ORDER BY revision LIMIT $1
+"""
+
+_SENT = """
+UPDATE recommender.catalogue AS held SET published = sent.revision
+FROM unnest($1::text[], $2::text[], $3::bigint[]) AS sent (kind, id, revision)
+WHERE held.kind = sent.kind AND held.id = sent.id AND held.published < sent.revision
+"""
+
+_CLUSTER = """
+INSERT INTO recommender.clusters AS held (cluster) VALUES ($1)
+ON CONFLICT (one) DO UPDATE SET cluster = excluded.cluster WHERE held.cluster <> excluded.cluster
+RETURNING cluster
+"""
+
+_KEEP = """
+INSERT INTO recommender.decisions (decision_id, customer, decided_at, answer, pool)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bytea[], $5::bytea[])
+ON CONFLICT (decision_id) DO NOTHING
+"""
+
+_FIND = """
+SELECT decision_id, customer, decided_at, answer, pool FROM recommender.decisions
+WHERE decision_id = ANY($1::text[])
+"""
+
+
+class PostgresCatalogueStore:
+    """Implements `ports.CatalogueStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, kind: str, entries: Sequence[tuple[str, CatalogueEntry]]) -> None:
+        bodies = {entry_id: encode_entry(entry) for entry_id, entry in entries}
+        async with self._database.bulk() as connection:
+            await connection.execute(_PUT, kind, list(bodies), list(bodies.values()))
+
+    async def get(self, kind: str, entry_id: str) -> CatalogueEntry | None:
+        async with self._database.connection() as connection:
+            body = await connection.fetchval(
+                "SELECT body FROM recommender.catalogue WHERE kind = $1 AND id = $2 AND NOT withdrawn",
+                kind,
+                entry_id,
+            )
+        return None if body is None else decode_entry(body)
+
+    async def withdraw(self, kind: str, entry_id: str, at: Millis) -> bool:
+        body = encode_entry(Withdrawn(at=at))
+        async with self._database.bulk() as connection:
+            return await connection.fetchval(_WITHDRAW, kind, entry_id, body) is not None
+
+    async def outgoing(self, limit: int) -> list[Outgoing]:
+        async with self._database.connection() as connection:
+            return [Outgoing(*row) for row in await connection.fetch(_OUTGOING, limit)]
+
+    async def sent(self, entries: Sequence[Outgoing]) -> None:
+        async with self._database.bulk() as connection:
+            await connection.execute(
+                _SENT,
+                [entry.kind for entry in entries],
+                [entry.entry_id for entry in entries],
+                [entry.revision for entry in entries],
+            )
+
+    async def on_cluster(self, cluster: str) -> bool:
+        async with self._database.bulk() as connection:
+            changed = await connection.fetchval(_CLUSTER, cluster) is not None
+            if changed:
+                await connection.execute("UPDATE recommender.catalogue SET published = 0")
+            return changed
+
+
+class PostgresDecisionStore:
+    """Implements `ports.DecisionStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def keep(self, decisions: Sequence[KeptDecision]) -> None:
+        if not decisions:
+            return
+        columns = [list(column) for column in zip(*decisions, strict=True)]
+        async with self._database.bulk() as connection:
+            await connection.execute(_KEEP, *columns)
+
+    async def find(self, decision_ids: Sequence[str]) -> dict[str, KeptDecision]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(_FIND, list(decision_ids))
+        return {row[0]: KeptDecision(*row) for row in rows}
+
+    async def expire(self, days: int) -> int:
+        async with self._database.bulk() as connection:
+            status = await connection.execute(
+                "DELETE FROM recommender.decisions WHERE stored_at < now() - make_interval(days => $1)", days
+            )
+        return int(status.rpartition(" ")[2])
