@@ -81,6 +81,6 @@ class Origin(NamedTuple):
 def origin_of(message: Message) -> Origin | None:
     """The spool and sequence number in the headers (both ASCII text); None where they are missing or bad."""
     spool, seq = message.header(HEADER_SPOOL), message.header(HEADER_SEQ)
-    if spool is None or seq is None or not seq.isdigit():
+    if spool is None or seq is None or not seq.isdigit() or len(seq) > 18:
         return None
     return Origin(spool.decode("ascii", "replace"), int(seq))

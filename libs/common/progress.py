@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from libs.common.bus.ports import Bus
+import msgspec
+
+from libs.common.background import Background
+from libs.common.bus.ports import Bus, ClusterChanged, TopicReader
 from libs.common.clock import Millis
-from libs.common.contracts.progress import Progress
+from libs.common.contracts.progress import Progress, decode_progress
+from libs.common.contracts.topics import PROGRESS
+from libs.common.errors import Transient
 from libs.common.position import Position
+
+_log = logging.getLogger(__name__)
+
+_POLL = 0.5
+_PAUSE = 0.3
+_AT_ONCE = 1_000
 
 
 class ProgressBoard:
@@ -24,39 +37,147 @@ class ProgressBoard:
         Called after each change, on the event loop, e.g. to move a `JournalClock`.
     """
 
-    def __init__(self, bus: Bus | None = None, on_change: Callable[[ProgressBoard], None] | None = None) -> None: ...
+    def __init__(
+        self, bus: Bus | None = None, on_change: Callable[[ProgressBoard], None] | None = None
+    ) -> None:
+        self._bus = bus
+        self._subscribers = [on_change] if on_change is not None else []
+        self._newest: dict[int, Progress] = {}
+        self._applied: dict[str, dict[int, int]] = {}
+        self._journal_time: Millis = 0
+        self._cluster = ""
+        self._caught_up = bus is None
+        self._waiters: list[tuple[Position, frozenset[int] | None, asyncio.Future[None]]] = []
+        self._background = Background()
 
     async def start(self) -> None:
         """Begin to read, in the background; returns at once, also when the broker is away."""
+        if self._bus is not None:
+            self._background.spawn(self._read(self._bus))
+
+    async def watch(self) -> None:
+        """Wait for ever, or raise what reading died of: for `Service.background`."""
+        await self._background.watch()
 
     async def stop(self) -> None:
-        """End reading, within two seconds."""
+        """End reading, within some seconds."""
+        await self._background.stop()
 
     @property
     def caught_up(self) -> bool:
         """Whether the topic has once been read to its end."""
+        return self._caught_up
 
     @property
     def cluster(self) -> str:
         """The cluster the board was read from; empty before the first contact."""
+        return self._cluster
 
     def put(self, progress: Progress) -> None:
         """Take in one record, as if it had been read."""
+        if self._take(progress):
+            self._changed()
 
     def subscribe(self, callback: Callable[[ProgressBoard], None]) -> None:
         """Have ``callback`` called after each change."""
+        self._subscribers.append(callback)
 
     def of(self, partition: int) -> Progress | None:
         """The newest progress of ``partition``, None where nothing is known."""
+        return self._newest.get(partition)
 
     def applied(self, spool: str) -> Mapping[int, int]:
         """By partition: highest sequence number of ``spool`` whose fate is decided."""
+        return self._applied.get(spool, {})
 
     def journal_time(self) -> Millis:
-        """The greatest journal time of any partition; 0 where nothing is known."""
+        """The greatest journal time of any partition ever seen; 0 where nothing is known."""
+        return self._journal_time
 
     def models_offset(self, partition: int) -> int:
         """Next offset of ``customer-models`` after all models of this progress; 0 where unknown."""
+        known = self._newest.get(partition)
+        return known.models_offset if known is not None else 0
 
     async def reached(self, position: Position, partitions: Iterable[int] | None, timeout: float) -> bool:
-        """Wait until ``position`` is applied in ``partitions`` (None: in all it names); False after ``timeout``."""
+        """Wait until ``position`` is applied in ``partitions`` (None: in all it names); False after
+        ``timeout`` seconds."""
+        wanted = None if partitions is None else frozenset(partitions)
+        if position.covered_by(self.applied(position.spool), wanted):
+            return True
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((position, wanted, waiter))
+        try:
+            await asyncio.wait_for(waiter, timeout)
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters = [entry for entry in self._waiters if entry[2] is not waiter]
+        return True
+
+    def _take(self, progress: Progress) -> bool:
+        known = self._newest.get(progress.partition)
+        if known is not None and progress.epoch < known.epoch:
+            return False
+        self._newest[progress.partition] = progress
+        if known is not None:
+            for spool in known.applied.keys() - progress.applied.keys():
+                self._applied[spool].pop(progress.partition, None)
+        for spool, seq in progress.applied.items():
+            self._applied.setdefault(spool, {})[progress.partition] = seq
+        self._journal_time = max(self._journal_time, progress.journal_time)
+        return True
+
+    def _changed(self) -> None:
+        for position, wanted, waiter in self._waiters:
+            if not waiter.done() and position.covered_by(self.applied(position.spool), wanted):
+                waiter.set_result(None)
+        for callback in self._subscribers:
+            callback(self)
+
+    def _forget(self, cluster: str) -> None:
+        if self._cluster:
+            _log.warning("the bus is another cluster now (%s): progress is read anew", cluster)
+        self._cluster = cluster
+        self._newest.clear()
+        self._applied.clear()
+        self._caught_up = False
+
+    async def _read(self, bus: Bus) -> None:
+        while True:
+            try:
+                cluster = await bus.cluster_id()
+                if cluster != self._cluster:
+                    self._forget(cluster)
+                reader = bus.reader(PROGRESS, cluster)
+                try:
+                    await reader.start({})
+                    await self._follow(bus, reader)
+                finally:
+                    await reader.close()
+            except (Transient, ClusterChanged) as error:
+                _log.info("progress cannot be read just now: %s", error)
+                await asyncio.sleep(_PAUSE)
+
+    async def _follow(self, bus: Bus, reader: TopicReader) -> None:
+        """Until the cluster is another one, or an error."""
+        loop = asyncio.get_running_loop()
+        checked = loop.time()
+        while True:
+            batches = await reader.poll(_AT_ONCE, _POLL)
+            taken = False
+            for messages in batches.values():
+                for message in messages:
+                    try:
+                        taken |= message.value is not None and self._take(decode_progress(message.value))
+                    except (msgspec.DecodeError, RecursionError) as error:
+                        _log.error("a progress record is unreadable: %s", error)
+            if taken:
+                self._changed()
+            if not batches:
+                self._caught_up = True
+            if loop.time() - checked > 1.0:
+                # A silent reader may sit on a broker that is gone.
+                checked = loop.time()
+                if await bus.cluster_id() != self._cluster:
+                    return

@@ -1,0 +1,205 @@
+"""The file of a spool: SQLite in WAL mode, one row for each pack of events. Blocking; knows no event loop."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from libs.common.clock import Millis
+from libs.common.contracts.identity import PARTITIONS
+from libs.common.errors import Misconfigured
+from libs.common.spool.rows import Heads, Row
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS packs (number INTEGER PRIMARY KEY, state BLOB NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS local (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, body BLOB NOT NULL);
+CREATE INDEX IF NOT EXISTS local_key ON local (key);
+"""
+_LAYOUT = "1"
+_PAGE = 4096
+_RELEASE_AT_ONCE = 200
+_LOCAL_AT_ONCE = 64
+
+
+class SpoolState(msgspec.Struct, array_like=True, frozen=True):
+    """Stored with each pack, so that the newest pack says where the spool stands.
+
+    ``before`` and ``heads`` are the heads without and with the pack; ``accepted`` counts events by source;
+    ``now`` is what the clock said.
+    """
+
+    before: Heads
+    heads: Heads
+    accepted: dict[str, int]
+    now: Millis
+
+
+_states = msgspec.msgpack.Decoder(SpoolState)
+_bodies = msgspec.msgpack.Decoder(list[Row])
+_encoder = msgspec.msgpack.Encoder()
+
+
+class SpoolFile:
+    """One spool on disk, locked for this process.
+
+    `write` and the two `forget` methods belong to one thread, `read` and `query` to another (or the same).
+    Raises `Misconfigured` where the file cannot be used, BlockingIOError where another process holds it.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self.path = path
+        self.spool = path.stem.removeprefix("spool-")
+        self._lock = _hold(path)
+        try:
+            self._writer = _connect(path, "FULL")
+            self._writer.execute(f"PRAGMA max_page_count = {max_bytes // _PAGE}")
+            _lay_out(self._writer, path, self.spool)
+            # Deletions have a connection of their own that does not fsync: one that a crash undoes is
+            # only made again, and commits must never find the wrong setting.
+            self._sweeper = _connect(path, "NORMAL")
+            self._reader = _connect(path, "NORMAL")
+            self._reader.execute("PRAGMA query_only = ON")
+        except (sqlite3.Error, Misconfigured) as error:
+            os.close(self._lock)
+            raise Misconfigured(f"the spool {path} cannot be used: {error}") from error
+
+    def stand(self) -> tuple[SpoolState, Heads]:
+        """Where the spool stands, and by partition up to where everything is released."""
+        zeros = [0] * PARTITIONS
+        query = "SELECT state, body FROM packs ORDER BY number {} LIMIT 1"
+        newest = self._writer.execute(query.format("DESC")).fetchone()
+        if newest is None:
+            return SpoolState(zeros, zeros, {}, 0), list(zeros)
+        lowest, body = self._writer.execute(query.format("ASC")).fetchone()
+        first = _states.decode(lowest)
+        return _states.decode(newest[0]), list(first.before if _bodies.decode(body) else first.heads)
+
+    def write(self, state: SpoolState, rows: Sequence[Row], local: Sequence[tuple[str, bytes]]) -> int:
+        """Commit one pack, fsynced; returns its number. After an error nothing of it is there."""
+        execute = self._writer.execute
+        insert = "INSERT INTO packs (state, body) VALUES (?, ?)"
+        values = (_encoder.encode(state), _encoder.encode(rows))
+        if not local:
+            # One statement, its own transaction: each further statement is one more hand-over of the
+            # interpreter lock, which a busy event loop gives back late.
+            return execute(insert, values).lastrowid or 0
+        try:
+            execute("BEGIN IMMEDIATE")
+            number = execute(insert, values).lastrowid or 0
+            for start in range(0, len(local), _LOCAL_AT_ONCE):
+                some = local[start : start + _LOCAL_AT_ONCE]
+                marks = ",".join(["(?,?)"] * len(some))
+                flat = [value for pair in some for value in pair]
+                execute(f"INSERT INTO local (key, body) VALUES {marks}", flat)
+            execute("COMMIT")
+        except BaseException:
+            _roll_back(self._writer)
+            raise
+        return number
+
+    def forget(self, levels: Heads) -> Heads | None:
+        """Delete the oldest packs that ``levels`` covers, few at a time, so that commits need not wait.
+
+        Returns up to where everything is now released, None where nothing was.
+        """
+        execute = self._sweeper.execute
+        floor, last = None, 0
+        query = "SELECT number, state FROM packs ORDER BY number LIMIT ?"
+        for number, state in execute(query, (_RELEASE_AT_ONCE,)).fetchall():
+            heads = _states.decode(state).heads
+            if any(seq > level for seq, level in zip(heads, levels, strict=True)):
+                break
+            floor, last = heads, number
+        if floor is None:
+            return None
+        try:
+            execute("BEGIN IMMEDIATE")
+            # Trap: the newest pack stays, empty: it says where the spool stands.
+            (newest,) = execute("SELECT max(number) FROM packs").fetchone()
+            execute("DELETE FROM packs WHERE number <= ?", (min(last, newest - 1),))
+            if last == newest:
+                execute("UPDATE packs SET body = ? WHERE number = ?", (_encoder.encode([]), newest))
+            execute("COMMIT")
+        except BaseException:
+            _roll_back(self._sweeper)
+            raise
+        return floor
+
+    def forget_local(self, number: int) -> None:
+        """Delete local rows up to ``number``."""
+        self._sweeper.execute("DELETE FROM local WHERE number <= ?", (number,))
+
+    def read(self, number: int, max_bytes: int) -> list[tuple[int, list[Row]]]:
+        """Packs from ``number`` on, in order, about ``max_bytes`` of them; at least one if there is any."""
+        found, size = [], 0
+        query = "SELECT number, body FROM packs WHERE number >= ? ORDER BY number"
+        cursor = self._reader.execute(query, (number,))
+        for pack, body in cursor:
+            found.append((pack, _bodies.decode(body)))
+            size += len(body)
+            if size >= max_bytes:
+                break
+        cursor.close()
+        return found
+
+    def local_rows(self, limit: int) -> list[tuple[int, str, bytes]]:
+        """The oldest local rows: number, key, body."""
+        return self._reader.execute(
+            "SELECT number, key, body FROM local ORDER BY number LIMIT ?", (limit,)
+        ).fetchall()
+
+    def find_local(self, key: str) -> bytes | None:
+        """The newest local row under ``key``."""
+        found = self._reader.execute(
+            "SELECT body FROM local WHERE key = ? ORDER BY number DESC LIMIT 1", (key,)
+        ).fetchone()
+        return found[0] if found else None
+
+    def close(self) -> None:
+        """Close the file and give it up to others. No thread may be using it any more."""
+        for connection in (self._reader, self._sweeper, self._writer):
+            connection.close()
+        os.close(self._lock)
+
+
+def _hold(path: Path) -> int:
+    # Trap: not the SQLite file itself: SQLite's own locks on it vanish when any descriptor to it is closed.
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    return connection
+
+
+def _lay_out(connection: sqlite3.Connection, path: Path, spool: str) -> None:
+    connection.executescript(_SCHEMA)
+    connection.execute("INSERT OR IGNORE INTO meta VALUES ('spool', ?), ('layout', ?)", (spool, _LAYOUT))
+    known: dict[Any, Any] = dict(connection.execute("SELECT name, value FROM meta"))
+    if known != {"spool": spool, "layout": _LAYOUT}:
+        raise Misconfigured(f"it was made by another version or renamed: {known}")
+    path.chmod(0o600)
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

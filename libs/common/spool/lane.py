@@ -1,0 +1,88 @@
+"""One partition of a spool on its way to the bus: what waits in memory, and where to read on from disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from itertools import islice
+
+from libs.common.spool.rows import Row
+
+MAX_BYTES = 2 << 20
+"""Most bytes of rows a lane keeps in memory; the rest stays on disk until there is room."""
+
+_ROW_BYTES = 200
+
+
+class Lane:
+    """Rows of one partition in order, without a gap, from the first unacknowledged one on.
+
+    Attributes
+    ----------
+    next_seq:
+        The only sequence number the lane takes next, so it can be offered rows from anywhere.
+    shipped:
+        Highest sequence number the present cluster has acknowledged (or that is applied anyway).
+    cursor:
+        Number of the pack to read on from when the lane is behind what is committed.
+    """
+
+    __slots__ = ("cursor", "next_seq", "partition", "refused", "rows", "shipped", "size", "wake")
+
+    def __init__(self, partition: int, done: int) -> None:
+        self.partition = partition
+        self.wake = asyncio.Event()
+        self.rows: deque[Row] = deque()
+        self.restart(done)
+
+    def restart(self, done: int) -> None:
+        """Forget what waits and begin after sequence number ``done``, from the oldest pack."""
+        self.rows.clear()
+        self.size = 0
+        self.next_seq = done + 1
+        self.shipped = done
+        self.cursor = 0
+        self.refused = False
+
+    def offer(self, pack: int, row: Row) -> None:
+        """Take ``row`` of ``pack`` if it is the next one and there is room."""
+        if row[1] != self.next_seq:
+            return
+        if self.size >= MAX_BYTES:
+            self.cursor, self.refused = pack, True
+            return
+        self.rows.append(row)
+        self.size += len(row[3]) + _ROW_BYTES
+        self.next_seq += 1
+
+    def hungry(self, committed: int) -> bool:
+        """Whether there is more on disk than was taken, and room for it."""
+        return self.next_seq <= committed and self.size < MAX_BYTES // 2
+
+    def batch(self, max_rows: int, max_bytes: int) -> list[Row]:
+        """The first rows that wait, at least one; they stay until `sent`."""
+        rows: list[Row] = []
+        size = 0
+        for row in islice(self.rows, max_rows):
+            size += len(row[3])
+            if size > max_bytes and rows:
+                break
+            rows.append(row)
+        return rows
+
+    def sent(self, rows: Sequence[Row]) -> None:
+        """The bus has acknowledged ``rows``, a batch of this lane."""
+        last = rows[-1][1]
+        # Trap: not simply as many as were sent: the board may have said meanwhile that they are applied.
+        while self.rows and self.rows[0][1] <= last:
+            self.size -= len(self.rows.popleft()[3]) + _ROW_BYTES
+        self.shipped = max(self.shipped, last)
+
+    def applied(self, seq: int) -> None:
+        """Everything up to ``seq`` needs no shipping any more."""
+        if seq >= self.next_seq:
+            self.rows.clear()
+            self.size = 0
+            self.next_seq = seq + 1
+        self.shipped = max(self.shipped, seq)

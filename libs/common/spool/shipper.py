@@ -1,0 +1,292 @@
+"""Moves the rows of a spool to the bus: partitions side by side, each in order, for as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from random import Random
+
+from libs.common.background import Background
+from libs.common.bus.ports import Bus, ClusterChanged, Producer, Record
+from libs.common.bus.sender import Backoff
+from libs.common.contracts.customer_event import SCHEMA
+from libs.common.contracts.identity import PARTITIONS
+from libs.common.contracts.topics import CUSTOMER_EVENTS, HEADER_SCHEMA, HEADER_SEQ, HEADER_SPOOL
+from libs.common.errors import Invalid, Transient
+from libs.common.spool.lane import Lane
+from libs.common.spool.rows import Row
+from libs.common.spool.store import Pack, SpoolStore
+
+_log = logging.getLogger(__name__)
+
+_MAX_ROWS = 2_000
+_MAX_BYTES = 700_000
+_READ_BYTES = 4 << 20
+_BEAT = 0.01
+_WATCH = 1.0
+_FIRST_CONTACT = 0.2
+
+
+class Shipper:
+    """Ships one spool to ``customer-events`` of whatever cluster the bus leads to.
+
+    After a failed batch nothing later of its partition is sent until it has got through. On another
+    cluster everything that is not applied is sent again from the lowest number on. Rows still queued in
+    memory are bounded; behind that it reads from disk.
+
+    Parameters
+    ----------
+    store:
+        The spool; its commits wake the shipper at once.
+    bus:
+        Where to ship; a producer bound to the present cluster is taken from it.
+    random:
+        For jitter of retries.
+    beat:
+        Least seconds between two sends of a partition under load, so that they become bulk.
+    """
+
+    def __init__(self, store: SpoolStore, bus: Bus, random: Random, beat: float = _BEAT) -> None:
+        self._store = store
+        self._bus = bus
+        self._random = random
+        self._beat = beat
+        self._lanes = [Lane(partition, store.floor[partition]) for partition in range(PARTITIONS)]
+        self._applied = list(store.floor)
+        self._spool = store.spool.encode()
+        self._cluster: str | None = None
+        self._producer: Producer | None = None
+        self._void = False
+        self._round = 0
+        self._behind = asyncio.Event()
+        self._suspicion = asyncio.Event()
+        self._last_beat = 0.0
+        self._beating = False
+        self._waiters: list[tuple[Mapping[int, int], asyncio.Future[None]]] = []
+        self._telling = False
+
+    # --- asked from outside
+
+    def start(self, background: Background) -> None:
+        """Begin, with tasks in ``background``; the bus may be away."""
+        self._store.on_commit = self._on_commit
+        for lane in self._lanes:
+            background.spawn(self._run_lane(lane))
+        background.spawn(self._watch())
+        background.spawn(self._refill())
+
+    async def drain(self, patience: float) -> None:
+        """Give what is committed ``patience`` seconds to get through; what does not is on disk."""
+        if self._cluster is not None:
+            await self.reached(dict(enumerate(self._store.committed)), patience)
+
+    async def close(self) -> None:
+        """Close the producer; the tasks have been stopped before."""
+        if self._producer is not None:
+            await self._producer.close()
+
+    def shipped(self) -> dict[int, int]:
+        """By partition: highest number that the present cluster has acknowledged or that is applied."""
+        return {lane.partition: lane.shipped for lane in self._lanes if lane.shipped}
+
+    def backlog(self) -> int:
+        """Committed rows that are not acknowledged yet."""
+        return sum(
+            max(0, head - lane.shipped) for head, lane in zip(self._store.committed, self._lanes, strict=True)
+        )
+
+    def applied(self, applied: Mapping[int, int]) -> None:
+        """Take notice of how far the analyzer is with this spool."""
+        for partition, seq in applied.items():
+            if seq > self._applied[partition]:
+                self._applied[partition] = min(seq, self._store.committed[partition])
+                self._lanes[partition].applied(self._applied[partition])
+        self._tell()
+
+    async def reached(self, heads: Mapping[int, int], timeout: float) -> bool:
+        """Wait until the bus has acknowledged ``heads``; False after ``timeout`` seconds."""
+        if self._has(heads):
+            return True
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((heads, waiter))
+        try:
+            await asyncio.wait_for(waiter, timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    def _has(self, heads: Mapping[int, int]) -> bool:
+        lanes = self._lanes
+        return all(lanes[partition].shipped >= seq for partition, seq in heads.items())
+
+    # --- work that comes in
+
+    def _on_commit(self, pack: Pack) -> None:
+        lanes, number = self._lanes, pack.number
+        for row in pack.rows:
+            lanes[row[0]].offer(number, row)
+        self._ask_beat()
+
+    def _ask_beat(self) -> None:
+        """Wake the lanes that have rows: at once after a pause, else when the beat is over.
+
+        All of them in the same round of the event loop, so that the client can join their requests.
+        """
+        if self._beating:
+            return
+        loop = asyncio.get_running_loop()
+        self._beating = True
+        due = self._last_beat + self._beat
+        if loop.time() >= due:
+            self._wake_lanes()
+        else:
+            loop.call_at(due, self._wake_lanes)
+
+    def _wake_lanes(self) -> None:
+        self._beating = False
+        self._last_beat = asyncio.get_running_loop().time()
+        committed = self._store.committed
+        for lane in self._lanes:
+            if lane.rows:
+                lane.wake.set()
+            if lane.hungry(committed[lane.partition]):
+                self._behind.set()
+
+    async def _refill(self) -> None:
+        """Bring rows from disk to the lanes that are behind, several at a time from one reading."""
+        while True:
+            await self._behind.wait()
+            self._behind.clear()
+            committed = self._store.committed
+            hungry = [lane for lane in self._lanes if lane.hungry(committed[lane.partition])]
+            if not hungry:
+                continue
+            current = self._round
+            packs = await self._store.read(min(lane.cursor for lane in hungry), _READ_BYTES)
+            if current != self._round:
+                self._behind.set()
+                continue
+            for lane in hungry:
+                lane.refused = False
+            for number, rows in packs:
+                for row in rows:
+                    self._lanes[row[0]].offer(number, row)
+            for lane in hungry:
+                if packs and not lane.refused:
+                    lane.cursor = max(lane.cursor, packs[-1][0] + 1)
+                lane.wake.set()
+            if not packs:
+                # Released under our hands: the board will say so in a moment.
+                await asyncio.sleep(self._beat * 10)
+            if any(lane.hungry(self._store.committed[lane.partition]) for lane in self._lanes):
+                self._behind.set()
+
+    # --- sending
+
+    async def _run_lane(self, lane: Lane) -> None:
+        backoff = Backoff(self._random, first=0.05, most=1.0)
+        while True:
+            await lane.wake.wait()
+            lane.wake.clear()
+            while lane.rows and self._producer is not None:
+                rows, current = lane.batch(_MAX_ROWS, _MAX_BYTES), self._round
+                try:
+                    await self._send(self._producer, lane.partition, rows)
+                except ClusterChanged:
+                    self._void = True
+                    self._suspicion.set()
+                    break
+                except Transient as error:
+                    if backoff.failures == 0:
+                        _log.warning("partition %d is not taken by the bus: %s", lane.partition, error)
+                    self._suspicion.set()
+                    await asyncio.sleep(backoff.failed())
+                    continue
+                if current != self._round:
+                    # Trap: an acknowledgement of the cluster before says nothing about the present one.
+                    continue
+                backoff.succeeded()
+                self._acknowledged(lane, rows)
+                if len(rows) < _MAX_ROWS and lane.rows:
+                    self._ask_beat()
+                    break
+
+    def _acknowledged(self, lane: Lane, rows: Sequence[Row]) -> None:
+        lane.sent(rows)
+        if lane.hungry(self._store.committed[lane.partition]):
+            self._behind.set()
+        self._tell()
+
+    async def _send(self, producer: Producer, partition: int, rows: Sequence[Row]) -> None:
+        spool = self._spool
+        records = [
+            Record(
+                key,
+                value,
+                ((HEADER_SCHEMA, SCHEMA), (HEADER_SPOOL, spool), (HEADER_SEQ, b"%d" % seq)),
+            )
+            for _, seq, key, value in rows
+        ]
+        try:
+            await producer.send(CUSTOMER_EVENTS, partition, records)
+        except Invalid as error:
+            if len(rows) > 1:
+                for row in rows:
+                    await self._send(producer, partition, [row])
+                return
+            # Its number must arrive all the same, or the ledger never balances: sent without its value,
+            # it becomes a dead letter.
+            _log.error("record %d of partition %d cannot be shipped: %s", rows[0][1], partition, error)
+            await producer.send(CUSTOMER_EVENTS, partition, [records[0]._replace(value=b"")])
+
+    def _tell(self) -> None:
+        if self._waiters and not self._telling:
+            self._telling = True
+            asyncio.get_running_loop().call_soon(self._tell_now)
+
+    def _tell_now(self) -> None:
+        self._telling = False
+        waiting = []
+        for heads, waiter in self._waiters:
+            if waiter.done():
+                continue
+            if self._has(heads):
+                waiter.set_result(None)
+            else:
+                waiting.append((heads, waiter))
+        self._waiters = waiting
+
+    # --- which cluster
+
+    async def _watch(self) -> None:
+        """Notice another cluster: every second, and at once after an error."""
+        while True:
+            try:
+                found = await self._bus.cluster_id()
+            except Transient:
+                found = None
+            if found is not None and (found != self._cluster or self._void):
+                await self._begin(found)
+            self._suspicion.clear()
+            try:
+                async with asyncio.timeout(_WATCH if self._cluster else _FIRST_CONTACT):
+                    await self._suspicion.wait()
+                await asyncio.sleep(_FIRST_CONTACT)
+            except TimeoutError:
+                pass
+
+    async def _begin(self, cluster: str) -> None:
+        """Ship to ``cluster`` from the lowest number that is not applied."""
+        old, self._producer = self._producer, None
+        if self._cluster is not None:
+            _log.warning("the bus is another cluster now (%s): shipping again what is not applied", cluster)
+        if old is not None:
+            await old.close()
+        self._cluster, self._void = cluster, False
+        self._round += 1
+        for lane in self._lanes:
+            lane.restart(max(self._applied[lane.partition], self._store.floor[lane.partition]))
+            lane.wake.set()
+        self._producer = self._bus.producer(cluster)
+        self._behind.set()
