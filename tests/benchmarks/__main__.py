@@ -1,4 +1,4 @@
-"""`make bench`: run the rows, print the table, write docs/benchmarks.md, add a line per row to results.csv."""
+"""`make bench`: run the rows, print the table, write docs/benchmarks.md, add to results.csv."""
 
 from __future__ import annotations
 
