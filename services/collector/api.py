@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from msgspec import Struct
 from starlette.responses import Response
 
 from libs.common.contracts.customer_event import CustomerEvent
 from libs.common.errors import Invalid
+from libs.common.http.auth import require_signature
 from libs.common.http.batches import Batch, BatchAnswer, BatchDecoder
 from libs.common.http.calls import Call, Handler
 from libs.common.http.factory import HttpApp
-from libs.common.http.problems import Refused
 from libs.common.journal import Durability
 from libs.common.keys import Scope
 from services.collector.errors import BadDurability, BadMode
@@ -37,7 +36,7 @@ def add_routes(
 ) -> None:
     """Everything the collector answers."""
     edge = Edge(collector, metrics, trust_browser_orders)
-    touchpoints = BatchDecoder(TouchpointIn, "touchpoints", not_supported=frozenset({"customer_signature"}))
+    touchpoints = BatchDecoder(TouchpointIn, "touchpoints")
     app.endpoint(
         "POST",
         "/v1/touchpoints",
@@ -47,6 +46,7 @@ def add_routes(
         gives=CollectedAnswer,
         status=202,
         lenient=True,
+        imports=True,
         query={"mode": "import: any past time, bodies up to 10 MB; needs scope manage"},
         summary="Record what customers did",
     )
@@ -117,13 +117,11 @@ class Edge:
         call: Call,
         sender: Sender,
     ) -> list[CustomerEvent]:
-        browser = call.key is not None and call.key.publishable
+        browser = call.key if call.key is not None and call.key.publishable else None
         events: list[CustomerEvent] = []
         for index, item in batch.items:
-            if browser and item.customer_id is not None:
-                raise Refused(
-                    403, "signature_missing", "a publishable key names a customer only with his signature"
-                )
+            if browser is not None and item.customer_id is not None:
+                require_signature(browser, item.customer_id, item.customer_signature)
             try:
                 events += handle(item, sender)
             except Invalid as error:

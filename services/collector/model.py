@@ -14,7 +14,7 @@ from libs.common.contracts.identity import RESERVED_PREFIXES, CustomerKey, anony
 from libs.common.contracts.touchpoint import TYPED, Name, Order, OrderChange, ProductSeen
 from libs.common.errors import Invalid
 from libs.common.intake import Admitted
-from libs.common.items import convert_item
+from libs.common.items import invalid_from
 from services.collector.errors import ForeignCurrency, NobodyNamed, ReservedName
 
 ORDER_TYPES = frozenset({"order_completed", "order_cancelled", "order_returned"})
@@ -30,7 +30,7 @@ _MAX_WORD = 100
 
 
 class TouchpointIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A touchpoint as it is posted."""
+    """A touchpoint as it is posted; ``customer_signature`` lets a browser speak for a customer."""
 
     type: str
     channel: str
@@ -39,6 +39,7 @@ class TouchpointIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     anonymous_id: Name | None = None
     account_id: Name | None = None
     occurred_at: str | None = None
+    customer_signature: str | None = None
     properties: dict[str, Any] | None = None
     context: dict[str, Any] | None = None
 
@@ -50,6 +51,7 @@ class IdentityIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     anonymous_id: Name
     id: Name | None = None
     occurred_at: str | None = None
+    customer_signature: str | None = None
 
 
 class ConsentIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +66,7 @@ class ConsentIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: Name | None = None
     id: Name | None = None
     occurred_at: str | None = None
+    customer_signature: str | None = None
 
 
 class Sender(NamedTuple):
@@ -118,9 +121,10 @@ def check_ids(customer_id: str | None, anonymous_id: str | None) -> None:
 def check_properties(properties: dict[str, Any], shape: type[Struct], currency: str) -> None:
     """The properties of a known type have its shape, and every number in them is finite and sane."""
     try:
-        typed = convert_item(properties, shape)
-    except Invalid as error:
-        raise Invalid(error.code, error.reason, f"/properties{error.field}") from None
+        typed = msgspec.convert(properties, shape)
+    except msgspec.ValidationError as error:
+        found = invalid_from(error)
+        raise Invalid(found.code, found.reason, f"/properties{found.field}") from None
     if isinstance(typed, Order):
         _check_amount(typed.total, "/properties/total")
         if typed.currency is not None and typed.currency.upper() != currency:

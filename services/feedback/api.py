@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from libs.common.contracts.customer_event import CustomerEvent
+from libs.common.contracts.customer_event import Outcome
 from libs.common.errors import Invalid
 from libs.common.http.batches import Batch, BatchAnswer, BatchDecoder
 from libs.common.http.calls import Call, Handler
@@ -46,17 +46,17 @@ def post_outcomes(decoder: BatchDecoder[OutcomeIn], feedback: Feedback, metrics:
             raise batch.nothing_accepted()
         position = feedback.append(events)
         await feedback.durable(position)
-        for _, item in batch.items:
-            metrics.accepted.add(1, item.outcome)
+        for event in events:
+            metrics.accepted.add(1, event.outcome)
         return batch.answer(position.encode())
 
     return post
 
 
-def _events(batch: Batch[OutcomeIn], feedback: Feedback, *, with_key: bool) -> list[CustomerEvent]:
+def _events(batch: Batch[OutcomeIn], feedback: Feedback, *, with_key: bool) -> list[Outcome]:
     """One item that needs a key refuses the request as a whole, before anything is written."""
-    events: list[CustomerEvent] = []
-    for index, item in list(batch.items):
+    events: list[Outcome] = []
+    for index, item in batch.items:
         try:
             events.append(feedback.on_outcome(item, with_key))
         except KeyNeeded:

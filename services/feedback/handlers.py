@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from libs.common.clock import Millis
-from libs.common.contracts.customer_event import CustomerEvent
+from libs.common.contracts.customer_event import CustomerEvent, Outcome
 from libs.common.position import Position
 from libs.common.times import parse_time
 from services.feedback.model import (
@@ -43,7 +43,7 @@ class Feedback:
         self._clock = clock
         self._token_age = token_age
 
-    def on_outcome(self, item: OutcomeIn, with_key: bool) -> CustomerEvent:
+    def on_outcome(self, item: OutcomeIn, with_key: bool) -> Outcome:
         """The event of one outcome; raises `Invalid`, or `KeyNeeded` for the whole request."""
         if not with_key:
             check_browser(item)
