@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from libs.common.errors import Misconfigured
+
+LOOPBACK = "127.0.0.1"
+_POLL_SECONDS = 0.05
+_TAIL_LINES = 5
 
 
 class Command(NamedTuple):
@@ -20,12 +30,17 @@ class Command(NamedTuple):
 class Program(ABC):
     """A server on this machine.
 
-    A supervisor calls `prepare` once (blocking: run it in a thread), then for each start takes a fresh
-    `command` and `spawn`s it, and asks `ready` until that is true. Tests use `start` and `stop`.
+    A supervisor calls `prepare` once (blocking: run it in a thread), takes a fresh `command` for each
+    start, and asks `ready` until that is true. Tests use `start` and `stop`, which do all of that.
     """
 
     name: str
     log: Path
+    stop_signal: signal.Signals = signal.SIGTERM
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self._process: asyncio.subprocess.Process | None = None
 
     @property
     @abstractmethod
@@ -35,7 +50,8 @@ class Program(ABC):
     @property
     def pid(self) -> int | None:
         """Process id while it runs, started by this object."""
-        raise NotImplementedError
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
 
     @abstractmethod
     def prepare(self) -> None:
@@ -51,20 +67,86 @@ class Program(ABC):
 
     async def spawn(self) -> asyncio.subprocess.Process:
         """Start the process in a session of its own, output appended to `log`; does not wait for it."""
-        raise NotImplementedError
+        command = self.command()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=asyncio.subprocess.STDOUT,
+                env={**os.environ, **command.env},
+                user=command.user,
+                cwd="/",
+                start_new_session=True,
+            )
+        return self._process
 
     async def start(self, timeout: float = 30.0) -> str:
         """Prepare, spawn, wait until ready; return the address."""
-        raise NotImplementedError
+        await asyncio.to_thread(self.prepare)
+        await self.spawn()
+        try:
+            await self.wait_ready(timeout)
+        except BaseException:
+            await self.kill()
+            raise
+        return self.address
 
     async def wait_ready(self, timeout: float = 30.0) -> None:
         """Wait until ready; raises `Misconfigured` with the end of the log where it died or took too long."""
-        raise NotImplementedError
+        deadline = asyncio.get_running_loop().time() + timeout
+        while not await self.ready():
+            if self.pid is None:
+                raise Misconfigured(f"{self.name} ended at start: {self.tail()}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise Misconfigured(f"{self.name} not ready after {timeout:.0f} s: {self.tail()}")
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def stop(self, timeout: float = 10.0) -> None:
         """Ask it to end, kill it after ``timeout`` seconds; nothing happens where it does not run."""
-        raise NotImplementedError
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(self.stop_signal)
+        try:
+            await asyncio.wait_for(process.wait(), timeout)
+        except TimeoutError:
+            await self.kill()
 
     async def kill(self) -> None:
-        """End it at once, as a crash would."""
-        raise NotImplementedError
+        """End it and its children at once, as a crash would."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        # Trap: the whole session, because PostgreSQL's children would outlive a killed parent for a moment
+        # and keep its shared memory and its port.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+    def tail(self) -> str:
+        """The last lines of the log as one line."""
+        try:
+            lines = self.log.read_text(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        return " | ".join(line.strip() for line in lines[-_TAIL_LINES:]) or f"nothing in {self.log}"
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def require_free(port: int, what: str) -> None:
+    """Raise `Misconfigured` where somebody listens on ``port`` already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise Misconfigured(f"port {port} for {what} cannot be used: {error.strerror}") from None

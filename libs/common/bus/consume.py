@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Protocol
 
 from libs.common.bus.ports import Assignment, GroupConsumer, Message
+from libs.common.bus.sender import Backoff
+from libs.common.errors import Fenced, Transient
+
+_log = logging.getLogger(__name__)
+
+_SHOW_SECONDS = 1.0
 
 
 class SliceProcessor(Protocol):
@@ -51,6 +61,8 @@ class ConsumeLoop:
         How many partitions are processed side by side; a partition's own slices never are.
     poll_timeout:
         Seconds one poll waits; bounds how long `stop` and retries are noticed late.
+    first_backoff, most_backoff:
+        Seconds before the first and at most before any retry.
     """
 
     def __init__(
@@ -65,20 +77,188 @@ class ConsumeLoop:
         first_backoff: float = 0.1,
         most_backoff: float = 5.0,
     ) -> None:
-        raise NotImplementedError
+        self._consumer = consumer
+        self._processor = processor
+        self._max_records = max_records
+        self._poll_timeout = poll_timeout
+        backoff = partial(Backoff, random, first_backoff, most_backoff)
+        self._rejoining = backoff()
+        self._claiming = backoff()
+        self._retrying: defaultdict[int, Backoff] = defaultdict(backoff)
+        self._slots = asyncio.Semaphore(concurrency)
+        self._stopping = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._epoch = 0
+        self._owned: frozenset[int] = frozenset()
+        self._unclaimed: Assignment | None = None
+        self._claim_at = 0.0
+        self._resume_at: dict[int, float] = {}
+        self._in_hand: dict[int, asyncio.Task[None]] = {}
+        self._done: dict[int, int] = {}
+        self._showing: asyncio.Task[None] | None = None
+        self._shown_at = 0.0
 
     @property
     def owned(self) -> frozenset[int]:
         """Partitions claimed at this moment."""
-        raise NotImplementedError
+        return self._owned
 
     async def run(self) -> None:
         """Consume until `stop`; then what is in hand is finished, released and the group left.
 
         Returns after `stop`; raises what was neither `Transient` nor `Fenced`.
         """
-        raise NotImplementedError
+        while not self._stopping.is_set():
+            try:
+                await self._be_member()
+            except (Transient, Fenced) as error:
+                pause = self._rejoining.failed()
+                _log.warning("joining anew in %.1f s: %s", pause, error)
+                await self._sleep(pause)
 
     def stop(self) -> None:
         """Ask `run` to end after the slices in hand."""
-        raise NotImplementedError
+        self._stopping.set()
+
+    async def _be_member(self) -> None:
+        """One membership of the group, until `stop` or until something makes it useless."""
+        try:
+            await self._consumer.start(self._on_revoked, self._on_assigned)
+            while not self._stopping.is_set():
+                await self._claim_again()
+                self._resume_due()
+                slices = await self._consumer.poll(self._max_records, self._poll_seconds())
+                await self._work(slices, self._epoch)
+                self._show()
+        finally:
+            await self._hide()
+            await self._consumer.close()
+
+    async def _work(self, slices: Mapping[int, Sequence[Message]], epoch: int) -> None:
+        """Process ``slices``, and wait for all of them before the worst failure is raised."""
+        tasks = []
+        for partition, messages in slices.items():
+            task = asyncio.create_task(self._slice(partition, messages, epoch))
+            self._in_hand[partition] = task
+            tasks.append(task)
+        if not tasks:
+            return
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            raise
+        finally:
+            for partition in slices:
+                self._in_hand.pop(partition, None)
+        failures = [failure for task in tasks if (failure := task.exception()) is not None]
+        for failure in sorted(failures, key=lambda failure: isinstance(failure, Fenced)):
+            raise failure
+        self._rejoining.succeeded()
+
+    async def _slice(self, partition: int, messages: Sequence[Message], epoch: int) -> None:
+        async with self._slots:
+            # Trap: owned again is not owned still. Between poll and here the partition may have been away
+            # with another member, and these messages be done already.
+            if epoch != self._epoch or partition not in self._owned:
+                return
+            try:
+                await self._processor.process(partition, messages)
+            except Transient as error:
+                pause = self._retrying[partition].failed()
+                _log.warning("partition %d again in %.1f s: %s", partition, pause, error.reason)
+                self._consumer.pause(frozenset({partition}))
+                self._consumer.seek(partition, messages[0].offset)
+                self._resume_at[partition] = self._now() + pause
+            else:
+                self._retrying.pop(partition, None)
+                self._done[partition] = messages[-1].offset + 1
+
+    async def _on_assigned(self, assignment: Assignment) -> Mapping[int, int]:
+        async with self._turn:
+            self._epoch += 1
+            if not assignment.partitions:
+                return {}
+            return await self._claim(assignment)
+
+    async def _claim(self, assignment: Assignment) -> Mapping[int, int]:
+        self._unclaimed = None
+        try:
+            offsets = await self._processor.claim(assignment)
+        except Transient as error:
+            # Trap: not waited for in here. While this callback runs the group waits for us.
+            pause = self._claiming.failed()
+            _log.warning("claiming again in %.1f s: %s", pause, error.reason)
+            self._unclaimed = assignment
+            self._claim_at = self._now() + pause
+            return {}
+        self._claiming.succeeded()
+        self._owned = assignment.partitions
+        return offsets
+
+    async def _claim_again(self) -> None:
+        if self._unclaimed is None or self._now() < self._claim_at:
+            return
+        async with self._turn:
+            if self._unclaimed is None:
+                return
+            offsets = await self._claim(self._unclaimed)
+            for partition, offset in offsets.items():
+                self._consumer.seek(partition, offset)
+            self._consumer.resume(frozenset(offsets))
+
+    async def _on_revoked(self, partitions: frozenset[int]) -> None:
+        # First of all, so that no slice of them begins any more.
+        self._epoch += 1
+        self._owned -= partitions
+        async with self._turn:
+            self._owned -= partitions
+            self._unclaimed = None
+            in_hand = [task for p, task in self._in_hand.items() if p in partitions]
+            if in_hand:
+                await asyncio.wait(in_hand)
+            for partition in partitions:
+                self._resume_at.pop(partition, None)
+                self._retrying.pop(partition, None)
+                self._done.pop(partition, None)
+            await self._processor.release(partitions)
+
+    def _resume_due(self) -> None:
+        now = self._now()
+        due = frozenset(partition for partition, at in self._resume_at.items() if at <= now)
+        if due:
+            for partition in due:
+                del self._resume_at[partition]
+            self._consumer.resume(due)
+
+    def _poll_seconds(self) -> float:
+        """As long as nothing else falls due."""
+        due = [*self._resume_at.values(), *([self._claim_at] if self._unclaimed else [])]
+        return max(0.0, min([self._poll_timeout, *(at - self._now() for at in due)]))
+
+    def _show(self) -> None:
+        """Tell the group how far we are, once a second, without waiting for it."""
+        if not self._done or self._now() < self._shown_at + _SHOW_SECONDS:
+            return
+        if self._showing is None or self._showing.done():
+            done, self._done = self._done, {}
+            self._shown_at = self._now()
+            self._showing = asyncio.create_task(self._consumer.commit(done))
+
+    async def _hide(self) -> None:
+        showing, self._showing = self._showing, None
+        if showing is not None:
+            showing.cancel()
+            await asyncio.wait([showing])
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            pass
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

@@ -2,10 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 
-from libs.common.bus.ports import GroupConsumer, Message, Producer, TopicReader, TopicSpec
+from libs.common.bus.ports import (
+    MAX_RECORD_BYTES,
+    Assignment,
+    ClusterChanged,
+    GroupConsumer,
+    Message,
+    Producer,
+    Record,
+    TopicReader,
+    TopicSpec,
+)
 from libs.common.clock import Clock
+from libs.common.errors import Invalid, Transient
+
+
+@dataclass
+class _Partition:
+    start: int = 0
+    messages: list[Message] = field(default_factory=list)
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.messages)
+
+    def read(self, offset: int, limit: int) -> list[Message]:
+        if not self.start <= offset <= self.end:
+            offset = self.start
+        return self.messages[offset - self.start : offset - self.start + limit]
+
+
+@dataclass
+class _Group:
+    members: list[_Member] = field(default_factory=list)
+    generation: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class _Cluster:
+    """What is lost when a broker is lost."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.topics: dict[str, list[_Partition]] = {}
+        self.groups: dict[str, _Group] = {}
 
 
 class MemoryBus:
@@ -20,44 +65,310 @@ class MemoryBus:
     """
 
     def __init__(self, clock: Clock | None = None, cluster: str = "memory-1") -> None:
-        raise NotImplementedError
+        self._clock = clock
+        self._ticks = count()
+        self._cluster = _Cluster(cluster)
+        self._away = False
+        self._changed = asyncio.Event()
+        self._parts: list[Producer | GroupConsumer | TopicReader] = []
 
     async def cluster_id(self) -> str:
-        raise NotImplementedError
+        """See `ports.Bus.cluster_id`."""
+        return self.reach().name
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
-        raise NotImplementedError
+        """See `ports.Bus.ensure_topics`."""
+        cluster = self.reach()
+        for topic in topics:
+            cluster.topics.setdefault(topic.name, [_Partition() for _ in range(topic.partitions)])
 
     def producer(self, cluster: str | None = None) -> Producer:
-        raise NotImplementedError
+        """See `ports.Bus.producer`."""
+        made = _MemoryProducer(self, cluster)
+        self._parts.append(made)
+        return made
 
     def consumer(self, topic: str, group: str, cluster: str | None = None) -> GroupConsumer:
-        raise NotImplementedError
+        """See `ports.Bus.consumer`."""
+        made = _Member(self, topic, group, cluster)
+        self._parts.append(made)
+        return made
 
     def reader(self, topic: str, cluster: str | None = None) -> TopicReader:
-        raise NotImplementedError
+        """See `ports.Bus.reader`."""
+        made = _MemoryReader(self, topic, cluster)
+        self._parts.append(made)
+        return made
 
     async def close(self) -> None:
-        raise NotImplementedError
+        """See `ports.Bus.close`."""
+        for part in self._parts:
+            await part.close()
 
     # What only tests do.
 
     def go_away(self) -> None:
         """Be unreachable: sends raise `Transient`, polls are silent, until `come_back`."""
-        raise NotImplementedError
+        self._away = True
 
     def come_back(self) -> None:
         """Be reachable again, with all that was there."""
-        raise NotImplementedError
+        self._away = False
+        self.notify()
 
     def replace_cluster(self, cluster: str) -> None:
-        """Play the loss of the broker: all topics are gone, groups begin anew, the cluster id is ``cluster``."""
-        raise NotImplementedError
+        """Play the loss of the broker: topics are gone, groups begin anew, the cluster id is ``cluster``."""
+        self._cluster = _Cluster(cluster)
+        self.notify()
 
     def records(self, topic: str, partition: int | None = None) -> list[Message]:
         """All that ``topic`` holds, by partition and offset."""
-        raise NotImplementedError
+        partitions = self._cluster.topics.get(topic, [])
+        chosen = partitions if partition is None else partitions[partition : partition + 1]
+        return [message for each in chosen for message in each.messages]
 
     def expire(self, topic: str, partition: int, before: int) -> None:
         """Drop records below offset ``before``, as retention would."""
-        raise NotImplementedError
+        held = self._cluster.topics[topic][partition]
+        dropped = min(max(0, before - held.start), len(held.messages))
+        del held.messages[:dropped]
+        held.start += dropped
+
+    # What only the parts below do.
+
+    @property
+    def away(self) -> bool:
+        """Whether the bus plays an unreachable broker."""
+        return self._away
+
+    def reach(self, expected: str | None = None) -> _Cluster:
+        """The cluster, where it can be reached and is the one that is expected."""
+        if self._away:
+            raise Transient("the memory bus is told to be away")
+        if expected is not None and expected != self._cluster.name:
+            raise ClusterChanged(expected, self._cluster.name)
+        return self._cluster
+
+    def partitions(self, topic: str, expected: str | None) -> list[_Partition]:
+        """The partitions of ``topic``; `Transient` where there is none."""
+        found = self.reach(expected).topics.get(topic)
+        if found is None:
+            raise Transient(f"topic {topic} is not there (yet)")
+        return found
+
+    def append(self, topic: str, partition: int, records: Iterable[Record], expected: str | None) -> int:
+        """Put ``records`` at the end of a partition; the offset of the last one."""
+        log = self.partitions(topic, expected)[partition]
+        for record in records:
+            now = next(self._ticks) if self._clock is None else self._clock.now()
+            message = Message(topic, partition, log.end, record.key, record.value, record.headers, now)
+            log.messages.append(message)
+        self.notify()
+        return log.end - 1
+
+    def notify(self) -> None:
+        """Wake everybody who waits for a change."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def change(self, timeout: float) -> None:
+        """Wait until something changes, or ``timeout`` seconds."""
+        try:
+            await asyncio.wait_for(self._changed.wait(), timeout)
+        except TimeoutError:
+            pass
+
+
+class _MemoryProducer:
+    def __init__(self, bus: MemoryBus, cluster: str | None) -> None:
+        self._bus = bus
+        self._cluster = cluster
+        self._closed = False
+
+    async def send(self, topic: str, partition: int, records: Sequence[Record]) -> int:
+        if not records:
+            raise ValueError("nothing to send")
+        for record in records:
+            if record.size > MAX_RECORD_BYTES:
+                raise Invalid(
+                    "too_large", f"a record of {record.size} bytes, {MAX_RECORD_BYTES} are possible"
+                )
+        if self._closed:
+            raise Transient("the producer is closed")
+        # As with a broker, others get a turn before the acknowledgement.
+        await asyncio.sleep(0)
+        return self._bus.append(topic, partition, records, self._cluster)
+
+    async def close(self) -> None:
+        self._closed = True
+
+
+class _Cursor:
+    """Positions in the partitions of a topic, and reading on from them."""
+
+    def __init__(self, bus: MemoryBus, topic: str) -> None:
+        self._bus = bus
+        self._topic = topic
+        self.cluster: str | None = None
+        self.next: dict[int, int] = {}
+        self.paused: set[int] = set()
+        self._turn = 0
+
+    async def poll(self, max_records: int, timeout: float) -> Mapping[int, Sequence[Message]]:
+        deadline = asyncio.get_running_loop().time() + timeout
+        while True:
+            got = self._take(max_records)
+            left = deadline - asyncio.get_running_loop().time()
+            if got or left <= 0:
+                await asyncio.sleep(0)
+                return got
+            await self._bus.change(left)
+
+    def _take(self, max_records: int) -> dict[int, Sequence[Message]]:
+        if self._bus.away:
+            return {}
+        partitions = self._bus.reach(self.cluster).topics.get(self._topic, [])
+        got: dict[int, Sequence[Message]] = {}
+        # Another partition first each time, so that a busy one does not starve the others.
+        self._turn += 1
+        order = sorted(self.next, key=lambda p: (p + self._turn) % max(1, len(partitions)))
+        for partition in order:
+            if partition in self.paused or max_records <= 0:
+                continue
+            messages = partitions[partition].read(self.next[partition], max_records)
+            if messages:
+                got[partition] = messages
+                self.next[partition] = messages[-1].offset + 1
+                max_records -= len(messages)
+        return got
+
+
+class _MemoryReader:
+    def __init__(self, bus: MemoryBus, topic: str, cluster: str | None) -> None:
+        self._bus = bus
+        self._topic = topic
+        self._cluster = cluster
+        self._cursor: _Cursor | None = None
+
+    async def start(self, offsets: Mapping[int, int]) -> None:
+        cursor = _Cursor(self._bus, self._topic)
+        cursor.cluster = self._cluster or self._bus.reach().name
+        partitions = self._bus.partitions(self._topic, cursor.cluster)
+        cursor.next = {partition: offsets.get(partition, 0) for partition in range(len(partitions))}
+        self._cursor = cursor
+
+    async def poll(self, max_records: int, timeout: float) -> Mapping[int, Sequence[Message]]:
+        if self._cursor is None:
+            raise RuntimeError("poll before start")
+        return await self._cursor.poll(max_records, timeout)
+
+    async def close(self) -> None:
+        self._cursor = None
+
+
+class _Member:
+    """A group member; whoever joins or leaves carries out the rebalance for all, and waits for it."""
+
+    def __init__(self, bus: MemoryBus, topic: str, group: str, cluster: str | None) -> None:
+        self._bus = bus
+        self._topic = topic
+        self._name = f"{group}/{topic}"
+        self._cluster = cluster
+        self._group: _Group | None = None
+        self._cursor = _Cursor(bus, topic)
+        self._told: frozenset[int] = frozenset()
+        self._failure: Exception | None = None
+
+    async def start(
+        self,
+        on_revoked: Callable[[frozenset[int]], Awaitable[None]],
+        on_assigned: Callable[[Assignment], Awaitable[Mapping[int, int]]],
+    ) -> None:
+        await self.close()
+        cluster = self._bus.reach(self._cluster)
+        self._bus.partitions(self._topic, cluster.name)
+        self._home = cluster
+        self._on_revoked, self._on_assigned = on_revoked, on_assigned
+        self._failure = None
+        self._cursor = _Cursor(self._bus, self._topic)
+        self._cursor.cluster = cluster.name
+        self._group = cluster.groups.setdefault(self._name, _Group())
+        async with self._group.turn:
+            self._group.members.append(self)
+            await _rebalance(self._group, len(cluster.topics[self._topic]), cluster.name)
+        self._bus.notify()
+
+    async def poll(self, max_records: int, timeout: float) -> Mapping[int, Sequence[Message]]:
+        if self._group is None:
+            raise RuntimeError("poll before start")
+        self._raise_failure()
+        got = await self._cursor.poll(max_records, timeout)
+        self._raise_failure()
+        # What was read while the partitions were being taken away is the next owner's.
+        return {partition: messages for partition, messages in got.items() if partition in self._cursor.next}
+
+    def seek(self, partition: int, offset: int) -> None:
+        if partition in self._told:
+            self._cursor.next[partition] = offset
+
+    def pause(self, partitions: frozenset[int]) -> None:
+        self._cursor.paused |= partitions & self._told
+
+    def resume(self, partitions: frozenset[int]) -> None:
+        self._cursor.paused -= partitions
+        self._bus.notify()
+
+    async def commit(self, offsets: Mapping[int, int]) -> None:
+        """For display only, and nobody looks."""
+
+    async def close(self) -> None:
+        group, self._group = self._group, None
+        if group is None:
+            return
+        async with group.turn:
+            group.members.remove(self)
+            await self.revoke()
+            if group.members:
+                await _rebalance(group, len(self._home.topics[self._topic]), self._home.name)
+        self._bus.notify()
+
+    async def revoke(self) -> None:
+        """Take everything away."""
+        told, self._told = self._told, frozenset()
+        self._cursor.next = {}
+        self._cursor.paused = set()
+        if told:
+            try:
+                await self._on_revoked(told)
+            except Exception as error:
+                self._failure = error
+
+    async def assign(self, assignment: Assignment) -> None:
+        """Give partitions."""
+        self._told = assignment.partitions
+        self._cursor.paused = set(assignment.partitions)
+        try:
+            offsets = await self._on_assigned(assignment)
+        except Exception as error:
+            self._failure = error
+            return
+        self._cursor.next.update(offsets)
+        self._cursor.paused -= set(offsets)
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+
+async def _rebalance(group: _Group, partitions: int, cluster: str) -> None:
+    """Share out in ranges, as Kafka's range assignor does: everybody gives up everything first."""
+    for member in group.members:
+        await member.revoke()
+    group.generation += 1
+    share, more = divmod(partitions, len(group.members))
+    begin = 0
+    for place, member in enumerate(group.members):
+        end = begin + share + (place < more)
+        await member.assign(Assignment(frozenset(range(begin, end)), group.generation, cluster))
+        begin = end

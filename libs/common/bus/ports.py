@@ -20,6 +20,9 @@ from libs.common.errors import Fenced
 
 Headers = tuple[tuple[str, bytes], ...]
 
+MAX_RECORD_BYTES = 1_000_000
+"""Most bytes of key, value and headers together, before compression; every bus refuses more."""
+
 
 class Record(NamedTuple):
     """What is sent: the partition is always chosen by us, never by the client library."""
@@ -27,6 +30,12 @@ class Record(NamedTuple):
     key: bytes
     value: bytes | None
     headers: Headers = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of key, value and headers, as `MAX_RECORD_BYTES` counts them."""
+        headers = sum(len(name) + len(value) for name, value in self.headers)
+        return len(self.key) + len(self.value or b"") + headers
 
 
 class Message(NamedTuple):
@@ -106,7 +115,8 @@ class GroupConsumer(Protocol):
         A partition left out of the answer stays paused until `seek` and `resume`. An offset that does not
         exist any more is read from the earliest one that does. What a callback raises, `poll` raises.
         Both may be called from another task while `poll` or processing is under way. May be called
-        again after `close`, which joins anew."""
+        again after `close`, which joins anew. Raises `Transient` where the topic is not there yet or the
+        broker is away."""
         ...
 
     async def poll(self, max_records: int, timeout: float) -> Mapping[int, Sequence[Message]]:

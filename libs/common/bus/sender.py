@@ -1,4 +1,4 @@
-"""Send until acknowledged: for what must arrive and is kept elsewhere until it has (models, progress, catalogue)."""
+"""Send until acknowledged: for what must arrive and is kept elsewhere until it has."""
 
 from __future__ import annotations
 

@@ -1,0 +1,141 @@
+"""Sending: whole batches, one at a time per partition, and nothing retried behind our back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError, for_code
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from libs.common.bus.kafka.client import BROKEN, BoundClient, leaders
+from libs.common.bus.ports import MAX_RECORD_BYTES, Record
+from libs.common.errors import Invalid, Transient
+
+_LZ4 = DefaultRecordBatchBuilder.CODEC_LZ4
+_ALL_REPLICAS = -1
+_TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+
+class KafkaProducer:
+    """Implements `ports.Producer`.
+
+    Speaks the protocol's produce request itself instead of using `AIOKafkaProducer`: that one resends on
+    its own, so what it still holds may arrive after we gave up, and its `stop` waits for ever when the
+    broker is away. It is not idempotent in Kafka's sense: what is sent again after an error goes by
+    sequence number or revision, which also holds across processes and where the broker offers nothing.
+
+    Parameters
+    ----------
+    connect:
+        Makes a client, not yet started.
+    timeout:
+        Seconds one batch may take from connecting to acknowledgement.
+    """
+
+    def __init__(self, connect: Callable[[], BoundClient], timeout: float) -> None:
+        self._connect = connect
+        self._timeout = timeout
+        self._client: BoundClient | None = None
+        self._connecting = asyncio.Lock()
+        self._lines: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._closed = False
+
+    async def send(self, topic: str, partition: int, records: Sequence[Record]) -> int:
+        """See `ports.Producer.send`."""
+        if not records:
+            raise ValueError("nothing to send")
+        # Encoded before the first is sent, so that a record too large stops all of them.
+        batches = list(encode(records))
+        async with self._lines[topic, partition]:
+            for batch in batches:
+                last = await self._produce(topic, partition, *batch)
+        return last
+
+    async def close(self) -> None:
+        """See `ports.Producer.close`."""
+        self._closed = True
+        await self._discard(self._client)
+
+    async def _produce(self, topic: str, partition: int, batch: bytes, count: int) -> int:
+        client: BoundClient | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                client = await self._ready()
+                leader = (await leaders(client, topic)).get(partition)
+                if leader is None:
+                    raise Transient(f"{topic}/{partition} has no leader")
+                wait = int(self._timeout * 1000)
+                request = ProduceRequest(None, _ALL_REPLICAS, wait, [(topic, [(partition, batch)])])
+                answer = await client.send(leader, request)
+            _, ((_, code, first, *_),) = answer.topics[0]
+            error = for_code(code)
+        except (*BROKEN, Transient) as failure:
+            await self._discard(client)
+            if client is not None:
+                client.check()
+            raise Transient(f"cannot send to {topic}/{partition}: {failure!r}") from failure
+        except asyncio.CancelledError:
+            # Trap: the request may be on its way; only a closed connection keeps it off later ones' heels.
+            await self._discard(client)
+            raise
+        if error in _TOO_LARGE:
+            raise Invalid("too_large", f"the broker refuses a batch of {len(batch)} bytes for {topic}")
+        if code != 0:
+            await self._discard(client)
+            raise Transient(f"{topic}/{partition} refused: {error.__name__}")
+        return int(first) + count - 1
+
+    async def _ready(self) -> BoundClient:
+        async with self._connecting:
+            if self._closed:
+                raise Transient("the producer is closed")
+            if self._client is None:
+                client = self._connect()
+                try:
+                    await client.bootstrap()
+                except BaseException:
+                    await client.abort()
+                    raise
+                self._client = client
+            return self._client
+
+    async def _discard(self, client: BoundClient | None) -> None:
+        if client is None:
+            return
+        if self._client is client:
+            self._client = None
+        await client.abort()
+
+
+def encode(records: Sequence[Record]) -> Iterator[tuple[bytes, int]]:
+    """``records`` as batches of format 2, compressed by lz4, each with its number of records.
+
+    Raises `Invalid` (``too_large``) for a record that fits in no batch.
+    """
+    builder = _builder()
+    count = 0
+    for record in records:
+        if record.size > MAX_RECORD_BYTES:
+            raise Invalid("too_large", f"a record of {record.size} bytes, {MAX_RECORD_BYTES} are possible")
+        headers = list(record.headers)
+        if builder.append(count, None, record.key, record.value, headers) is None:
+            yield bytes(builder.build()), count
+            builder, count = _builder(), 0
+            builder.append(count, None, record.key, record.value, headers)
+        count += 1
+    yield bytes(builder.build()), count
+
+
+def _builder() -> DefaultRecordBatchBuilder:
+    return DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=_LZ4,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=MAX_RECORD_BYTES,
+    )

@@ -1,0 +1,186 @@
+"""One life of an aiokafka consumer: from connecting to being dismantled, whatever state it is in by then."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalStateError
+
+from libs.common.bus.kafka.client import BROKEN, BoundClient, leaders
+from libs.common.bus.ports import Message
+from libs.common.errors import Transient
+
+SESSION_MS = 10_000
+HEARTBEAT_MS = 2_000
+REBALANCE_MS = 30_000
+GROUP_REQUEST_MS = 40_000
+FETCH_WAIT_MS = 50
+"""The embedded broker looks for new records at a fifth or so of this, and not before."""
+
+FETCH_BYTES_PER_PARTITION = 4 * 1024 * 1024
+_POLL_GRACE = 0.5
+_STOP_SECONDS = 1.0
+
+
+class Session:
+    """An aiokafka consumer on one topic, with a `BoundClient` inside.
+
+    Parameters
+    ----------
+    topic:
+        What to read.
+    client:
+        Made for this session, not started; the session closes it.
+    group:
+        Consumer group; None reads without one.
+    """
+
+    def __init__(self, topic: str, client: BoundClient, group: str | None) -> None:
+        self.topic = topic
+        self.client = client
+        self.partitions: frozenset[int] = frozenset()
+        # Trap: no deserializers. One that raises makes aiokafka deliver the same record for ever.
+        self._consumer = AIOKafkaConsumer(
+            group_id=group,
+            client_id=client._client_id,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            rebalance_timeout_ms=REBALANCE_MS,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            max_partition_fetch_bytes=FETCH_BYTES_PER_PARTITION,
+            partition_assignment_strategy=(RangePartitionAssignor,),
+        )
+        # It has made a client of its own, which holds no connection yet.
+        self._consumer._client = client
+
+    async def start(self, timeout: float) -> None:
+        """Connect and learn of partitions, read none yet; raises `Transient` or `ClusterChanged`."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._consumer.start()
+                self.partitions = frozenset(await leaders(self.client, self.topic))
+        except BROKEN as error:
+            await self.close()
+            self.client.check()
+            raise Transient(f"cannot read {self.topic}: {error!r}") from error
+        except BaseException:
+            await self.close()
+            raise
+
+    def subscribe(self, listener: Any) -> None:
+        """Join the group in the background; ``listener`` hears of partitions."""
+        self._consumer.subscribe([self.topic], listener=listener)
+
+    def assign(self, offsets: Mapping[int, int]) -> None:
+        """Read exactly these partitions, from these offsets."""
+        self._consumer.assign([TopicPartition(self.topic, partition) for partition in offsets])
+        for partition, offset in offsets.items():
+            self.seek(partition, offset)
+
+    @property
+    def generation(self) -> int:
+        """The group's generation."""
+        return int(self._consumer._coordinator.generation)
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Read ``partition`` from ``offset`` next, where it is assigned."""
+        with contextlib.suppress(IllegalStateError):
+            self._consumer.seek(TopicPartition(self.topic, partition), offset)
+
+    def pause(self, partitions: frozenset[int]) -> None:
+        """Return nothing of ``partitions``, where assigned."""
+        for partition in partitions:
+            with contextlib.suppress(IllegalStateError, KeyError, AttributeError):
+                self._consumer.pause(TopicPartition(self.topic, partition))
+
+    def resume(self, partitions: frozenset[int]) -> None:
+        """Take the pause back."""
+        for partition in partitions:
+            with contextlib.suppress(IllegalStateError, KeyError, AttributeError):
+                self._consumer.resume(TopicPartition(self.topic, partition))
+
+    def check(self) -> None:
+        """Raise `Transient` where the tasks behind this session have died."""
+        try:
+            self._consumer._coordinator.check_errors()
+        except BROKEN as error:
+            raise Transient(f"reading {self.topic} broke off: {error!r}") from error
+        if self._consumer._fetcher.error_future.done():
+            raise Transient(f"reading {self.topic} broke off")
+
+    async def poll(self, max_records: int, timeout: float) -> dict[int, Sequence[Message]]:
+        """What has arrived; raises `ClusterChanged`, or `Transient` where this session is beyond use."""
+        self.client.check()
+        self.check()
+        try:
+            # Trap: getmany waits without limit while a rebalance is under way.
+            fetched = await asyncio.wait_for(
+                self._consumer.getmany(timeout_ms=max(0, int(timeout * 1000)), max_records=max_records),
+                timeout + _POLL_GRACE,
+            )
+        except TimeoutError:
+            fetched = {}
+        except BROKEN as error:
+            raise Transient(f"reading {self.topic} broke off: {error!r}") from error
+        if not fetched:
+            self.client.check()
+        return {
+            place.partition: [
+                Message(
+                    place.topic,
+                    place.partition,
+                    record.offset,
+                    record.key,
+                    record.value,
+                    tuple(record.headers),
+                    record.timestamp,
+                )
+                for record in records
+            ]
+            for place, records in fetched.items()
+        }
+
+    async def commit(self, offsets: Mapping[int, int], timeout: float) -> None:
+        """Tell the group, if it will hear."""
+        places = {TopicPartition(self.topic, partition): offset for partition, offset in offsets.items()}
+        with contextlib.suppress(*BROKEN):
+            await asyncio.wait_for(self._consumer.commit(places), timeout)
+
+    async def close(self) -> None:
+        """Leave and disconnect, within two seconds."""
+        try:
+            await asyncio.wait_for(self._consumer.stop(), _STOP_SECONDS)
+        except BROKEN:
+            await self._dismantle()
+
+    async def _dismantle(self) -> None:
+        # Trap: stop() waits for tasks that wait for the broker. What it has not ended is ended here.
+        consumer = self._consumer
+        coordinator, fetcher = consumer._coordinator, consumer._fetcher
+        tasks = [
+            task
+            for task in (
+                getattr(coordinator, "_coordination_task", None),
+                getattr(coordinator, "_heartbeat_task", None),
+                getattr(coordinator, "_commit_refresh_task", None),
+                getattr(coordinator, "_reset_committed_task", None),
+                getattr(fetcher, "_fetch_task", None),
+                *getattr(fetcher, "_pending_tasks", ()),
+            )
+            if task is not None
+        ]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_STOP_SECONDS / 2)
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.exception()
+        await self.client.abort()
