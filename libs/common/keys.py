@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets as random_secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+
+import msgspec
+
+from libs.common.errors import Invalid, Misconfigured
+from libs.common.secrets import make_private_folder
+
+DEV_SOURCE = "dev"
+_CHECK_EVERY = 0.5
 
 
 class Scope(StrEnum):
@@ -18,6 +32,10 @@ class Scope(StrEnum):
     MANAGE = "manage"
     CUSTOMERS = "customers"
     OPS = "ops"
+
+
+PUBLISHABLE_SCOPES = frozenset({Scope.COLLECT, Scope.RECOMMEND})
+"""All that a key in a browser can ever do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +52,19 @@ class Key:
     origins: tuple[str, ...] = ()
     identity_secret: str | None = None
 
+    def allows_origin(self, origin: str | None) -> bool:
+        """Whether a call from ``origin`` (the header) may use this key; secret keys ask for none."""
+        return not self.publishable or (origin is not None and origin.lower() in self.origins)
+
+    def signed(self, customer_id: str, signature: str | None) -> bool:
+        """Whether this caller may speak for ``customer_id``: always for secret keys, else by signature."""
+        if not self.publishable:
+            return True
+        if self.identity_secret is None or signature is None:
+            return False
+        right = hmac.new(self.identity_secret.encode(), customer_id.encode(), hashlib.sha256).hexdigest()
+        return hmac.compare_digest(right.encode(), signature.encode("utf-8", "replace"))
+
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
@@ -43,35 +74,176 @@ class NewKey:
     identity_secret: str | None = None
 
 
+class _StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
+    name: str
+    sha256: str
+    scopes: list[Scope]
+    publishable: bool = False
+    origins: list[str] = []
+    identity_secret: str | None = None
+
+    def key(self) -> Key:
+        scopes = frozenset(self.scopes)
+        return Key(
+            name=self.name,
+            scopes=scopes & PUBLISHABLE_SCOPES if self.publishable else scopes,
+            publishable=self.publishable,
+            origins=tuple(self.origins),
+            identity_secret=self.identity_secret,
+        )
+
+
+class _StoredKeys(msgspec.Struct, frozen=True):
+    keys: list[_StoredKey] = []
+
+
 class KeyRing:
     """The keys of a data directory as a service sees them; cheap to ask on every request."""
 
     def __init__(
         self, data_dir: Path, dev_key: str | None = None, monotonic: Callable[[], float] = time.monotonic
-    ) -> None: ...
+    ) -> None:
+        self._path = _keys_path(data_dir)
+        self._monotonic = monotonic
+        self._always: dict[bytes, Key] = {}
+        if dev_key:
+            self._always[_digest(dev_key)] = Key(DEV_SOURCE, frozenset(Scope))
+        self._by_digest: dict[bytes, Key] = dict(self._always)
+        self._seen: tuple[int, int, int] | None = None
+        self._check_at = float("-inf")
 
     def find(self, presented: str) -> Key | None:
-        """The key with this secret, or None; a file that changed is read again, at most twice a second."""
-        ...
+        """The key with this secret, or None; a file that changed is read again, looked at twice a second."""
+        now = self._monotonic()
+        if now >= self._check_at:
+            self._check_at = now + _CHECK_EVERY
+            self._refresh()
+        # A look-up by digest gives nothing away by its timing: who can choose the digest has the key.
+        return self._by_digest.get(_digest(presented))
+
+    def _refresh(self) -> None:
+        try:
+            stat = self._path.stat()
+        except FileNotFoundError:
+            self._by_digest, self._seen = dict(self._always), None
+            return
+        except OSError:
+            return
+        seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        if seen == self._seen:
+            return
+        try:
+            stored = _read(self._path)
+        except Misconfigured:
+            # Keys that worked go on working while somebody mends the file.
+            return
+        self._by_digest = {bytes.fromhex(entry.sha256): entry.key() for entry in stored.keys} | self._always
+        self._seen = seen
 
 
 class KeyFile:
     """``secrets/keys.json`` for the command line: add, list, revoke, under a lock, replaced atomically."""
 
-    def __init__(self, data_dir: Path) -> None: ...
+    def __init__(self, data_dir: Path) -> None:
+        self._path = _keys_path(data_dir)
 
     def add(self, name: str, scopes: Iterable[Scope]) -> NewKey:
         """Make a secret key; raises `Invalid` where the name is taken or no scope is given."""
-        ...
+        wanted = sorted(set(scopes))
+        if not wanted:
+            raise Invalid("missing", f"a key needs scopes out of {', '.join(Scope)}", "/scopes")
+        key = "sk_" + random_secrets.token_urlsafe(32)
+        self._store(_StoredKey(name, _digest(key).hex(), wanted))
+        return NewKey(key)
 
     def add_publishable(self, name: str, origins: Iterable[str]) -> NewKey:
         """Make a publishable key with scopes collect and recommend, and its identity secret."""
-        ...
+        allowed = sorted({_origin(origin) for origin in origins})
+        if not allowed:
+            raise Invalid(
+                "missing", "a publishable key needs an origin, e.g. https://shop.example", "/origins"
+            )
+        made = NewKey("pk_" + random_secrets.token_urlsafe(24), random_secrets.token_urlsafe(32))
+        self._store(
+            _StoredKey(
+                name,
+                _digest(made.key).hex(),
+                sorted(PUBLISHABLE_SCOPES),
+                publishable=True,
+                origins=allowed,
+                identity_secret=made.identity_secret,
+            )
+        )
+        return made
 
     def list(self) -> list[Key]:
         """All keys in the order they were made."""
-        ...
+        return [entry.key() for entry in _read(self._path).keys]
 
     def revoke(self, name: str) -> bool:
         """Take a key away; False where there is none of that name."""
-        ...
+        with self._locked():
+            stored = _read(self._path)
+            left = [entry for entry in stored.keys if entry.name != name]
+            if len(left) == len(stored.keys):
+                return False
+            self._replace(_StoredKeys(left))
+            return True
+
+    def _store(self, entry: _StoredKey) -> None:
+        if not entry.name or len(entry.name) > 128 or not entry.name.isprintable():
+            raise Invalid("wrong_type", "a key's name has 1 to 128 printable characters", "/name")
+        with self._locked():
+            stored = _read(self._path)
+            if entry.name == DEV_SOURCE or any(other.name == entry.name for other in stored.keys):
+                raise Invalid("wrong_type", f"there is a key called {entry.name} already", "/name")
+            self._replace(_StoredKeys([*stored.keys, entry]))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            make_private_folder(self._path.parent)
+            handle = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise Misconfigured(f"cannot write {self._path}: {error.strerror}") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _replace(self, stored: _StoredKeys) -> None:
+        draft = self._path.with_suffix(".new")
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(stored)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, self._path)
+
+
+def _keys_path(data_dir: Path) -> Path:
+    return data_dir / "secrets" / "keys.json"
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+
+
+def _read(path: Path) -> _StoredKeys:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_StoredKeys)
+    except FileNotFoundError:
+        return _StoredKeys()
+    except OSError as error:
+        raise Misconfigured(f"cannot read {path}: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Misconfigured(f"{path} is damaged: restore it or remove it and add the keys again") from None
+
+
+def _origin(text: str) -> str:
+    origin = text.strip().lower().rstrip("/")
+    scheme, separator, host = origin.partition("://")
+    if scheme not in ("http", "https") or not separator or not host or any(c in host for c in "/?#@ "):
+        raise Invalid("wrong_type", f"not an origin: {text}; write e.g. https://shop.example", "/origins")
+    return origin

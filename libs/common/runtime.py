@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import asyncio
+import contextlib
+import errno
+import inspect
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import uvicorn
+import uvloop
+
+from libs.common.errors import Misconfigured
 from libs.common.http.factory import HttpApp
-from libs.common.settings import CommonSettings
+from libs.common.http.health import Phase
+from libs.common.http.protocol import Limits, protocol_with
+from libs.common.settings import (
+    CommonSettings,
+    list_settings,
+    load_settings,
+    unknown_variables,
+    variable_name,
+)
+from libs.common.telemetry import set_up_logs
 
 S = TypeVar("S", bound=CommonSettings)
+
+OK, CRASHED, MISCONFIGURED = 0, 1, 2
+_REQUESTS_SECONDS = 5
+_STOP_SECONDS = 8.0
+_PATIENCE_SECONDS = 18.0
+_log = logging.getLogger(__name__)
 
 
 async def _nothing() -> None:
@@ -43,19 +72,200 @@ class Service:
     background: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=tuple)
 
 
+class BackgroundEnded(Exception):
+    """A background task ended although nobody asked it to."""
+
+
 @asynccontextmanager
 async def running(service: Service) -> AsyncIterator[Service]:
-    """The service started, its background tasks running, without a socket: for tests and embedding."""
-    yield service
+    """The service started, its background tasks running, without a socket: for tests and embedding.
+
+    An error of a background task is raised when the block is left.
+    """
+    lifecycle = service.app.lifecycle
+    tasks: list[asyncio.Task[None]] = []
+    lifecycle.move(Phase.STARTING)
+    try:
+        await service.start()
+        tasks = _spawn(service)
+        lifecycle.move(Phase.RUNNING)
+        yield service
+        await asyncio.sleep(0)
+        _raise_ended(tasks)
+    finally:
+        lifecycle.move(Phase.STOPPING)
+        await _wind_down(service, tasks)
 
 
 def run(
     settings_type: type[S],
     create: Callable[[S], Service] | Callable[[S], Awaitable[Service]],
     name: str,
+    limits: Limits | None = None,
 ) -> None:
     """Be the service: what every ``__main__`` calls. Ends the process with its exit status.
 
     Exit status 0 after SIGTERM or SIGINT, 2 with one line on stderr for a `Misconfigured`, 1 for a crash.
     ``create`` is called inside the event loop (uvloop).
     """
+    try:
+        settings = load_settings(settings_type)
+        set_up_logs(name, settings.log_level)
+        _log_settings(settings)
+        with _listen(settings, settings_type) as listener:
+            status = uvloop.run(_live(settings, create, listener, limits or Limits()))
+    except Misconfigured as error:
+        print(f"closedloop {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        status = MISCONFIGURED
+    except Exception:
+        _log.exception("crashed")
+        status = CRASHED
+    # Trap: threads of clients that hang on a dead server must not keep a finished process alive.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)
+
+
+def _log_settings(settings: CommonSettings) -> None:
+    _log.info("starting", extra={"settings": {line.variable: line.value for line in list_settings(settings)}})
+    for variable in unknown_variables(type(settings)):
+        _log.warning("unknown setting", extra={"variable": variable})
+
+
+def _listen(settings: CommonSettings, settings_type: type[CommonSettings]) -> socket.socket:
+    variable = variable_name(settings_type, "port")
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(2_048)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        code = error.errno if isinstance(error, OSError) else None
+        if code == errno.EADDRINUSE:
+            reason = f"port {settings.port} is in use on {settings.host}: stop what listens there"
+            raise Misconfigured(f"{reason}, or set {variable} to a free port") from None
+        reason = f"cannot listen on {settings.host}:{settings.port}: {getattr(error, 'strerror', error)}"
+        raise Misconfigured(f"{reason}; check CLOSEDLOOP_HOST and {variable}") from None
+    listener.setblocking(False)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: signals are ours."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _live(
+    settings: S,
+    create: Callable[[S], Service] | Callable[[S], Awaitable[Service]],
+    listener: socket.socket,
+    limits: Limits,
+) -> int:
+    made = create(settings)
+    service = await made if inspect.isawaitable(made) else made
+    lifecycle = service.app.lifecycle
+    server = _serve(service.app, limits)
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked.set)
+    lifecycle.move(Phase.STARTING)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    tasks: list[asyncio.Task[None]] = []
+    status = OK
+    try:
+        if await _until(asked, asyncio.ensure_future(service.start())):
+            tasks = _spawn(service)
+            lifecycle.move(Phase.RUNNING)
+            _log.info("running", extra={"host": settings.host, "port": listener.getsockname()[1]})
+            await _first([asyncio.ensure_future(asked.wait()), serving, *tasks])
+            _raise_ended([*tasks, serving] if not asked.is_set() else [])
+    except Misconfigured:
+        raise
+    except Exception:
+        _log.exception("crashed")
+        status = CRASHED
+    finally:
+        lifecycle.move(Phase.STOPPING)
+        _stop_at_all_costs(status)
+        server.should_exit = True
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(serving, _REQUESTS_SECONDS + 1)
+        await _wind_down(service, tasks)
+        _log.info("stopped")
+    return status
+
+
+def _serve(app: HttpApp, limits: Limits) -> _Server:
+    config = uvicorn.Config(
+        app,
+        http=protocol_with(limits),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_REQUESTS_SECONDS,
+    )
+    return _Server(config)
+
+
+async def _until(asked: asyncio.Event, starting: asyncio.Future[None]) -> bool:
+    """Wait for the start, or for the wish to stop; whether the start came first."""
+    await _first([asyncio.ensure_future(asked.wait()), starting])
+    if starting.done():
+        await starting
+        return not asked.is_set()
+    starting.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await starting
+    return False
+
+
+async def _first(waiting: Sequence[asyncio.Future[Any]]) -> None:
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _spawn(service: Service) -> list[asyncio.Task[None]]:
+    return [
+        asyncio.create_task(_body(task), name=getattr(task, "__qualname__", "background"))
+        for task in service.background
+    ]
+
+
+async def _body(task: Callable[[], Awaitable[None]]) -> None:
+    await task()
+
+
+def _raise_ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        if task.done():
+            task.result()
+            raise BackgroundEnded(f"{task.get_name()} ended on its own")
+
+
+async def _wind_down(service: Service, tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Stop the service, then what still runs; each within its time, errors logged and not raised."""
+    try:
+        await asyncio.wait_for(_body(service.stop), _STOP_SECONDS)
+    except Exception as error:
+        _log.warning("stop was not clean", extra={"error": type(error).__name__})
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=2.0)
+
+
+def _stop_at_all_costs(status: int) -> None:
+    """End the process when an orderly stop takes too long, even if the event loop hangs."""
+    timer = threading.Timer(_PATIENCE_SECONDS, os._exit, (status or CRASHED,))
+    timer.daemon = True
+    timer.start()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
@@ -18,7 +18,7 @@ _MASK = "********"
 
 
 def service_config(service: str) -> SettingsConfigDict:
-    """The ``model_config`` of a service's settings: own fields are read as ``CLOSEDLOOP_<SERVICE>_<NAME>``."""
+    """The ``model_config`` of a service's settings: its variables are ``CLOSEDLOOP_<SERVICE>_<NAME>``."""
     return SettingsConfigDict(
         env_prefix=f"CLOSEDLOOP_{service.upper()}_",
         frozen=True,
@@ -36,7 +36,8 @@ class CommonSettings(BaseSettings):
     """What every process of the platform is told.
 
     A service subclasses it, sets ``model_config = service_config("collector")``, gives ``port`` its default
-    and adds fields of its own. Common fields keep their names whatever the prefix. For tests:
+    and adds fields of its own (``Field(default=…, description=…)``: mypy wants ``default`` by name). Common
+    fields keep their variables whatever the prefix. For tests:
     ``CollectorSettings(data_dir=tmp_path, kafka="")``.
     """
 
@@ -69,4 +70,103 @@ class CommonSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = _common(
         "CLOSEDLOOP_LOG_LEVEL", "info", "Least severity that is logged"
     )
-    port: int = Field(0, ge=0, le=65535, description="Port the service listens on; 0 takes a free one")
+    port: int = Field(
+        default=0, ge=0, le=65535, description="Port the service listens on; 0 takes a free one"
+    )
+
+    @field_validator("holdout", mode="before")
+    @classmethod
+    def _read_shares(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(","))
+        return value
+
+    @field_validator("holdout")
+    @classmethod
+    def _check_shares(cls, value: tuple[float, float]) -> tuple[float, float]:
+        # Written so that NaN fails too.
+        if not (0 <= value[0] <= 1 and 0 <= value[1] <= 1 and value[0] + value[1] <= 1):
+            raise ValueError("two shares from 0 to 1 that add up to at most 1, e.g. 0.05,0.05")
+        return value
+
+
+S = TypeVar("S", bound=CommonSettings)
+
+
+@dataclass(frozen=True)
+class SettingLine:
+    """A setting as shown in the start-up log and in the reference: secrets are masked."""
+
+    variable: str
+    value: str
+    default: str
+    description: str
+
+
+def load_settings(settings_type: type[S]) -> S:
+    """Read settings from the environment; raises `Misconfigured`, one line that names the variable."""
+    try:
+        return settings_type()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        variable = _variable_at(settings_type, str(first["loc"][0]) if first["loc"] else "")
+        reason = first["msg"].removeprefix("Value error, ").replace("\n", " ")
+        raise Misconfigured(f"{variable}: {reason}") from None
+    except SettingsError as error:
+        raise Misconfigured(" ".join(str(error).split())) from None
+
+
+def list_settings(settings: CommonSettings) -> list[SettingLine]:
+    """Every setting with its value, secrets masked: for the log line at start."""
+    return [_line(type(settings), name, getattr(settings, name)) for name in type(settings).model_fields]
+
+
+def list_declared(settings_type: type[CommonSettings]) -> list[SettingLine]:
+    """Every setting with its default: for the generated reference."""
+    return [
+        _line(settings_type, name, info.get_default(call_default_factory=True, validated_data={}))
+        for name, info in settings_type.model_fields.items()
+    ]
+
+
+def unknown_variables(settings_type: type[CommonSettings], environ: Sequence[str] | None = None) -> list[str]:
+    """Variables with this service's prefix that no setting reads: most likely misspelt."""
+    known = {variable_name(settings_type, name) for name in settings_type.model_fields}
+    prefix = str(settings_type.model_config.get("env_prefix", ""))
+    names = os.environ if environ is None else environ
+    return sorted(name for name in names if name.upper().startswith(prefix) and name.upper() not in known)
+
+
+def variable_name(settings_type: type[CommonSettings], field: str) -> str:
+    """The environment variable a field is read from."""
+    alias = settings_type.model_fields[field].validation_alias
+    if isinstance(alias, str):
+        return alias
+    return f"{settings_type.model_config.get('env_prefix', '')}{field.upper()}"
+
+
+def _variable_at(settings_type: type[CommonSettings], location: str) -> str:
+    if location in settings_type.model_fields:
+        return variable_name(settings_type, location)
+    return location if location.startswith("CLOSEDLOOP_") else f"setting {location!r}"
+
+
+def _line(settings_type: type[CommonSettings], name: str, value: object) -> SettingLine:
+    info: FieldInfo = settings_type.model_fields[name]
+    default = info.get_default(call_default_factory=True, validated_data={})
+    return SettingLine(
+        variable=variable_name(settings_type, name),
+        value=_shown(value),
+        default=_shown(default),
+        description=info.description or "",
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return _MASK
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    return str(value)

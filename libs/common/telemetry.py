@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import re
+import sys
 from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, generate_latest
+from pythonjsonlogger.json import JsonFormatter
+
+OTHER = "other"
+"""Label value of everything that is not in the declared set."""
+
+DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Buckets of durations in seconds."""
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+\Z|[a-z][a-z0-9]*_total\Z")
+_LABEL = re.compile(r"[a-z][a-z0-9_]*\Z")
+
+P = TypeVar("P", prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram)
 
 
 def set_up_logs(service: str, level: str = "info") -> None:
@@ -10,27 +29,84 @@ def set_up_logs(service: str, level: str = "info") -> None:
 
     Never log keys, tokens, ids of customers or parts of bodies; codes and counts are enough.
     """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonFormatter(
+            "{asctime}{levelname}{name}{message}",
+            style="{",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            static_fields={"service": service},
+            datefmt="%Y-%m-%dT%H:%M:%S%z",
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    # These say too much: every reconnect of a client, every request.
+    logging.getLogger("aiokafka").setLevel(max(root.level, logging.ERROR))
+    logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("uvicorn.error").setLevel(max(root.level, logging.WARNING))
 
 
-class Counter:
+class _Metric(Generic[P]):
+    """A declared metric with its closed label sets; children are looked up once per set of values."""
+
+    def __init__(self, metric: P, labels: Mapping[str, Sequence[str]]) -> None:
+        self._metric: P = metric
+        self._allowed = tuple(frozenset(values) for values in labels.values())
+        self._children: dict[tuple[str, ...], P] = {}
+        if not labels:
+            self._children[()] = metric
+
+    def _child(self, labels: tuple[str, ...]) -> P:
+        child = self._children.get(labels)
+        if child is None:
+            child = self._metric.labels(*self._closed(labels))
+            # Only declared values are remembered, so that this table cannot grow with what callers send.
+            if all(value in allowed for value, allowed in zip(labels, self._allowed, strict=True)):
+                self._children[labels] = child
+        return child
+
+    def _closed(self, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if len(labels) != len(self._allowed):
+            raise ValueError(f"{len(self._allowed)} label values expected, {len(labels)} given")
+        return tuple(
+            value if value in allowed else OTHER for value, allowed in zip(labels, self._allowed, strict=True)
+        )
+
+
+class Counter(_Metric[prometheus_client.Counter]):
     """A number that only grows."""
 
     def add(self, amount: float = 1, *labels: str) -> None:
-        """Count ``amount`` under label values in the order they were declared; unknown values are ``other``."""
+        """Count ``amount`` under label values as declared, in that order; unknown values are ``other``."""
+        self._child(labels).inc(amount)
 
 
-class Gauge:
+class Gauge(_Metric[prometheus_client.Gauge]):
     """A number that goes up and down."""
 
     def set(self, value: float, *labels: str) -> None:
         """Set the number under these label values."""
+        self._child(labels).set(value)
 
 
-class Histogram:
+class Histogram(_Metric[prometheus_client.Histogram]):
     """How values are spread."""
 
     def observe(self, value: float, *labels: str) -> None:
         """Note one value under these label values."""
+        self._child(labels).observe(value)
+
+
+class Declared:
+    """A metric as the generated reference lists it."""
+
+    def __init__(self, name: str, kind: str, help: str, labels: Mapping[str, Sequence[str]]) -> None:
+        self.name = name
+        self.kind = kind
+        self.help = help
+        self.labels = {label: tuple(values) for label, values in labels.items()}
 
 
 class Metrics:
@@ -40,15 +116,22 @@ class Metrics:
     ``Metrics("collector").counter("touchpoints_total", "...")``. Labels have closed sets of values.
     """
 
-    def __init__(self, service: str) -> None: ...
+    def __init__(self, service: str) -> None:
+        self._prefix = f"closedloop_{service}_"
+        self._registry = CollectorRegistry()
+        self.declared: list[Declared] = []
 
     def counter(self, name: str, help: str, labels: Mapping[str, Sequence[str]] | None = None) -> Counter:
         """Declare a counter; ``name`` ends in ``_total``."""
-        ...
+        if not name.endswith("_total"):
+            raise ValueError(f"the name of a counter ends in _total: {name}")
+        full, sets = self._declare(name, "counter", help, labels)
+        return Counter(prometheus_client.Counter(full, help, tuple(sets), registry=self._registry), sets)
 
     def gauge(self, name: str, help: str, labels: Mapping[str, Sequence[str]] | None = None) -> Gauge:
         """Declare a gauge; ``name`` ends in a unit (seconds, bytes, rows, records, …)."""
-        ...
+        full, sets = self._declare(name, "gauge", help, labels)
+        return Gauge(prometheus_client.Gauge(full, help, tuple(sets), registry=self._registry), sets)
 
     def histogram(
         self,
@@ -58,8 +141,25 @@ class Metrics:
         buckets: Sequence[float] | None = None,
     ) -> Histogram:
         """Declare a histogram; ``name`` ends in a unit."""
-        ...
+        full, sets = self._declare(name, "histogram", help, labels)
+        metric = prometheus_client.Histogram(
+            full, help, tuple(sets), registry=self._registry, buckets=tuple(buckets or DURATIONS)
+        )
+        return Histogram(metric, sets)
 
     def render(self) -> bytes:
         """Everything in the text format of Prometheus."""
-        ...
+        rendered: bytes = generate_latest(self._registry)
+        return rendered
+
+    def _declare(
+        self, name: str, kind: str, help: str, labels: Mapping[str, Sequence[str]] | None
+    ) -> tuple[str, dict[str, Sequence[str]]]:
+        sets: dict[str, Any] = dict(labels or {})
+        full = self._prefix + name
+        if not _NAME.match(name) or any(not _LABEL.match(label) for label in sets):
+            raise ValueError(f"names of metrics are <noun>_<unit|total> in snake case: {name}")
+        if any(declared.name == full for declared in self.declared):
+            raise ValueError(f"metric {full} is declared already")
+        self.declared.append(Declared(full, kind, help, sets))
+        return full, sets

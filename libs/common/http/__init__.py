@@ -31,19 +31,19 @@
             return batch.answer(position.encode())                # 202 {accepted, rejected, position}
 
         app.endpoint(
-            "POST", "/v1/things", post_things,
-            scope=Scope.COLLECT, takes=things, gives=BatchAnswer, status=202, summary="Post things",
+            "POST", "/v1/things", post_things, scope=Scope.COLLECT, takes=things, gives=BatchAnswer,
+            status=202, imports=True, summary="Post things", query={"mode": "import takes any past time"},
         )
 
-Single objects: ``orders = ObjectDecoder(OrderIn)``, ``order = orders.decode(call.body)`` (422 with ``errors``), answers
-by ``reply(struct_or_dict, status=200)``. GET routes: the same ``app.endpoint("GET", "/v1/things/{id}", ...)`` with
-``call.path["id"]`` and ``call.query``. `app` is made in ``app.py``::
+Single objects: ``orders = ObjectDecoder(OrderIn)``, ``order = orders.decode(call.body)`` (422 with
+``errors``), answers by ``reply(struct_or_dict, status=200)``. Without body the same:
+``app.endpoint("GET", "/v1/things/{id}", ...)``, ``call.path["id"]``, ``call.query``. In ``app.py``::
 
     app = create_http("collector", keys=KeyRing(data_dir, dev_key), metrics=metrics, lifecycle=Lifecycle())
     add_routes(app, handlers, journal)
     return Service("collector", app, start=..., stop=..., background=[shipper.run])
 
-Refusals: raise `Invalid` (422), `Refused` (any status and code), `Transient` (503); all become problem documents.
-In tests: ``async with running(service), httpx.AsyncClient(transport=httpx.ASGITransport(service.app), base_url=...)``.
+Refusals: raise `Invalid` (422), `Refused` (any status and code), `Transient` (503); all become problem
+documents. In tests: ``async with running(service)``, then an httpx client on ``ASGITransport(service.app)``.
 This package's ``__init__`` imports nothing, so that what needs no HTTP stays free of it.
 '''

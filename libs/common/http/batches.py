@@ -1,19 +1,24 @@
-"""Batches: one object, a list, ``{"<plural>": [...]}`` or JSON Lines; good items go on, bad ones are named."""
+"""Batches: one object, a list, ``{"<plural>": [...]}`` or JSON Lines; bad items named, the rest go on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
 from starlette.responses import Response
 
-from libs.common.errors import Invalid
+from libs.common.errors import FieldError, Invalid
+from libs.common.http.answers import Answer
+from libs.common.http.json_text import NotJson, empty_body, encoded_size, is_suspicious, parse_json
 from libs.common.http.problems import Refused
+from libs.common.http.strict import strict_variant
+from libs.common.items import MAX_DEPTH, MAX_ITEM_BYTES, convert_item, is_clean, refuse_unknown
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 MAX_ITEMS = 2_500
+_PEEK = 512
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -40,29 +45,74 @@ class Batch(Generic[T]):
     ``envelope`` holds the other members of an ``{"<plural>": [...]}`` object.
     """
 
-    items: list[tuple[int, T]]
-    rejected: list[Rejection]
-    envelope: Mapping[str, Any]
+    __slots__ = ("_id_field", "_prefix", "_refused", "envelope", "items", "rejected", "total")
+
+    def __init__(
+        self,
+        items: list[tuple[int, T]],
+        total: int,
+        id_field: str,
+        prefix: str | None,
+        envelope: Mapping[str, Any],
+    ) -> None:
+        self.items = items
+        self.total = total
+        self.rejected: list[Rejection] = []
+        self.envelope = envelope
+        self._refused: set[int] = set()
+        self._id_field = id_field
+        self._prefix = prefix
 
     def refuse(self, index: int, error: Invalid) -> None:
-        """Take item ``index`` out of what is accepted."""
+        """Take item ``index`` out of what is accepted; its first refusal counts."""
+        item = next((item for at, item in self.items if at == index), None)
+        self.reject(index, getattr(item, self._id_field, None), error)
+
+    def reject(self, index: int, item_id: object, error: Invalid) -> None:
+        """As `refuse`, for an item of which only the id may be known."""
+        if index in self._refused:
+            return
+        self._refused.add(index)
+        # Trap: what comes back must be encodable; an id with half a surrogate is not.
+        shown = item_id if isinstance(item_id, str) and len(item_id) <= 256 and is_clean(item_id) else None
+        self.rejected.append(Rejection(index, shown, error.code, error.field, error.reason))
 
     @property
     def accepted(self) -> int:
         """How many items are still good."""
-        ...
+        return self.total - len(self._refused)
 
     def nothing_accepted(self) -> Refused:
         """The 422 for a batch that is empty or all bad: raise it."""
-        ...
+        if not self.total:
+            errors = [FieldError(self._prefix or "", "missing", "the batch is empty")]
+            return Refused(422, "missing", "the batch is empty", errors)
+        self.rejected.sort(key=lambda rejection: rejection.index)
+        errors = [FieldError(self._where(r), r.code, r.reason) for r in self.rejected]
+        codes = {error.code for error in errors}
+        code = codes.pop() if len(codes) == 1 else "invalid"
+        detail = f"none of {self.total} items could be accepted" if self.total > 1 else errors[0].reason
+        return Refused(422, code, detail, errors, more={"accepted": 0, "rejected": self.rejected})
 
     def answer(self, position: str | None, status: int = 202, **more: Any) -> Response:
-        """``{accepted, rejected, position}`` and ``more``; the 422 where nothing was accepted."""
-        ...
+        """``{accepted, rejected, position}`` and ``more``; raises the 422 where nothing was accepted."""
+        accepted = self.accepted
+        if not accepted:
+            raise self.nothing_accepted()
+        self.rejected.sort(key=lambda rejection: rejection.index)
+        body = {"accepted": accepted, "rejected": self.rejected, "position": position, **more}
+        return Answer(body, status)
+
+    def _where(self, rejection: Rejection) -> str:
+        at = "" if self._prefix is None else f"{self._prefix}/{rejection.index}"
+        return at + rejection.field
 
 
 class BatchDecoder(Generic[T]):
     """Reads batches of one type of item. Make it once.
+
+    A good body costs one pass of msgspec and a few of memchr. Anything else is read again, value by value,
+    so that each bad item is told from its good neighbours.
 
     Parameters
     ----------
@@ -87,8 +137,122 @@ class BatchDecoder(Generic[T]):
         not_supported: frozenset[str] = frozenset(),
         envelope: frozenset[str] = frozenset(),
         max_items: int = MAX_ITEMS,
-    ) -> None: ...
+    ) -> None:
+        self.type = type_
+        self.plural = plural
+        self.max_items = max_items
+        self._id_field = id_field
+        self._not_supported = not_supported
+        self._beside = envelope
+        self._strict = strict_variant(type_)
+        self._quoted = f'"{plural}"'.encode()
+        self._one: msgspec.json.Decoder[T] = msgspec.json.Decoder(self._strict)
+        self._many: msgspec.json.Decoder[list[T]] = msgspec.json.Decoder(list[self._strict])  # type: ignore[name-defined]
+        self._sizes = msgspec.json.Decoder(list[msgspec.Raw])
+        wrapped = msgspec.defstruct(
+            "Wrapped",
+            [("items", list[self._strict]), *((name, Any, None) for name in sorted(envelope))],  # type: ignore[name-defined]
+            rename={"items": plural},
+            forbid_unknown_fields=True,
+        )
+        self._wrapped: msgspec.json.Decoder[Any] = msgspec.json.Decoder(wrapped)
 
     def decode(self, data: bytes, *, lines: bool = False) -> Batch[T]:
         """Read a body; raises `Refused` 400 for what is not JSON, 413 for too many items."""
-        ...
+        if not data or data.isspace():
+            raise empty_body()
+        if lines:
+            return self._decode_lines(data)
+        try:
+            quick = self._quick(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            quick = None
+        return quick if quick is not None else self._slow(data)
+
+    def _quick(self, data: bytes) -> Batch[T] | None:
+        """The batch where nothing at all is wrong with it, else None."""
+        start = data.lstrip()[:1] if data[:1].isspace() else data[:1]
+        beside: Mapping[str, Any] = {}
+        prefix: str | None = None
+        levels = MAX_DEPTH
+        if start == b"[":
+            items = self._many.decode(data)
+            prefix, levels = "", MAX_DEPTH + 1
+        elif self._quoted in data[:_PEEK]:
+            wrapped = self._wrapped.decode(data)
+            items = wrapped.items
+            beside = {name: getattr(wrapped, name) for name in self._beside}
+            prefix, levels = f"/{self.plural}", MAX_DEPTH + 2
+        else:
+            items = [self._one.decode(data)]
+        # An envelope may put items one level deeper than a member beside it: the exact look decides.
+        if len(data) > MAX_ITEM_BYTES and self._oversized(data, start):
+            return None
+        if is_suspicious(data, levels):
+            return None
+        self._limit(len(items))
+        return self._batch(list(enumerate(items)), len(items), prefix, beside)
+
+    def _oversized(self, data: bytes, start: bytes) -> bool:
+        if start != b"[":
+            return True
+        return any(len(memoryview(raw)) > MAX_ITEM_BYTES for raw in self._sizes.decode(data))
+
+    def _slow(self, data: bytes) -> Batch[T]:
+        raw = parse_json(data)
+        beside: Mapping[str, Any] = {}
+        prefix = "" if isinstance(raw, list) else None
+        items = raw if isinstance(raw, list) else [raw]
+        if isinstance(raw, dict) and isinstance(raw.get(self.plural), list):
+            items = raw[self.plural]
+            beside = {name: value for name, value in raw.items() if name != self.plural}
+            refuse_unknown(beside, self._beside, frozenset())
+            prefix = f"/{self.plural}"
+        self._limit(len(items))
+        return self._sort_out(items, prefix, beside, len(data) > MAX_ITEM_BYTES)
+
+    def _sort_out(
+        self, raws: Sequence[object], prefix: str | None, beside: Mapping[str, Any], weigh: bool
+    ) -> Batch[T]:
+        good: list[tuple[int, T]] = []
+        bad: list[tuple[int, object, Invalid]] = []
+        for index, raw in enumerate(raws):
+            try:
+                if isinstance(raw, NotJson):
+                    raise raw.as_item()
+                if weigh and encoded_size(raw) > MAX_ITEM_BYTES:
+                    raise Invalid("too_large", f"an item may have {MAX_ITEM_BYTES} bytes")
+                good.append((index, convert_item(raw, self.type, self._not_supported)))
+            except Invalid as error:
+                bad.append((index, raw.get(self._id_field) if isinstance(raw, dict) else None, error))
+        batch = self._batch(good, len(raws), prefix, beside)
+        for index, item_id, invalid in bad:
+            batch.reject(index, item_id, invalid)
+        return batch
+
+    def _decode_lines(self, data: bytes) -> Batch[T]:
+        rows = [row for row in data.split(b"\n") if row and not row.isspace()]
+        self._limit(len(rows))
+        if not is_suspicious(data, MAX_DEPTH) and max(map(len, rows)) <= MAX_ITEM_BYTES:
+            try:
+                return self._batch(list(enumerate(map(self._one.decode, rows))), len(rows), "", {})
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                pass
+        return self._sort_out([_parse_line(row) for row in rows], "", {}, weigh=True)
+
+    def _batch(
+        self, items: list[tuple[int, T]], total: int, prefix: str | None, beside: Mapping[str, Any]
+    ) -> Batch[T]:
+        return Batch(items, total, self._id_field, prefix, beside)
+
+    def _limit(self, count: int) -> None:
+        if count > self.max_items:
+            detail = f"a batch may have {self.max_items} items; nothing was accepted"
+            raise Refused(413, "too_many_items", detail)
+
+
+def _parse_line(row: bytes) -> object:
+    try:
+        return parse_json(row)
+    except NotJson as error:
+        return error

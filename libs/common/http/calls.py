@@ -1,13 +1,21 @@
-"""A call as an endpoint sees it, and the answers it gives."""
+"""A call as an endpoint sees it, and what an endpoint is."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
+import starlette.types
 from starlette.responses import Response
 
+from libs.common.http.answers import reply
+from libs.common.http.auth import authorize, key_missing
+from libs.common.http.problems import Refused
 from libs.common.keys import Key, Scope
+
+__all__ = ["Call", "Endpoint", "Handler", "reply"]
 
 
 class Call:
@@ -25,38 +33,87 @@ class Call:
         Parameters of the path.
     request_id:
         As in the answer's ``X-Request-Id``.
+    scope:
+        The ASGI scope.
     """
 
-    __slots__ = ("body", "key", "lines", "path", "request_id", "scope")
+    __slots__ = ("_query", "body", "key", "lines", "path", "request_id", "scope")
 
-    body: bytes
-    key: Key | None
-    lines: bool
-    path: Mapping[str, str]
-    request_id: str
+    def __init__(
+        self,
+        scope: starlette.types.Scope,
+        request_id: str,
+        path: Mapping[str, str],
+        key: Key | None = None,
+        body: bytes = b"",
+        lines: bool = False,
+    ) -> None:
+        self.scope = scope
+        self.request_id = request_id
+        self.path = path
+        self.key = key
+        self.body = body
+        self.lines = lines
+        self._query: Mapping[str, str] | None = None
 
     @property
     def query(self) -> Mapping[str, str]:
         """The query parameters; of a repeated one the last counts."""
-        ...
+        if self._query is None:
+            raw: bytes = self.scope["query_string"]
+            self._query = parse_query(raw) if raw else {}
+        return self._query
 
     @property
     def source(self) -> str:
         """The key's name: who says so. Empty without a key."""
-        ...
+        return self.key.name if self.key is not None else ""
 
     def header(self, name: str) -> str | None:
         """A request header by its lower-case name."""
-        ...
+        wanted = name.encode("latin-1")
+        for key, value in self.scope["headers"]:
+            if key == wanted:
+                text: str = value.decode("latin-1")
+                return text
+        return None
 
     def require(self, scope: Scope) -> Key:
         """The caller's key where it has ``scope``; raises 401 ``key_missing`` or 403 ``scope_missing``."""
-        ...
+        if self.key is None:
+            raise key_missing()
+        authorize(self.key, scope, self.header("origin"))
+        return self.key
+
+
+def parse_query(raw: bytes) -> Mapping[str, str]:
+    """Query parameters; raises `Refused` 400 for what is not UTF-8 or holds too many of them."""
+    try:
+        text = raw.decode("ascii")
+        return dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=100))
+    except ValueError:
+        raise Refused(400, "bad_query", "the query cannot be read") from None
 
 
 Handler = Callable[[Call], Awaitable[Response]]
 
 
-def reply(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """``content`` (Struct, dict, list) as JSON."""
-    ...
+@dataclass(frozen=True)
+class Endpoint:
+    """What `HttpApp.endpoint` was told; see there."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    scope: Scope | None
+    key_optional: bool
+    takes: Any
+    gives: Any
+    status: int
+    lenient: bool
+    limit: int
+    import_limit: int
+    batch: bool
+    always: bool
+    query: Mapping[str, str] = field(default_factory=dict)

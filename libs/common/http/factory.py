@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp
 
-from libs.common.http.calls import Handler
+from libs.common.errors import ClosedloopError, FieldError
+from libs.common.http.answers import Answer
+from libs.common.http.batches import BatchDecoder
+from libs.common.http.calls import Call, Endpoint, Handler
+from libs.common.http.edge import Edge, Table
 from libs.common.http.health import Lifecycle
+from libs.common.http.objects import ObjectDecoder
+from libs.common.http.openapi import describe
+from libs.common.http.problems import Refused, problem_response, refusal_of
+from libs.common.items import pointer
 from libs.common.keys import KeyRing, Scope
 from libs.common.telemetry import Metrics
 
-BODY_LIMIT = 1_000_000
-IMPORT_LIMIT = 10_000_000
+BODY_LIMIT = 1_048_576
+IMPORT_LIMIT = 10 * BODY_LIMIT
+_STATUSES = tuple(
+    map(str, (200, 201, 202, 204, 302, 400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 500, 503))
+)
+_PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class HttpApp(FastAPI):
     """A FastAPI application whose endpoints are plain functions of a `Call`, yet appear in OpenAPI."""
 
-    lifecycle: Lifecycle
-    keys: KeyRing
+    def __init__(
+        self, service: str, *, keys: KeyRing, metrics: Metrics, lifecycle: Lifecycle, summary: str
+    ) -> None:
+        super().__init__(
+            title=f"closedloop {service}",
+            summary=summary or None,
+            version=_version(),
+            redoc_url=None,
+            redirect_slashes=False,
+        )
+        self.keys = keys
+        self.metrics = metrics
+        self.lifecycle = lifecycle
+        self._table = Table()
 
     def endpoint(
         self,
@@ -30,12 +60,14 @@ class HttpApp(FastAPI):
         summary: str,
         scope: Scope | None = None,
         key_optional: bool = False,
-        takes: Any = None,
+        takes: BatchDecoder[Any] | ObjectDecoder[Any] | None = None,
         gives: Any = None,
         status: int = 200,
         lenient: bool = False,
-        limit: int | None = None,
-        query: dict[str, str] | None = None,
+        limit: int = BODY_LIMIT,
+        imports: bool = False,
+        always: bool = False,
+        query: Mapping[str, str] | None = None,
     ) -> None:
         """Add an endpoint.
 
@@ -52,15 +84,101 @@ class HttpApp(FastAPI):
         lenient:
             text/plain, form-urlencoded and a missing Content-Type are read as JSON.
         limit:
-            Largest body in bytes, unpacked; 1 MB where not given. ``?mode=import`` allows 10 MB.
+            Largest body in bytes, unpacked.
+        imports:
+            ``?mode=import`` from a key with scope manage allows 10 MB.
+        always:
+            Answered also before the service has started.
         query:
             Query parameters for OpenAPI: name and description.
         """
-        ...
+        self._table.add(
+            Endpoint(
+                method=method,
+                path=path,
+                handler=handler,
+                summary=summary,
+                scope=scope,
+                key_optional=key_optional,
+                takes=takes,
+                gives=gives,
+                status=status,
+                lenient=lenient,
+                limit=limit,
+                import_limit=max(limit, IMPORT_LIMIT) if imports else limit,
+                batch=isinstance(takes, BatchDecoder),
+                always=always,
+                query=dict(query or {}),
+            )
+        )
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The Edge around everything FastAPI does; built once, at the first request."""
+        routes = [endpoint.path for endpoint in self._table.endpoints]
+        requests = self.metrics.counter(
+            "http_requests_total",
+            "Requests answered",
+            {"route": routes, "status": _STATUSES},
+        )
+        seconds = self.metrics.histogram("http_request_seconds", "Time to answer", {"route": routes})
+        inner = super().build_middleware_stack()
+        return Edge(inner, self._table, self.keys, self.lifecycle, requests, seconds)
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, endpoints included."""
+        if self.openapi_schema is None:
+            self.openapi_schema = describe(super().openapi(), self._table.endpoints)
+        return self.openapi_schema
 
 
 def create_http(
     service: str, *, keys: KeyRing, metrics: Metrics, lifecycle: Lifecycle, summary: str = ""
 ) -> HttpApp:
     """The application of ``service`` with /healthz, /readyz, /metrics, /docs and /openapi.json."""
-    ...
+    app = HttpApp(service, keys=keys, metrics=metrics, lifecycle=lifecycle, summary=summary)
+    for kind in (HTTPException, RequestValidationError, ClosedloopError):
+        app.add_exception_handler(kind, _on_error)
+    app.add_exception_handler(Exception, _on_error)
+
+    async def healthz(call: Call) -> Response:
+        return Answer({"status": "ok"})
+
+    async def readyz(call: Call) -> Response:
+        ready, report = lifecycle.report()
+        if not ready:
+            raise Refused(503, "not_ready", f"the service is {report['phase']}", more=report)
+        return Answer(report)
+
+    async def render_metrics(call: Call) -> Response:
+        return Answer(metrics.render(), media_type=_PROMETHEUS)
+
+    app.endpoint("GET", "/healthz", healthz, summary="Is the process alive?", always=True)
+    app.endpoint("GET", "/readyz", readyz, summary="Can the service do its work?", always=True)
+    app.endpoint("GET", "/metrics", render_metrics, summary="Metrics for Prometheus", always=True)
+    return app
+
+
+def _on_error(request: Request, error: Exception) -> Response:
+    request_id = str(request.scope.get("state", {}).get("request_id", ""))
+    if isinstance(error, RequestValidationError):
+        return problem_response(_validation(error), request_id)
+    if isinstance(error, HTTPException) and error.status_code == 404:
+        error = Refused(404, "not_found", "there is nothing at this path")
+    return problem_response(refusal_of(error), request_id)
+
+
+def _validation(error: RequestValidationError) -> Refused:
+    errors = [
+        FieldError(
+            pointer(*item["loc"][1:]), "missing" if item["type"] == "missing" else "wrong_type", item["msg"]
+        )
+        for item in error.errors()
+    ]
+    return Refused(422, errors[0].code, "the request is not what this path takes", errors)
+
+
+def _version() -> str:
+    try:
+        return version("closedloop")
+    except PackageNotFoundError:
+        return "0"

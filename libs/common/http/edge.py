@@ -1,0 +1,203 @@
+"""The outermost layer: request ids, keys, limits, endpoints, refusals; everything on the hot path is here."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from libs.common.errors import ClosedloopError
+from libs.common.http.auth import authenticate, authorize, key_missing
+from libs.common.http.body import ClientGone, content_kind, read_body
+from libs.common.http.calls import Call, Endpoint, parse_query
+from libs.common.http.problems import Refused, problem_response, refusal_of
+from libs.common.keys import Key, KeyRing
+from libs.common.keys import Scope as KeyScope
+
+if TYPE_CHECKING:
+    from libs.common.http.health import Lifecycle
+    from libs.common.telemetry import Counter, Histogram
+
+_log = logging.getLogger(__name__)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+_PARAMETER = re.compile(r"\{(\w+)\}")
+_NO_PATH: Mapping[str, str] = {}
+
+
+class RequestIds:
+    """Ids no two requests share: a random part of this process, and a count."""
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(6)
+        self._count = itertools.count(1)
+
+    def next(self) -> str:
+        """A new id."""
+        return f"{self._prefix}-{next(self._count):x}"
+
+
+class Table:
+    """Endpoints by path and method: a dictionary for fixed paths, patterns for those with parameters."""
+
+    def __init__(self) -> None:
+        self._fixed: dict[str, dict[str, Endpoint]] = {}
+        self._patterns: dict[str, tuple[re.Pattern[str], dict[str, Endpoint]]] = {}
+        self.endpoints: list[Endpoint] = []
+
+    def add(self, endpoint: Endpoint) -> None:
+        """Add an endpoint; raises ValueError where there is one already."""
+        if "{" in endpoint.path:
+            methods = self._patterns.setdefault(endpoint.path, (_pattern(endpoint.path), {}))[1]
+        else:
+            methods = self._fixed.setdefault(endpoint.path, {})
+        if endpoint.method in methods:
+            raise ValueError(f"{endpoint.method} {endpoint.path} is there already")
+        methods[endpoint.method] = endpoint
+        self.endpoints.append(endpoint)
+
+    def find(self, path: str) -> tuple[Mapping[str, Endpoint] | None, Mapping[str, str]]:
+        """What is at ``path``, by method, and the parameters in it."""
+        methods = self._fixed.get(path)
+        if methods is not None:
+            return methods, _NO_PATH
+        for pattern, found in self._patterns.values():
+            if match := pattern.match(path):
+                return found, match.groupdict()
+        return None, _NO_PATH
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    parts = _PARAMETER.split(path)
+    text = "".join(f"(?P<{part}>[^/]+)" if odd % 2 else re.escape(part) for odd, part in enumerate(parts))
+    return re.compile(text + r"\Z")
+
+
+class Edge:
+    """ASGI application around the FastAPI one; `Table` endpoints are answered here, the rest goes inside."""
+
+    def __init__(
+        self,
+        inner: ASGIApp,
+        table: Table,
+        keys: KeyRing,
+        lifecycle: Lifecycle,
+        requests: Counter,
+        seconds: Histogram,
+    ) -> None:
+        self._inner = inner
+        self._table = table
+        self._keys = keys
+        self._lifecycle = lifecycle
+        self._requests = requests
+        self._seconds = seconds
+        self._ids = RequestIds()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        began = time.perf_counter()
+        headers = dict(scope["headers"])
+        request_id = self._request_id(headers)
+        methods, path = self._table.find(scope["path"])
+        if methods is None:
+            await self._inside(scope, receive, send, request_id)
+            return
+        route = "other"
+        try:
+            endpoint = _method(methods, scope["method"])
+            route = endpoint.path
+            response = await self._answer(endpoint, scope, receive, headers, request_id, path)
+        except ClientGone:
+            return
+        except Exception as error:
+            response = self._refuse(error, request_id, route)
+        response.raw_headers.append((b"x-request-id", request_id.encode()))
+        await response(scope, receive, send)
+        self._requests.add(1, route, str(response.status_code))
+        self._seconds.observe(time.perf_counter() - began, route)
+
+    async def _answer(
+        self,
+        endpoint: Endpoint,
+        scope: Scope,
+        receive: Receive,
+        headers: Mapping[bytes, bytes],
+        request_id: str,
+        path: Mapping[str, str],
+    ) -> Response:
+        if not self._lifecycle.serving and not endpoint.always:
+            raise Refused(503, "starting", "the service is starting")
+        call = Call(scope, request_id, path)
+        if endpoint.scope is not None:
+            call.key = self._key(endpoint, endpoint.scope, headers)
+        if endpoint.takes is not None:
+            content_type = headers.get(b"content-type", b"")
+            call.lines = content_kind(content_type, endpoint.lenient, endpoint.batch)
+            limit = endpoint.limit
+            if scope["query_string"] and endpoint.import_limit > limit:
+                limit = self._limit_of(endpoint, call)
+            call.body = await read_body(
+                receive, headers.get(b"content-length"), headers.get(b"content-encoding", b""), limit
+            )
+        return await endpoint.handler(call)
+
+    def _key(self, endpoint: Endpoint, wanted: KeyScope, headers: Mapping[bytes, bytes]) -> Key | None:
+        authorization = headers.get(b"authorization")
+        if authorization is None:
+            if endpoint.key_optional:
+                return None
+            raise key_missing()
+        key = authenticate(self._keys, authorization)
+        origin = headers.get(b"origin")
+        authorize(key, wanted, origin.decode("latin-1") if origin is not None else None)
+        return key
+
+    def _limit_of(self, endpoint: Endpoint, call: Call) -> int:
+        """Imports may be larger, but only from those who may import."""
+        importing = parse_query(call.scope["query_string"]).get("mode") == "import"
+        trusted = call.key is not None and KeyScope.MANAGE in call.key.scopes
+        return endpoint.import_limit if importing and trusted else endpoint.limit
+
+    def _refuse(self, error: Exception, request_id: str, route: str) -> Response:
+        refused = refusal_of(error)
+        if refused.status >= 500 and not isinstance(error, ClosedloopError):
+            _log.error("request failed", exc_info=error, extra={"request_id": request_id, "route": route})
+        return problem_response(refused, request_id)
+
+    async def _inside(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        scope.setdefault("state", {})["request_id"] = request_id
+        status = "0"
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        await self._inner(scope, receive, send_with_id)
+        self._requests.add(1, "other", status)
+
+    def _request_id(self, headers: Mapping[bytes, bytes]) -> str:
+        given = headers.get(b"x-request-id")
+        if given is not None and _REQUEST_ID.match(given):
+            return given.decode("ascii")
+        return self._ids.next()
+
+
+def _method(methods: Mapping[str, Endpoint], method: str) -> Endpoint:
+    endpoint = methods.get(method)
+    if endpoint is None and method == "HEAD":
+        endpoint = methods.get("GET")
+    if endpoint is None:
+        allowed = ", ".join(sorted(methods))
+        raise Refused(405, "method_not_allowed", f"use {allowed} here", headers={"allow": allowed})
+    return endpoint
