@@ -23,6 +23,8 @@ class PlainErrors(click.Group):
         except ClosedloopError as error:
             raise click.ClickException(str(error)) from None
         except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in ("deploy", "libs", "services"):
+                raise
             raise click.ClickException(missing(error)) from None
 
 

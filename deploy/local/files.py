@@ -1,4 +1,4 @@
-"""Files that people import: JSON Lines, JSON or CSV, sent in bulk, with what was refused named by its place."""
+"""Files that people import: JSON Lines, JSON or CSV, sent in bulk; what is refused is named by its place."""
 
 from __future__ import annotations
 

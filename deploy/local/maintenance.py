@@ -63,8 +63,7 @@ def rebuild_and_compare(data_dir: Path) -> tuple[str, str]:
     done = subprocess.run(
         [sys.executable, "-m", "services.analyzer.rebuild"],
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         cwd=Path(__file__).resolve().parents[2],
         check=False,

@@ -1,0 +1,198 @@
+"""The demo's figures in one structure: what the screen, the report and metrics.json all show."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from deploy.local.demo.data import Journey
+from deploy.local.demo.replay import CHANNEL, Pulse, Replay, iso
+from deploy.local.demo.scores import MEASURES, Interval
+
+RANKINGS = {"learned": "learned ranking", "habit": "personal habit", "popular": "popularity"}
+MEASURE_NAMES = {"ndcg": "NDCG@10", "recall": "recall@10", "hit": "would-have-hit rate"}
+HABIT_MARGIN = 0.005
+POPULAR_FACTOR = 1.5
+HALF_FACTOR = 1.2
+COMPLEMENTS = 12
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A promise of the demo and whether this run kept it."""
+
+    what: str
+    figure: float
+    at_least: float
+
+    @property
+    def met(self) -> bool:
+        return self.figure >= self.at_least
+
+
+@dataclass(frozen=True)
+class Complement:
+    """What goes with a product, as the platform says it."""
+
+    product: str
+    goes_with: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Everything measured in one run.
+
+    Parameters
+    ----------
+    means:
+        ranking → measure → interval over households.
+    paired:
+        ``learned - habit`` and ``learned - popular`` on the same baskets, by measure.
+    weekly:
+        week → ranking → measure → mean; ``baskets`` counts them.
+    halves:
+        NDCG@10 of the other half of a basket: ``with`` and ``without`` the given half, and their ``ratio``.
+    speed:
+        How fast it went.
+    """
+
+    households: int
+    scored_households: int
+    scored_baskets: int
+    weeks: tuple[int, int]
+    scored_from: int
+    seed: int
+    means: dict[str, dict[str, Interval]]
+    paired: dict[str, dict[str, Interval]]
+    weekly: dict[int, dict[str, dict[str, float]]]
+    halves: dict[str, float]
+    live: Interval
+    speed: dict[str, float]
+    complements: list[Complement]
+
+    @property
+    def bars(self) -> list[Bar]:
+        """What the demo promises."""
+        learned, popular = self.means["learned"]["ndcg"].mean, self.means["popular"]["ndcg"].mean
+        return [
+            Bar(
+                f"NDCG@10 of the learned ranking, less that of personal habit (at least -{HABIT_MARGIN})",
+                self.paired["learned - habit"]["ndcg"].mean,
+                -HABIT_MARGIN,
+            ),
+            Bar(
+                f"NDCG@10 of the learned ranking over that of popularity (at least {POPULAR_FACTOR})",
+                learned / popular if popular else math.inf,
+                POPULAR_FACTOR,
+            ),
+            Bar(
+                f"NDCG@10 of the rest of the basket with half of it given, over without (at least {HALF_FACTOR})",
+                self.halves["ratio"],
+                HALF_FACTOR,
+            ),
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """The figures as plain values."""
+        plain = asdict(self)
+        for group in ("means", "paired"):
+            plain[group] = {
+                name: {measure: interval._asdict() for measure, interval in measures.items()}
+                for name, measures in getattr(self, group).items()
+            }
+        plain["live"] = self.live._asdict()
+        plain["weekly"] = {str(week): row for week, row in self.weekly.items()}
+        plain["bars"] = [{**asdict(bar), "met": bar.met} for bar in self.bars]
+        return plain
+
+
+def figures_of(
+    replay: Replay,
+    journey: Journey,
+    households: int,
+    weeks: tuple[int, int],
+    seconds: float,
+    complements: list[Complement],
+) -> Figures:
+    """Sum up a finished replay."""
+    board = replay.board
+    return Figures(
+        households=households,
+        scored_households=len(set(board.customers)),
+        scored_baskets=len(board),
+        weeks=weeks,
+        scored_from=journey.score_from,
+        seed=replay.seed,
+        means={name: {m: board.interval(name, m) for m in MEASURES} for name in RANKINGS},
+        paired={
+            f"learned - {other}": {m: board.interval("learned", m, minus=other) for m in MEASURES}
+            for other in ("habit", "popular")
+        },
+        weekly={
+            week: {name: {m: board.mean(name, m, week) for m in MEASURES} for name in RANKINGS}
+            for week in sorted(set(board.weeks))
+        },
+        halves=_halves(replay),
+        live=replay.live.interval("live", "ndcg"),
+        speed=_speed(replay.pulse, seconds),
+        complements=complements,
+    )
+
+
+def _halves(replay: Replay) -> dict[str, float]:
+    given, bare = (replay.halves.mean(name, "ndcg") for name in ("with", "without"))
+    ratio = given / bare if bare > 0 else math.inf
+    return {"baskets": len(replay.halves), "with": given, "without": bare, "ratio": ratio}
+
+
+def _speed(pulse: Pulse, seconds: float) -> dict[str, float]:
+    return {
+        "seconds": seconds,
+        "events": pulse.events,
+        "history_events_per_second": pulse.history_events / max(pulse.history_seconds, 1e-9),
+        "recommendations": pulse.recommendations,
+        "recommendations_per_second": pulse.recommendations / max(pulse.recommending_seconds, 1e-9),
+        "loop_ms_p50": 1_000 * quantile(pulse.loop_seconds, 0.50),
+        "loop_ms_p99": 1_000 * quantile(pulse.loop_seconds, 0.99),
+        "loop_samples": len(pulse.loop_seconds),
+        "loop_not_fresh": pulse.stale_probes,
+    }
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value below which ``share`` of the values lie; not a number where there are none."""
+    if not values:
+        return math.nan
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+async def ask_complements(replay: Replay) -> list[Complement]:
+    """What goes with the products bought most, asked like any page of a shop would ask."""
+    journey = replay.journey
+    popular = replay.popular(COMPLEMENTS)
+    at = iso(journey.baskets[-1].at)
+    asked = [
+        {
+            "placement": "product-page",
+            "channel": CHANNEL,
+            "context": {"product_id": product},
+            "kinds": ["cross_sell"],
+            "limit": 1,
+            "at": at,
+            "dry_run": True,
+        }
+        for product in popular
+    ]
+    answers = await replay.calls.recommend(asked)
+    return [
+        Complement(
+            product=journey.names[product],
+            goes_with=journey.names[answer["offers"][0]["product_id"]],
+            reason="; ".join(answer["offers"][0]["reasons"]),
+        )
+        for product, answer in zip(popular, answers, strict=True)
+        if answer["offers"]
+    ]

@@ -1,0 +1,294 @@
+"""The replay: history in, then day by day: ask, score, report what came of it, let the learner pass the day."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from deploy.local.demo.baselines import Baselines
+from deploy.local.demo.calls import Calls
+from deploy.local.demo.data import CURRENCY, Basket, Journey
+from deploy.local.demo.scores import SIZE, Scoreboard, score
+from libs.common.clock import SECOND, Millis
+from libs.common.errors import ClosedloopError
+
+CHANNEL = "store"
+BASKET = "basket"
+LIVE = "basket-live"
+LANES = 4
+CHUNK = 800
+MOST_IN_FLIGHT = 4_000
+PROBES_A_DAY = 4
+LEARNER_PATIENCE = 120.0
+PLACEMENTS: tuple[dict[str, Any], ...] = (
+    {"placement_id": BASKET, "limit": SIZE, "objective": "acceptance", "exploration": 0.0},
+    {"placement_id": LIVE, "limit": SIZE, "objective": "acceptance", "exploration": 0.02},
+)
+
+
+@dataclass
+class Pulse:
+    """Figures of the run so far, written by the replay and read by whoever draws them."""
+
+    stage: str = "starting"
+    done: int = 0
+    total: int = 0
+    events: int = 0
+    recommendations: int = 0
+    recommending_seconds: float = 0.0
+    history_events: int = 0
+    history_seconds: float = 0.0
+    loop_seconds: list[float] = field(default_factory=list)
+    stale_probes: int = 0
+    week: int = 0
+    week_hits: list[float] = field(default_factory=list)
+
+    def enter(self, stage: str, total: int) -> None:
+        """Begin another stage of ``total`` steps."""
+        self.stage, self.done, self.total = stage, 0, total
+
+    def hit(self, week: int, value: float) -> None:
+        """Note whether a list would have hit, in the week it belongs to."""
+        if week != self.week:
+            self.week, self.week_hits = week, []
+        self.week_hits.append(value)
+
+
+@dataclass
+class Replay:
+    """Drives a platform through a journey, over HTTP only.
+
+    Parameters
+    ----------
+    board, halves, live:
+        Scores: of the rankings side by side, of lists made with and without half the basket, and of what
+        was really served with exploration.
+    """
+
+    calls: Calls
+    journey: Journey
+    pulse: Pulse
+    seed: int
+    board: Scoreboard = field(default_factory=Scoreboard)
+    halves: Scoreboard = field(default_factory=Scoreboard)
+    live: Scoreboard = field(default_factory=Scoreboard)
+
+    async def run(self) -> None:
+        """Everything, in the order of the journal."""
+        products = [product["product_id"] for product in self.journey.products]
+        self._baselines = Baselines(products, self.journey.baskets[0].at)
+        self._rng = np.random.default_rng(self.seed)
+        await self._load_catalogue()
+        await self._learn_history()
+        days = self.journey.days
+        self.pulse.enter("scoring day by day", len(days))
+        for day in days:
+            await self._day(day)
+            self.pulse.done += 1
+
+    def popular(self, limit: int) -> list[str]:
+        """What everybody bought most, as far as the replay has come."""
+        return self._baselines.popular(limit)
+
+    async def _load_catalogue(self) -> None:
+        products = self.journey.products
+        self.pulse.enter("loading the catalogue", len(products))
+        for first in range(0, len(products), 1_000):
+            part = products[first : first + 1_000]
+            await self.calls.post("recommender", "/v1/products", part)
+            self.pulse.done += len(part)
+        for placement in PLACEMENTS:
+            await self.calls.put("recommender", f"/v1/placements/{placement['placement_id']}", placement)
+
+    async def _learn_history(self) -> None:
+        history = self.journey.history
+        self.pulse.enter("learning from history", len(history))
+        began = time.monotonic()
+        for first in range(0, len(history), CHUNK):
+            chunk = history[first : first + CHUNK]
+            await self._post_orders(chunk)
+            await self._room_for(MOST_IN_FLIGHT)
+            self.pulse.done += len(chunk)
+            for basket in chunk:
+                self._baselines.learn(basket.customer, basket.at, basket.products)
+        if history:
+            await self._learned(history[-1].at)
+        self.pulse.history_events = self.pulse.events
+        self.pulse.history_seconds = time.monotonic() - began
+
+    async def _post_orders(self, baskets: Sequence[Basket]) -> None:
+        """Concurrently, but each customer's in order: a customer keeps to one lane."""
+        lanes: list[list[dict[str, Any]]] = [[] for _ in range(LANES)]
+        for basket in baskets:
+            lanes[crc32(basket.customer.encode()) % LANES].append(order(basket))
+        posts = [self.calls.post("collector", "/v1/touchpoints", lane) for lane in lanes if lane]
+        await asyncio.gather(*posts)
+        self.pulse.events += len(baskets)
+
+    async def _room_for(self, most: int) -> None:
+        while (await self.calls.get("analyzer", "/v1/ledger"))["in_flight"] > most:
+            await asyncio.sleep(0.05)
+
+    async def _learned(self, at: Millis) -> None:
+        """Wait until the learner has passed the second of ``at``."""
+        second = at // SECOND * SECOND
+        deadline = time.monotonic() + LEARNER_PATIENCE
+        while True:
+            learned = (await self.calls.get("analyzer", "/v1/models"))["learned"]
+            if learned["journal_time"] >= second:
+                return
+            if time.monotonic() > deadline:
+                raise ClosedloopError(
+                    f"the learner stands at {learned['journal_time']} and does not reach {second}: see its log"
+                )
+            await asyncio.sleep(0.02)
+
+    async def _day(self, day: list[Basket]) -> None:
+        chosen = [basket for basket in day if basket.customer in self.journey.scored]
+        shown = await self._ask(chosen)
+        await asyncio.gather(
+            self._post_orders(day),
+            self._post_outcomes(shown_outcomes(chosen, shown)),
+            self._probe(day[-1].at),
+        )
+        await self._post_outcomes(bought_outcomes(chosen, shown))
+        for basket in day:
+            self._baselines.learn(basket.customer, basket.at, basket.products)
+        await self._learned(day[-1].at)
+
+    async def _ask(self, baskets: list[Basket]) -> list[dict[str, Any]]:
+        """The day's recommendations, before any of the day's baskets; scores them, returns what is served."""
+        halves = [self._half(basket) for basket in baskets]
+        asked = [
+            request
+            for basket, half in zip(baskets, halves, strict=True)
+            for request in requests_for(basket, half)
+        ]
+        began = time.monotonic()
+        answers = [
+            answer
+            for first in range(0, len(asked), 1_000)
+            for answer in await self.calls.recommend(asked[first : first + 1_000])
+        ]
+        self.pulse.recommending_seconds += time.monotonic() - began
+        self.pulse.recommendations += len(asked)
+        popular = self._baselines.popular(SIZE)
+        served = []
+        place = iter(answers)
+        for basket, half in zip(baskets, halves, strict=True):
+            plain, live = next(place), next(place)
+            scores = {
+                "learned": score(listed(plain), basket.products),
+                "habit": score(self._baselines.habit(basket.customer, SIZE), basket.products),
+                "popular": score(popular, basket.products),
+            }
+            self.board.add(basket.customer, basket.week, scores)
+            self.live.add(basket.customer, basket.week, {"live": score(listed(live), basket.products)})
+            self.pulse.hit(basket.week, scores["learned"].hit)
+            served.append(live)
+            if half:
+                rest = set(basket.products) - set(half)
+                pair = {name: score(listed(next(place)), rest) for name in ("with", "without")}
+                self.halves.add(basket.customer, basket.week, pair)
+        return served
+
+    def _half(self, basket: Basket) -> list[str]:
+        size = len(basket.products) // 2
+        return [basket.products[row] for row in sorted(self._rng.permutation(len(basket.products))[:size])]
+
+    async def _post_outcomes(self, outcomes: list[dict[str, Any]]) -> None:
+        for first in range(0, len(outcomes), 1_000):
+            await self.calls.post("feedback", "/v1/outcomes", outcomes[first : first + 1_000])
+        self.pulse.events += len(outcomes)
+
+    async def _probe(self, at: Millis) -> None:
+        """How long from a touchpoint to a recommendation that has seen it, while the day is posted."""
+        for number in range(PROBES_A_DAY):
+            customer = f"probe-{number}"
+            began = time.monotonic()
+            seen = {
+                "type": "page_viewed",
+                "channel": "web",
+                "customer_id": customer,
+                "occurred_at": iso(at),
+            }
+            position = (await self.calls.post("collector", "/v1/touchpoints", seen))["position"]
+            request = {"placement": BASKET, "customer_id": customer, "after": position, "dry_run": True}
+            answer = await self.calls.post("recommender", "/v1/recommendations", request)
+            if answer["fresh"]:
+                self.pulse.loop_seconds.append(time.monotonic() - began)
+            else:
+                self.pulse.stale_probes += 1
+            self.pulse.events += 1
+
+
+def iso(at: Millis) -> str:
+    """Milliseconds as RFC 3339 in UTC."""
+    return f"{np.datetime64(at, 'ms')}Z"
+
+
+def order(basket: Basket) -> dict[str, Any]:
+    """A basket as the touchpoint a till would send."""
+    lines = [
+        {"product_id": product, "quantity": quantity, "price": price}
+        for product, quantity, price in zip(basket.products, basket.quantities, basket.prices, strict=True)
+    ]
+    return {
+        "id": basket.order_id,
+        "type": "order_completed",
+        "channel": CHANNEL,
+        "customer_id": basket.customer,
+        "occurred_at": iso(basket.at),
+        "properties": {"order_id": basket.order_id, "currency": CURRENCY, "products": lines},
+    }
+
+
+def requests_for(basket: Basket, half: list[str]) -> list[dict[str, Any]]:
+    """What is asked before a basket: plain, served, and where it can be halved with and without the half.
+
+    Without the half its products are excluded all the same, so that both lists choose among the same.
+    """
+    common = {"customer_id": basket.customer, "channel": CHANNEL, "limit": SIZE, "at": iso(basket.at)}
+    asked: list[dict[str, Any]] = [
+        {**common, "placement": BASKET, "decision_id": f"{BASKET}-{basket.order_id}"},
+        {**common, "placement": LIVE, "decision_id": f"{LIVE}-{basket.order_id}"},
+    ]
+    if half:
+        asked.append({**common, "placement": BASKET, "context": {"basket": half}, "dry_run": True})
+        asked.append({**common, "placement": BASKET, "exclude": half, "dry_run": True})
+    return asked
+
+
+def listed(answer: dict[str, Any]) -> list[str]:
+    """The products of an answer, best first."""
+    return [offer["product_id"] for offer in answer["offers"]]
+
+
+def shown_outcomes(baskets: list[Basket], served: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each offer that was served was seen."""
+    return [
+        {"token": offer["token"], "outcome": "shown", "occurred_at": iso(basket.at)}
+        for basket, answer in zip(baskets, served, strict=True)
+        for offer in answer["offers"]
+    ]
+
+
+def bought_outcomes(baskets: list[Basket], served: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that were truly bought in the basket that followed, and no others."""
+    return [
+        {
+            "token": offer["token"],
+            "outcome": "converted",
+            "order_id": basket.order_id,
+            "occurred_at": iso(basket.at),
+        }
+        for basket, answer in zip(baskets, served, strict=True)
+        for offer in answer["offers"]
+        if offer["product_id"] in basket.products
+    ]
