@@ -17,18 +17,38 @@ there, no env.py and no ini file. One revision::
         op.execute("DROP TABLE things")
 
 Names without a schema land in the service's own (it is first on the search path while migrations run).
+A colon before a word is a parameter to alembic and is escaped as ``\\:word``; casts ``x::text`` are not.
 The service calls ``await migrate(database, "analyzer", Path(__file__).parent / "migrations")`` at start.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncConnection
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from libs.common.errors import Misconfigured, Transient
+
+_log = logging.getLogger(__name__)
+
+_PASSING = re.compile(r"08...|40...|53...|57(014|P..)|58...|55P03|25006|XX001")
+"""SQLSTATEs of what may be gone when tried again: connection, conflict, resources, shutdown, failover."""
+
+_SCHEMA_NAME = re.compile(r"[a-z][a-z_]{0,30}\Z")
 
 
 class Database:
@@ -49,28 +69,114 @@ class Database:
         Seconds to wait for a connection, and for any one statement.
     """
 
-    def __init__(self, url: str, *, size: int = 5, timeout: float = 10.0) -> None: ...
+    def __init__(self, url: str, *, size: int = 5, timeout: float = 10.0) -> None:
+        parsed = make_url(url).set(drivername="postgresql+asyncpg")
+        self._url: URL = parsed
+        self._size = size
+        self._timeout = timeout
+        self._engine: AsyncEngine = create_async_engine(
+            parsed,
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=timeout,
+            pool_pre_ping=False,
+            pool_recycle=1800,
+            connect_args={"timeout": timeout, "command_timeout": timeout},
+        )
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+        self._closed = False
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction on a SQLAlchemy connection: committed at the end, rolled back on any error."""
-        yield  # type: ignore[misc]
+        with _fated():
+            async with self._engine.begin() as connection:
+                yield connection
 
     @asynccontextmanager
     async def bulk(self) -> AsyncIterator[asyncpg.Connection]:
         """A transaction on a plain asyncpg connection, for COPY, unnest and other hot statements."""
-        yield
+        async with self.connection() as connection, connection.transaction():
+            yield connection
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
         """A plain asyncpg connection without a transaction, for single reads."""
-        yield
+        with _fated():
+            pool = await self._opened()
+            async with pool.acquire(timeout=self._timeout) as connection:
+                try:
+                    yield connection
+                except asyncpg.InterfaceError as error:
+                    # asyncpg says the same of a lost connection and of a wrong call: ask the connection.
+                    if connection.is_closed():
+                        raise Transient(f"the database is away: {error}") from error
+                    raise
 
     async def ping(self) -> None:
         """Raise `Transient` unless the database answers."""
+        async with self.connection() as connection:
+            await connection.execute("SELECT 1")
 
     async def close(self) -> None:
         """Close both pools within three seconds, whatever the server does."""
+        self._closed = True
+        pool, self._pool = self._pool, None
+        try:
+            async with asyncio.timeout(1.5):
+                if pool is not None:
+                    await pool.close()
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            if pool is not None:
+                pool.terminate()
+        try:
+            async with asyncio.timeout(1.5):
+                await self._engine.dispose()
+        except (TimeoutError, OSError):
+            _log.warning("the database did not say goodbye")
+
+    async def _opened(self) -> asyncpg.Pool:
+        async with self._opening:
+            if self._closed:
+                raise Transient("the database is being let go")
+            if self._pool is None:
+                url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+                self._pool = await asyncpg.create_pool(
+                    url,
+                    min_size=0,
+                    max_size=self._size,
+                    timeout=self._timeout,
+                    command_timeout=self._timeout,
+                )
+            return self._pool
+
+
+def fate(error: BaseException) -> Transient | None:
+    """The `Transient` that ``error`` amounts to, or None where it is no passing fault."""
+    cause = error
+    if isinstance(error, DBAPIError):
+        cause = error.orig or error
+        if error.connection_invalidated:
+            return Transient(f"the database is away: {cause}")
+    if isinstance(error, OSError | TimeoutError | PoolTimeout):
+        return Transient(f"the database is away: {error or type(error).__name__}")
+    state = getattr(cause, "sqlstate", None)
+    if isinstance(state, str) and _PASSING.fullmatch(state):
+        return Transient(f"the database cannot do it now ({state}): {cause}")
+    return None
+
+
+@contextmanager
+def _fated() -> Iterator[None]:
+    try:
+        yield
+    except Transient:
+        raise
+    except Exception as error:
+        if (transient := fate(error)) is not None:
+            raise transient from error
+        raise
 
 
 async def migrate(database: Database, schema: str, folder: Path) -> None:
@@ -79,7 +185,26 @@ async def migrate(database: Database, schema: str, folder: Path) -> None:
     Creates the schema where missing; its version table is ``SCHEMA.migrations``. Processes that start
     together wait for each other (advisory lock). Raises `Transient` where the database is away.
     """
+    if not _SCHEMA_NAME.match(schema):
+        raise Misconfigured(f"{schema!r} is no name for a schema")
+    config = Config()
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    async with database.begin() as connection:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": schema})
+        await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
+        await connection.execute(text(f"SET LOCAL search_path TO {schema}, public"))
+        await connection.run_sync(_upgrade, config, schema)
 
 
-def fate(error: BaseException) -> Any:
-    """The `Transient` that ``error`` amounts to, or None where it is no passing fault."""
+def _upgrade(connection: Connection, config: Config, schema: str) -> None:
+    scripts = ScriptDirectory.from_config(config)
+
+    def steps(revision: object, context: MigrationContext) -> object:
+        return scripts._upgrade_revs("head", revision)  # type: ignore[arg-type]
+
+    with EnvironmentContext(config, scripts, fn=steps) as environment:
+        environment.configure(connection=connection, version_table="migrations", version_table_schema=schema)
+        # Trap: no transaction of its own: all revisions and the version share ours, so that a crash
+        # half-way leaves the schema as it was.
+        environment.run_migrations()

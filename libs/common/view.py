@@ -228,7 +228,7 @@ class View(_Follower):
         boot = _boot()
         note = self._path / "boot"
         try:
-            if note.exists() and note.read_text() not in (boot or _CLEAN, _CLEAN):
+            if boot and note.exists() and note.read_text() not in (boot, _CLEAN):
                 _log.warning("the machine crashed: the view of %s is made anew", self._topic)
                 shutil.rmtree(self._path)
             self._path.mkdir(parents=True, exist_ok=True)
