@@ -110,7 +110,7 @@ class Database:
                     yield connection
                 except asyncpg.InterfaceError as error:
                     # asyncpg says the same of a lost connection and of a wrong call: ask the connection.
-                    if connection.is_closed():
+                    if _lost(connection):
                         raise Transient(f"the database is away: {error}") from error
                     raise
 
@@ -165,6 +165,14 @@ def fate(error: BaseException) -> Transient | None:
     if isinstance(state, str) and _PASSING.fullmatch(state):
         return Transient(f"the database cannot do it now ({state}): {cause}")
     return None
+
+
+def _lost(connection: asyncpg.Connection) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        # The pool takes a connection back as soon as it is lost.
+        return True
 
 
 @contextmanager
