@@ -12,6 +12,7 @@ from typing import Protocol
 from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.ports import Bus
 from libs.common.clock import Clock, JournalClock, WallClock
+from libs.common.contracts.identity import PARTITIONS
 from libs.common.errors import Transient
 from libs.common.http.factory import create_http
 from libs.common.http.health import Lifecycle
@@ -68,25 +69,38 @@ def create_service(
     if clock is None:
         clock = JournalClock() if settings.clock == "journal" else wall
     board = board or ProgressBoard(bus)
-    if journal is None:
-        journal = open_journal(settings.data_dir, "collector", bus, board, clock)
-    random = random or Random(int.from_bytes(os.urandom(32), "big"))
+    background: list[Callable[[], Awaitable[None]]] = [board.watch]
     metrics = CollectorMetrics(Metrics("collector"))
     lifecycle = Lifecycle()
+    if journal is None:
+        journal = spool = open_journal(settings.data_dir, "collector", bus, board, clock)
+        background.append(spool.watch)
+        lifecycle.note("bus", lambda: f"{spool.backlog()} records are not acknowledged yet")
+    new_id = _ids(random or Random(int.from_bytes(os.urandom(32), "big")))
     ticker: Ticker
     if isinstance(clock, JournalClock) and settings.clock == "journal":
         intake = JournalIntake(clock, wall)
         ticker = JournalTicker(journal, intake, clock, wall)
         board.subscribe(_mover(clock))
-        collector = Collector(journal, intake, _ids(random), settings.currency)
+        collector = Collector(journal, intake, new_id, settings.currency)
     else:
         ticker = WallTicker(journal, clock)
-        collector = Collector(journal, WallIntake(clock), _ids(random), settings.currency)
+        collector = Collector(journal, WallIntake(clock), new_id, settings.currency)
+    ticking = Ticking(ticker, journal, metrics)
+    background.append(ticking.run)
+    lifecycle.check("spool", ticking.trouble)
     dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
     keys = KeyRing(settings.data_dir, dev_key)
     app = create_http("collector", keys=keys, metrics=metrics.registry, lifecycle=lifecycle)
     add_routes(app, collector, metrics, trust_browser_orders=settings.trust_browser_orders)
-    lifecycle.note("analyzer", lambda: "seen" if board.journal_time() else "nothing heard of it yet")
+    start, stop = _life(bus, board, journal)
+    return Service("collector", app, start, stop, background)
+
+
+def _life(
+    bus: Bus, board: ProgressBoard, journal: RunningJournal
+) -> tuple[Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]:
+    """How the parts begin and end; neither waits for a broker."""
 
     async def start() -> None:
         await board.start()
@@ -97,7 +111,7 @@ def create_service(
         await board.stop()
         await bus.close()
 
-    return Service("collector", app, start, stop, [_ticking(ticker, journal, metrics)])
+    return start, stop
 
 
 def _ids(random: Random) -> Callable[[], str]:
@@ -110,22 +124,44 @@ def _mover(clock: JournalClock) -> Callable[[ProgressBoard], None]:
     return lambda board: clock.advance(board.journal_time())
 
 
-def _ticking(ticker: Ticker, journal: Journal, metrics: CollectorMetrics) -> Callable[[], Awaitable[None]]:
+class Ticking:
     """Ticks for ever; while a tick has not reached the bus no further one is written."""
 
-    async def run() -> None:
-        sent: Position | None = None
+    def __init__(self, ticker: Ticker, journal: Journal, metrics: CollectorMetrics) -> None:
+        self._ticker = ticker
+        self._journal = journal
+        self._metrics = metrics
+        self._sent: Position | None = None
+        self._trouble: str | None = None
+
+    def trouble(self) -> str | None:
+        """What keeps the spool from taking events, for ``/readyz``."""
+        try:
+            self._journal.append([])
+        except Transient as error:
+            return error.reason
+        return self._trouble
+
+    async def run(self) -> None:
+        """Give the ticker its turn, again and again."""
         due = time.monotonic()
         while True:
-            try:
-                # Trap: without this a night without broker would fill the spool with a million ticks.
-                if sent and await journal.durable(sent, Durability.BUS) is not Durability.BUS:
-                    metrics.ticks_withheld.add()
-                else:
-                    sent = ticker.step() or sent
-            except Transient:
-                metrics.ticks_withheld.add()
-            due = max(due + ticker.pause, time.monotonic())
+            await self.turn()
+            due = max(due + self._ticker.pause, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
 
-    return run
+    async def turn(self) -> None:
+        """Write the tick that is due, unless the one before it is still on its way."""
+        try:
+            # Trap: without this a night without broker would fill the spool with a million ticks.
+            if self._sent and await self._journal.durable(self._sent, Durability.BUS) is Durability.SPOOL:
+                self._metrics.ticks_withheld.add()
+            elif written := self._ticker.step():
+                self._metrics.ticks.add(PARTITIONS)
+                self._sent = written
+            self._trouble = None
+        except Transient as error:
+            # A tick whose commit failed was never written: there is nothing to wait for.
+            self._sent = None
+            self._trouble = error.reason
+            self._metrics.ticks_withheld.add()

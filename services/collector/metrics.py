@@ -33,4 +33,3 @@ class CollectorMetrics:
         self.ticks_withheld = registry.counter(
             "ticks_withheld_total", "Times a tick waited for the one before it to reach the bus"
         )
-        self.backlog = registry.gauge("backlog_records", "Accepted records the bus has not acknowledged")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.ports import Bus
 from libs.common.clock import SECOND, Clock, JournalClock, WallClock
+from libs.common.errors import Transient
 from libs.common.http.factory import create_http
 from libs.common.http.health import Lifecycle
 from libs.common.intake import JournalIntake, WallIntake
@@ -56,8 +57,13 @@ def create_service(
     if clock is None:
         clock = JournalClock() if settings.clock == "journal" else wall
     board = board or ProgressBoard(bus)
+    background: list[Callable[[], Awaitable[None]]] = [board.watch]
+    lifecycle = Lifecycle()
     if journal is None:
-        journal = open_journal(settings.data_dir, "feedback", bus, board, clock)
+        journal = spool = open_journal(settings.data_dir, "feedback", bus, board, clock)
+        background.append(spool.watch)
+        lifecycle.note("bus", lambda: f"{spool.backlog()} records are not acknowledged yet")
+    lifecycle.check("spool", _trouble(journal))
     intake: Intake = WallIntake(clock)
     if isinstance(clock, JournalClock) and settings.clock == "journal":
         intake = JournalIntake(clock, wall)
@@ -67,9 +73,16 @@ def create_service(
     metrics = FeedbackMetrics(Metrics("feedback"))
     dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
     keys = KeyRing(settings.data_dir, dev_key)
-    lifecycle = Lifecycle()
     app = create_http("feedback", keys=keys, metrics=metrics.registry, lifecycle=lifecycle)
     add_routes(app, feedback, metrics)
+    start, stop = _life(bus, board, journal)
+    return Service("feedback", app, start, stop, background)
+
+
+def _life(
+    bus: Bus, board: ProgressBoard, journal: RunningJournal
+) -> tuple[Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]:
+    """How the parts begin and end; neither waits for a broker."""
 
     async def start() -> None:
         await board.start()
@@ -80,7 +93,20 @@ def create_service(
         await board.stop()
         await bus.close()
 
-    return Service("feedback", app, start, stop)
+    return start, stop
+
+
+def _trouble(journal: Journal) -> Callable[[], str | None]:
+    """What keeps the spool from taking events, for ``/readyz``."""
+
+    def check() -> str | None:
+        try:
+            journal.append([])
+        except Transient as error:
+            return error.reason
+        return None
+
+    return check
 
 
 def _mover(clock: JournalClock) -> Callable[[ProgressBoard], None]:
