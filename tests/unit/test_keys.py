@@ -1,0 +1,148 @@
+"""API keys: what is stored, who is found, and how soon a change is seen."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from libs.common.errors import Invalid, Misconfigured
+from libs.common.keys import KeyFile, KeyRing, Scope
+from libs.common.secrets import Secrets
+
+
+class Seconds:
+    """A monotonic clock turned by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_added_key_is_found_by_its_secret_alone(tmp_path: Path) -> None:
+    made = KeyFile(tmp_path).add("shop", [Scope.COLLECT, Scope.RECOMMEND])
+    ring = KeyRing(tmp_path)
+    key = ring.find(made.key)
+    assert key is not None
+    assert (key.name, key.scopes) == ("shop", {Scope.COLLECT, Scope.RECOMMEND})
+    assert ring.find("shop") is None
+    assert ring.find("") is None
+    assert ring.find(made.key + "x") is None
+    assert ring.find("\udc80") is None
+
+
+def test_file_is_private_and_holds_no_secret(tmp_path: Path) -> None:
+    made = KeyFile(tmp_path).add("shop", [Scope.COLLECT])
+    path = tmp_path / "secrets" / "keys.json"
+    assert made.key not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_change_is_seen_within_a_second_by_a_running_ring(tmp_path: Path) -> None:
+    seconds = Seconds()
+    ring = KeyRing(tmp_path, monotonic=seconds)
+    assert ring.find("nothing yet") is None
+    first = KeyFile(tmp_path).add("first", [Scope.OPS])
+    seconds.now += 1
+    assert ring.find(first.key) is not None
+    second = KeyFile(tmp_path).add("second", [Scope.OPS])
+    KeyFile(tmp_path).revoke("first")
+    seconds.now += 1
+    assert ring.find(first.key) is None
+    assert ring.find(second.key) is not None
+
+
+def test_damaged_file_leaves_known_keys_working(tmp_path: Path) -> None:
+    seconds = Seconds()
+    made = KeyFile(tmp_path).add("shop", [Scope.OPS])
+    ring = KeyRing(tmp_path, monotonic=seconds)
+    assert ring.find(made.key) is not None
+    (tmp_path / "secrets" / "keys.json").write_text("{")
+    seconds.now += 1
+    assert ring.find(made.key) is not None
+    with pytest.raises(Misconfigured, match="damaged"):
+        KeyFile(tmp_path).list()
+
+
+def test_dev_key_has_every_scope_and_outlives_reloads(tmp_path: Path) -> None:
+    seconds = Seconds()
+    ring = KeyRing(tmp_path, "open-sesame", monotonic=seconds)
+    KeyFile(tmp_path).add("shop", [Scope.OPS])
+    seconds.now += 1
+    key = ring.find("open-sesame")
+    assert key is not None
+    assert (key.name, key.scopes) == ("dev", frozenset(Scope))
+
+
+def test_names_are_unique_and_the_source_of_the_dev_key_is_taken(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path)
+    keys.add("shop", [Scope.OPS])
+    for name in ("shop", "dev", "", "a\nb", "x" * 200):
+        with pytest.raises(Invalid):
+            keys.add(name, [Scope.OPS])
+    with pytest.raises(Invalid):
+        keys.add("without scopes", [])
+    assert [key.name for key in keys.list()] == ["shop"]
+
+
+def test_adding_at_the_same_time_loses_no_key(tmp_path: Path) -> None:
+    threads = [
+        threading.Thread(target=KeyFile(tmp_path).add, args=(f"key-{number}", [Scope.OPS]))
+        for number in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {key.name for key in KeyFile(tmp_path).list()} == {f"key-{number}" for number in range(12)}
+
+
+def test_publishable_key_is_bound_to_origins_scopes_and_signatures(tmp_path: Path) -> None:
+    made = KeyFile(tmp_path).add_publishable("site", ["https://Shop.example/", "http://127.0.0.1:8080"])
+    assert made.key.startswith("pk_")
+    assert made.identity_secret
+    key = KeyRing(tmp_path).find(made.key)
+    assert key is not None
+    assert key.scopes == {Scope.COLLECT, Scope.RECOMMEND}
+    assert key.allows_origin("https://shop.example")
+    assert not key.allows_origin("https://evil.example")
+    assert not key.allows_origin(None)
+    signature = hmac.new(made.identity_secret.encode(), b"c-1", hashlib.sha256).hexdigest()
+    assert key.signed("c-1", signature)
+    assert not key.signed("c-2", signature)
+    assert not key.signed("c-1", "é")
+    assert not key.signed("c-1", None)
+
+
+@pytest.mark.parametrize("origin", ["", "shop.example", "ftp://x", "https://", "https://a/b", "https://u@h"])
+def test_origin_that_is_none_is_refused(tmp_path: Path, origin: str) -> None:
+    with pytest.raises(Invalid):
+        KeyFile(tmp_path).add_publishable("site", [origin])
+
+
+def test_secrets_are_made_once_private_and_differ(tmp_path: Path) -> None:
+    found: list[bytes] = []
+    threads = [threading.Thread(target=lambda: found.append(Secrets(tmp_path).token_key())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1
+    assert len(found) == 8
+    assert found[0] != Secrets(tmp_path).holdout_salt()
+    assert stat.S_IMODE((tmp_path / "secrets" / "token.key").stat().st_mode) == 0o600
+    assert sorted(path.name for path in (tmp_path / "secrets").iterdir()) == ["salt.key", "token.key"]
+
+
+def test_damaged_secret_is_one_line_that_names_the_file(tmp_path: Path) -> None:
+    Secrets(tmp_path).token_key()
+    (tmp_path / "secrets" / "token.key").write_bytes(b"short")
+    with pytest.raises(Misconfigured, match=r"token\.key is damaged"):
+        Secrets(tmp_path).token_key()

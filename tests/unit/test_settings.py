@@ -1,0 +1,99 @@
+"""Settings: where they come from, what a wrong one says, what is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import Field, SecretStr, ValidationError
+
+from libs.common.errors import Misconfigured
+from libs.common.settings import (
+    CommonSettings,
+    list_declared,
+    list_settings,
+    load_settings,
+    service_config,
+    unknown_variables,
+)
+
+
+class ShelfSettings(CommonSettings):
+    """Settings of a service that exists only here."""
+
+    model_config = service_config("shelf")
+
+    port: int = Field(default=8100, description="Port")
+    boards: int = Field(default=3, ge=1, description="How many boards")
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import os
+
+    for name in [name for name in os.environ if name.startswith("CLOSEDLOOP_")]:
+        monkeypatch.delenv(name)
+
+
+def test_common_names_hold_in_every_service_and_own_names_have_its_prefix(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CLOSEDLOOP_DATA_DIR", "/srv/data")
+    monkeypatch.setenv("CLOSEDLOOP_SHELF_BOARDS", "7")
+    monkeypatch.setenv("CLOSEDLOOP_SHELF_PORT", "9")
+    monkeypatch.setenv("CLOSEDLOOP_HOLDOUT", "0,0.1")
+    settings = load_settings(ShelfSettings)
+    assert settings.data_dir == Path("/srv/data")
+    assert (settings.boards, settings.port) == (7, 9)
+    assert settings.holdout == (0.0, 0.1)
+
+
+def test_defaults_need_no_environment_and_are_frozen() -> None:
+    settings = load_settings(ShelfSettings)
+    assert (settings.port, settings.clock, settings.holdout) == (8100, "wall", (0.05, 0.05))
+    with pytest.raises(ValidationError):
+        settings.port = 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("CLOSEDLOOP_SHELF_BOARDS", "many"),
+        ("CLOSEDLOOP_SHELF_BOARDS", "0"),
+        ("CLOSEDLOOP_CLOCK", "sundial"),
+        ("CLOSEDLOOP_HOLDOUT", "0.7,0.7"),
+        ("CLOSEDLOOP_HOLDOUT", "nan,0"),
+        ("CLOSEDLOOP_HOLDOUT", "0.1"),
+        ("CLOSEDLOOP_CURRENCY", "euro"),
+    ],
+)
+def test_wrong_setting_is_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(Misconfigured) as caught:
+        load_settings(ShelfSettings)
+    assert str(caught.value).startswith(f"{variable}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_secrets_are_masked_wherever_settings_are_shown() -> None:
+    settings = ShelfSettings(
+        dev_key=SecretStr("open-sesame"), postgres=SecretStr("postgresql://u:hush@h/d"), boards=4
+    )
+    shown = {line.variable: line.value for line in list_settings(settings)}
+    assert "open-sesame" not in str(shown)
+    assert "hush" not in str(shown)
+    assert shown["CLOSEDLOOP_SHELF_BOARDS"] == "4"
+    assert shown["CLOSEDLOOP_HOLDOUT"] == "0.05,0.05"
+
+
+def test_every_setting_explains_itself() -> None:
+    lines = list_declared(ShelfSettings)
+    assert all(line.description for line in lines)
+    assert {"CLOSEDLOOP_SHELF_PORT", "CLOSEDLOOP_KAFKA"} <= {line.variable for line in lines}
+
+
+def test_misspelt_variables_of_the_service_are_noticed() -> None:
+    names = ["CLOSEDLOOP_SHELF_BORDS", "CLOSEDLOOP_SHELF_PORT", "CLOSEDLOOP_OTHER_X", "PATH"]
+    assert unknown_variables(ShelfSettings, names) == ["CLOSEDLOOP_SHELF_BORDS"]

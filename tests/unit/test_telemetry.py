@@ -1,0 +1,79 @@
+"""Telemetry: closed metrics, JSON logs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from libs.common.telemetry import Metrics, set_up_logs
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield root
+    root.handlers[:], root.level = before, level
+
+
+def test_metric_has_the_name_of_its_service_and_closed_labels() -> None:
+    metrics = Metrics("shelf")
+    books = metrics.counter("books_total", "Books put on", {"kind": ("novel", "atlas")})
+    books.add(2, "novel")
+    books.add(1, "what a caller sent")
+    books.add(1, "something else")
+    text = metrics.render().decode()
+    assert 'closedloop_shelf_books_total{kind="novel"} 2.0' in text
+    assert 'closedloop_shelf_books_total{kind="other"} 2.0' in text
+    assert "caller" not in text
+
+
+def test_gauge_and_histogram_are_rendered() -> None:
+    metrics = Metrics("shelf")
+    metrics.gauge("lag_seconds", "How far behind").set(1.5)
+    metrics.histogram("put_seconds", "Time to put", {"kind": ("novel",)}).observe(0.003, "novel")
+    text = metrics.render().decode()
+    assert "closedloop_shelf_lag_seconds 1.5" in text
+    assert 'closedloop_shelf_put_seconds_bucket{kind="novel",le="0.005"} 1.0' in text
+
+
+def test_undeclared_shapes_are_refused() -> None:
+    metrics = Metrics("shelf")
+    counter = metrics.counter("books_total", "Books", {"kind": ("novel",)})
+    with pytest.raises(ValueError, match="label values"):
+        counter.add(1)
+    with pytest.raises(ValueError, match="declared already"):
+        metrics.counter("books_total", "Again")
+    with pytest.raises(ValueError, match="_total"):
+        metrics.counter("books", "No unit")
+    with pytest.raises(ValueError, match="snake case"):
+        metrics.gauge("lag", "No unit")
+
+
+def test_two_processes_worth_of_metrics_do_not_meet() -> None:
+    Metrics("shelf").counter("books_total", "Books").add()
+    assert b"books" not in Metrics("shelf").render()
+
+
+def test_declared_metrics_are_listed_for_the_reference() -> None:
+    metrics = Metrics("shelf")
+    metrics.counter("books_total", "Books", {"kind": ("novel",)})
+    assert [(m.name, m.kind, m.labels) for m in metrics.declared] == [
+        ("closedloop_shelf_books_total", "counter", {"kind": ("novel",)})
+    ]
+
+
+def test_logs_are_json_lines_with_extra_fields(
+    capsys: pytest.CaptureFixture[str], root_logger: logging.Logger
+) -> None:
+    set_up_logs("shelf", "info")
+    logging.getLogger("somewhere").info("put", extra={"count": 3})
+    logging.getLogger("somewhere").debug("not said")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    line = json.loads(lines[0])
+    assert (line["message"], line["level"], line["service"], line["count"]) == ("put", "INFO", "shelf", 3)
+    assert {"time", "logger"} <= line.keys()
