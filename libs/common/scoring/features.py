@@ -136,7 +136,7 @@ class ScoringTables:
             weights=(self.weights[rows] * by[:, None]).ravel(),
             minlength=size + 1,
         )
-        return sums[:size]
+        return np.asarray(sums[:size], dtype=np.float64)
 
 
 def _aligned(shelf: Shelf, complements: Complements) -> tuple[Ints, Floats]:

@@ -1,0 +1,1 @@
+"""The learner: one process that folds the lessons of all partitions in one order, and publishes."""

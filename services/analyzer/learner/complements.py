@@ -1,0 +1,162 @@
+"""What goes with what: EASE where a product has support enough, lift of the pair alone elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.common.clock import Millis
+from libs.common.contracts.learned_model import Neighbour
+from services.analyzer.learner.counts import PAIR_SHIFT, Floats, Ints, OrderCounts
+
+Places = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class ComplementParameters:
+    """How complements are solved.
+
+    Parameters
+    ----------
+    ridge:
+        λ of EASE, in (decayed) orders: how many orders a product needs to be believed.
+    support:
+        Least decayed number of orders of a product in the solution.
+    items:
+        Most products in the solution; the time of a solve grows with its third power.
+    neighbours:
+        Length of the published lists.
+    """
+
+    ridge: float = 20.0
+    support: float = 3.0
+    items: int = 3_000
+    neighbours: int = 30
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """Neighbour lists of ``n`` products: padded arrays (n, width), best first.
+
+    Parameters
+    ----------
+    products:
+        Ids of the products; ``places`` point into this list, −1 where a list has ended.
+    weight, together, lift:
+        As in `Neighbour`, rounded to single precision.
+    """
+
+    products: Sequence[str]
+    places: Places
+    weight: NDArray[np.float32]
+    together: NDArray[np.float32]
+    lift: NDArray[np.float32]
+
+    def rows(self) -> dict[str, list[Neighbour]]:
+        """The lists by product."""
+        numbers = np.stack([self.weight, self.together, self.lift], axis=-1).tolist()
+        return {
+            product_id: [
+                Neighbour(self.products[place], *number)
+                for place, number in zip(places, row, strict=True)
+                if place >= 0
+            ]
+            for product_id, places, row in zip(self.products, self.places.tolist(), numbers, strict=True)
+        }
+
+
+def empty_solution() -> Solution:
+    """The solution before the first solve."""
+    none = np.zeros((0, 0), dtype=np.float32)
+    return Solution([], np.zeros((0, 0), dtype=np.int32), none, none, none)
+
+
+def ease(gram: Floats, ridge: float) -> Floats:
+    """Weights (n, n) of the closed-form item model of Steck (2019), "Embarrassingly Shallow Autoencoders".
+
+    ``gram`` (n, n) holds numbers of orders with both products, on its diagonal with one. Row i, column j
+    says how much an order with i speaks for j, given all else in the order; the diagonal is 0.
+    """
+    inverse = np.linalg.inv(gram + ridge * np.eye(len(gram)))
+    weights = -inverse / np.diag(inverse)[None, :]
+    np.fill_diagonal(weights, 0.0)
+    return np.asarray(weights)
+
+
+def solve(counts: OrderCounts, at: Millis, parameters: ComplementParameters) -> Solution:
+    """EASE over the products with support enough at ``at``, with lists cut to the best of positive weight."""
+    scale = 1.0 / counts.pairs_decay.weight(at)
+    support = np.array(counts.support) * scale
+    chosen = np.flatnonzero(support >= parameters.support)
+    if len(chosen) > parameters.items:
+        heaviest = np.lexsort((chosen, -support[chosen]))[: parameters.items]
+        chosen = np.sort(chosen[heaviest])
+    if not len(chosen):
+        return empty_solution()
+    gram = _gram(counts, chosen, support, scale)
+    weights = ease(gram, parameters.ridge)
+    # Only what was really bought together can be given as a reason.
+    weights[gram <= 0.0] = 0.0
+    width = min(parameters.neighbours, len(chosen) - 1)
+    places = _best(weights, width)
+    best = np.take_along_axis(weights, places, axis=1)
+    both = np.take_along_axis(gram, places, axis=1)
+    mine, theirs = np.diag(gram)[:, None], np.diag(gram)[places]
+    kept = best > 0.0
+    return Solution(
+        products=[counts.products[number] for number in chosen.tolist()],
+        places=np.where(kept, places, -1).astype(np.int32),
+        weight=np.where(kept, best, 0.0).astype(np.float32),
+        together=np.where(kept, 100.0 * both / mine, 0.0).astype(np.float32),
+        lift=np.where(kept, both * (counts.total_pairs * scale) / (mine * theirs), 0.0).astype(np.float32),
+    )
+
+
+def _gram(counts: OrderCounts, chosen: Ints, support: Floats, scale: float) -> Floats:
+    place = np.full(len(support), -1, dtype=np.int64)
+    place[chosen] = np.arange(len(chosen))
+    keys, values = counts.pair_arrays()
+    rows, columns = place[keys >> PAIR_SHIFT], place[keys & ((1 << PAIR_SHIFT) - 1)]
+    inside = (rows >= 0) & (columns >= 0)
+    rows, columns, values = rows[inside], columns[inside], values[inside] * scale
+    gram = np.zeros((len(chosen), len(chosen)))
+    gram[rows, columns] = values
+    gram[columns, rows] = values
+    gram[np.arange(len(chosen)), np.arange(len(chosen))] = support[chosen]
+    return gram
+
+
+def _best(weights: Floats, width: int) -> Ints:
+    """Columns of the ``width`` greatest of each row, greatest first; ties by column."""
+    if not width:
+        return np.zeros((len(weights), 0), dtype=np.int64)
+    top = np.sort(np.argpartition(-weights, width - 1, axis=1)[:, :width], axis=1)
+    order = np.argsort(-np.take_along_axis(weights, top, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(top, order, axis=1)
+
+
+def lift_row(
+    counts: OrderCounts, number: int, others: Sequence[int], scale: float, parameters: ComplementParameters
+) -> list[Neighbour]:
+    """Neighbours of one product from its pairs alone, best first: for what the solution lacks.
+
+    The weight is the excess over chance, shrunken by the ridge: (n_ij − n_i·n_j/n) / (n_i + λ), the ridge
+    coefficient of the pair alone, so that it may be added to those of EASE.
+    """
+    total = counts.total_pairs * scale
+    mine = counts.support[number] * scale
+    found = []
+    for other in others:
+        both = counts.pairs.get(min(number, other) << PAIR_SHIFT | max(number, other), 0.0) * scale
+        theirs = counts.support[other] * scale
+        excess = both - mine * theirs / total
+        if excess > 0.0:
+            numbers = np.float32(
+                [excess / (mine + parameters.ridge), 100.0 * both / mine, both * total / (mine * theirs)]
+            ).tolist()
+            found.append(Neighbour(counts.products[other], *numbers))
+    found.sort(key=lambda neighbour: (-neighbour.weight, neighbour.product_id))
+    return found[: parameters.neighbours]
