@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import signal
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from libs.common.errors import Misconfigured
 
@@ -69,6 +70,11 @@ class Program(ABC):
         """Start the process in a session of its own, output appended to `log`; does not wait for it."""
         command = self.command()
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        # Trap: a user alone is not enough, the groups of root would stay.
+        drop: dict[str, Any] = {}
+        if command.user is not None:
+            entry = pwd.getpwnam(command.user)
+            drop = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": ()}
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *command.argv,
@@ -76,9 +82,9 @@ class Program(ABC):
                 stdout=log,
                 stderr=asyncio.subprocess.STDOUT,
                 env={**os.environ, **command.env},
-                user=command.user,
                 cwd="/",
                 start_new_session=True,
+                **drop,
             )
         return self._process
 

@@ -14,7 +14,9 @@ from libs.common.bus.kafka.client import BROKEN, BoundClient, leaders
 from libs.common.bus.ports import MAX_RECORD_BYTES, Record
 from libs.common.errors import Invalid, Transient
 
-_LZ4 = DefaultRecordBatchBuilder.CODEC_LZ4
+_LZ4 = 3
+"""Number of this codec in the record format; both brokers take it."""
+
 _ALL_REPLICAS = -1
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
