@@ -30,7 +30,9 @@ from deploy.local.running import (
     write_record,
 )
 from deploy.local.supervisor import GaveUp, Supervised, Supervisor, tail_of
-from libs.common.errors import Misconfigured
+from libs.common.bus.kafka import KafkaBus
+from libs.common.contracts.topics import TOPICS
+from libs.common.errors import Misconfigured, Transient
 
 MODULES = {name: f"services.{name}" for name in SERVICES} | {"learner": "services.analyzer.learner"}
 PORTS = {name: offset for offset, name in enumerate(SERVICES, start=1)}
@@ -146,7 +148,17 @@ class Platform:
             starts.append(self._start_server(server, signal.SIGINT, STOP_POSTGRES_WITHIN))
         started = dict(await asyncio.gather(*starts))
         self._kafka = self.options.kafka or started["broker"]
+        await self._make_topics()
         self._postgres = self.options.postgres or started["postgres"]
+
+    async def _make_topics(self) -> None:
+        bus = KafkaBus(self._kafka, client_id="closedloop-up")
+        try:
+            await bus.ensure_topics(TOPICS)
+        except Transient as error:
+            raise Misconfigured(f"no Kafka answers at {self._kafka}: {error}") from None
+        finally:
+            await bus.close()
 
     async def _start_server(
         self, server: Program, stop_signal: signal.Signals, seconds: float

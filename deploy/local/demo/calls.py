@@ -21,7 +21,7 @@ _BUSY = (429, 503)
 
 
 class Calls:
-    """Calls the four services with one key; everything is JSON over HTTP, as any channel system would do it."""
+    """Calls the four services with one key; all JSON over HTTP, as any channel system does it."""
 
     def __init__(self, urls: dict[str, str], key: str) -> None:
         import httpx

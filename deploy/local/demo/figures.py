@@ -88,7 +88,7 @@ class Figures:
                 POPULAR_FACTOR,
             ),
             Bar(
-                f"NDCG@10 of the rest of the basket with half of it given, over without (at least {HALF_FACTOR})",
+                f"NDCG@10 of the other half of a basket, one half given over not (at least {HALF_FACTOR})",
                 self.halves["ratio"],
                 HALF_FACTOR,
             ),

@@ -1,4 +1,4 @@
-"""The replay: history in, then day by day: ask, score, report what came of it, let the learner pass the day."""
+"""The replay: history in, then day by day: ask, score, report what came of it, let the learner catch up."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Replay:
                 return
             if time.monotonic() > deadline:
                 raise ClosedloopError(
-                    f"the learner stands at {learned['journal_time']} and does not reach {second}: see its log"
+                    f"the learner stands at {learned['journal_time']}, short of {second}: see its log"
                 )
             await asyncio.sleep(0.02)
 

@@ -19,11 +19,13 @@ NO_LIFT = (
 )
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d2329; max-width: 54rem; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1d2329;
+max-width: 54rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.6rem; margin-bottom: 0.2rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: 0.3rem 0.6rem 0.3rem 0;
 border-bottom: 1px solid #e3e6ea; vertical-align: top } td.n, th.n { text-align: right; white-space: nowrap }
-.works, .met { color: #0b6e4f; font-weight: 600 } .notyet { color: #8a8f98 } .missed { color: #b3261e; font-weight: 600 }
+.works, .met { color: #0b6e4f; font-weight: 600 } .notyet { color: #8a8f98 }
+.missed { color: #b3261e; font-weight: 600 }
 code { font: 12px/1.4 ui-monospace, monospace; background: #f4f5f7; padding: 0.1rem 0.3rem; display: block;
 overflow-x: auto; white-space: pre } svg { max-width: 100%; height: auto } .quiet { color: #5b636d }
 """
