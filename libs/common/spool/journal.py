@@ -55,10 +55,18 @@ class SpoolJournal:
     ----------
     stores:
         The spool that is appended to, then adopted ones.
+    patience:
+        Seconds `durable` waits for the bus.
     """
 
     def __init__(
-        self, stores: Sequence[SpoolStore], service: str, bus: Bus, board: ProgressBoard, clock: Clock
+        self,
+        stores: Sequence[SpoolStore],
+        service: str,
+        bus: Bus,
+        board: ProgressBoard,
+        clock: Clock,
+        patience: float = _BUS_PATIENCE,
     ) -> None:
         self._store = stores[0]
         self._stores = {store.spool: store for store in stores}
@@ -67,6 +75,7 @@ class SpoolJournal:
         self._service = service
         self._board = board
         self._clock = clock
+        self._patience = patience
         self._reported: dict[str, int] = {}
         self._progressed = asyncio.Event()
         self._background = Background()
@@ -132,7 +141,7 @@ class SpoolJournal:
             await self._known(position)
         if level is Durability.BUS:
             shipper = self._shippers[position.spool]
-            if await shipper.reached(position.heads, _BUS_PATIENCE):
+            if await shipper.reached(position.heads, self._patience):
                 return Durability.BUS
         return Durability.SPOOL
 

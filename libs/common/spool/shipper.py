@@ -45,13 +45,18 @@ class Shipper:
         For jitter of retries.
     beat:
         Least seconds between two sends of a partition under load, so that they become bulk.
+    watch:
+        Seconds between two looks at the cluster id.
     """
 
-    def __init__(self, store: SpoolStore, bus: Bus, random: Random, beat: float = _BEAT) -> None:
+    def __init__(
+        self, store: SpoolStore, bus: Bus, random: Random, beat: float = _BEAT, watch: float = _WATCH
+    ) -> None:
         self._store = store
         self._bus = bus
         self._random = random
         self._beat = beat
+        self._watch_every = watch
         self._lanes = [Lane(partition, store.floor[partition]) for partition in range(PARTITIONS)]
         self._applied = list(store.floor)
         self._spool = store.spool.encode()
@@ -270,9 +275,9 @@ class Shipper:
                 await self._begin(found)
             self._suspicion.clear()
             try:
-                async with asyncio.timeout(_WATCH if self._cluster else _FIRST_CONTACT):
+                async with asyncio.timeout(self._watch_every if self._cluster else _FIRST_CONTACT):
                     await self._suspicion.wait()
-                await asyncio.sleep(_FIRST_CONTACT)
+                await asyncio.sleep(min(_FIRST_CONTACT, self._watch_every))
             except TimeoutError:
                 pass
 
