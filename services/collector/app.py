@@ -11,6 +11,7 @@ from typing import Protocol
 
 from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.ports import Bus
+from libs.common.bus.topic_keeper import TopicKeeper
 from libs.common.clock import Clock, JournalClock, WallClock
 from libs.common.contracts.identity import PARTITIONS
 from libs.common.errors import Transient
@@ -69,7 +70,7 @@ def create_service(
     if clock is None:
         clock = JournalClock() if settings.clock == "journal" else wall
     board = board or ProgressBoard(bus)
-    background: list[Callable[[], Awaitable[None]]] = [board.watch]
+    background: list[Callable[[], Awaitable[None]]] = [board.watch, TopicKeeper(bus).run]
     metrics = CollectorMetrics(Metrics("collector"))
     lifecycle = Lifecycle()
     if journal is None:
