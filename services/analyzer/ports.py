@@ -175,7 +175,7 @@ class LedgerRow(NamedTuple):
     spool: str
     source: str
     fate: str
-    count: int
+    amount: int
 
 
 class LedgerRows(NamedTuple):
@@ -234,6 +234,10 @@ class RebuildStore(Protocol):
 
     def all_models(self) -> AsyncIterator[Sequence[ModelRow]]:
         """All models in order of (customer, part), some thousand at a time."""
+        ...
+
+    async def models(self, partition: int, customers: Sequence[CustomerKey]) -> list[ModelRow]:
+        """All parts of the models of ``customers``."""
         ...
 
     async def put(self, models: Sequence[ModelRow], lessons: Sequence[LessonRow]) -> None:

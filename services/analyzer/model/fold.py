@@ -79,7 +79,7 @@ def fold(models: Models, event: AboutCustomer, journal_time: Millis) -> Step:
         profile = profile_folds.consented(profile, event)
     elif isinstance(event, Decision):
         profile = profile_folds.decided(profile, event)
-    elif isinstance(event, Outcome):
+    elif isinstance(event, Outcome) and event.learn:
         profile, matched = profile_folds.answered(profile, event)
         unmatched = not matched
     profile = profile_folds.counted(profile, type_of(event))

@@ -38,6 +38,7 @@ TABLES = (
     ) PARTITION BY RANGE (recorded_at)
     """,
     "CREATE INDEX events_customer ON events (customer, occurred_at)",
+    "CREATE INDEX events_number ON events (partition, number)",
     "CREATE TABLE event_days (day integer PRIMARY KEY)",
     """
     CREATE TABLE event_ids (

@@ -1,0 +1,205 @@
+"""The analyzer's side of the consume loop: claims partitions, commits slices, has models published."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from libs.common.bus.ports import Assignment, Message
+from libs.common.bus.sender import Backoff
+from libs.common.clock import Clock, JournalClock
+from libs.common.errors import Fenced, Transient
+from services.analyzer.errors import TooManyDeadLetters
+from services.analyzer.handlers.slices import DEAD_LETTERED, Slice, SliceHandler
+from services.analyzer.metrics import AnalyzerMetrics
+from services.analyzer.model.cache import ModelCache
+from services.analyzer.ports import PartitionState, SliceStore
+from services.analyzer.publisher import BusPublisher
+
+MODELS_AT_ONCE = 500
+PATIENCE = 5.0
+"""Seconds a slice waits for its partition to be published anew before it is tried again later."""
+
+WATCHED = 1_000
+"""Records over which the share of dead letters is judged."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Owned:
+    """A partition in our hands; ``certain`` is false while the outcome of a write is unknown."""
+
+    state: PartitionState
+    cache: ModelCache
+    certain: bool = True
+    caught_up: asyncio.Event = field(default_factory=asyncio.Event)
+    catching_up: asyncio.Task[None] | None = None
+
+
+class AnalyzerProcessor:
+    """Implements the consume loop's `SliceProcessor`.
+
+    Parameters
+    ----------
+    cache_bytes:
+        Encoded size of all models kept in memory, shared evenly among the partitions.
+    dead_letter_share:
+        Above this share of dead letters among the latest records consuming stops.
+    """
+
+    def __init__(
+        self,
+        store: SliceStore,
+        publisher: BusPublisher,
+        metrics: AnalyzerMetrics,
+        clock: Clock,
+        random: Random,
+        *,
+        cache_bytes: int,
+        dead_letter_share: float,
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._metrics = metrics
+        self._clock = clock
+        self._random = random
+        self._cache_bytes = cache_bytes
+        self._share = dead_letter_share
+        self._handler = SliceHandler(store)
+        self._owned: dict[int, _Owned] = {}
+        self._watched = [0, 0]
+
+    async def claim(self, assignment: Assignment) -> Mapping[int, int]:
+        """Raise the epochs, drop what was known, and publish what the last owner had not."""
+        await self.release(assignment.partitions & self._owned.keys())
+        size = self._cache_bytes // max(1, len(assignment.partitions) + len(self._owned))
+        for partition in sorted(assignment.partitions):
+            state = await self._store.claim(partition, assignment.generation, assignment.cluster)
+            await self._publisher.open(state)
+            owned = _Owned(state, ModelCache(size))
+            owned.catching_up = asyncio.create_task(self._catch_up(owned))
+            self._owned[partition] = owned
+        self._metrics.partitions.set(len(self._owned))
+        return {p: self._owned[p].state.next_offset for p in assignment.partitions}
+
+    async def release(self, partitions: frozenset[int]) -> None:
+        """Let go: what waits is sent if it goes quickly; the next owner sends the rest."""
+        for partition in partitions:
+            owned = self._owned.pop(partition, None)
+            if owned is not None and owned.catching_up is not None:
+                owned.catching_up.cancel()
+        await self._publisher.close(partitions)
+        self._metrics.partitions.set(len(self._owned))
+
+    async def process(self, partition: int, messages: Sequence[Message]) -> None:
+        """One slice, one transaction; afterwards its models, then its progress."""
+        owned = self._owned.get(partition)
+        if owned is None:
+            raise Fenced(f"partition {partition} is not ours")
+        began = time.monotonic()
+        await self._make_certain(owned)
+        await self._wait_until_caught_up(owned)
+        slice_ = await self._handler.prepare(owned.state, owned.cache, messages)
+        if slice_ is None:
+            return
+        self._watch(slice_)
+        published, models_offset = self._publisher.published(partition)
+        state = replace(slice_.write.state, published=published, models_offset=models_offset)
+        owned.certain = False
+        await self._store.write(replace(slice_.write, state=state))
+        owned.certain = True
+        self._remember(owned, state, slice_)
+        self._publisher.offer(state, slice_.write.models, urgent=slice_.urgent)
+        self._measure(slice_, state, time.monotonic() - began)
+        await self._publisher.room(partition)
+
+    async def _make_certain(self, owned: _Owned) -> None:
+        """After a write that failed: it may have been committed all the same. Read what is true."""
+        if owned.certain:
+            return
+        owned.cache.clear()
+        state = await self._store.load(owned.state.partition, owned.state.epoch)
+        published, _ = self._publisher.published(state.partition)
+        owned.state = replace(state, published=published)
+        owned.caught_up.clear()
+        owned.catching_up = asyncio.create_task(self._catch_up(owned))
+        owned.certain = True
+
+    async def _wait_until_caught_up(self, owned: _Owned) -> None:
+        if owned.caught_up.is_set():
+            return
+        try:
+            await asyncio.wait_for(owned.caught_up.wait(), PATIENCE)
+        except TimeoutError:
+            if owned.catching_up is not None and owned.catching_up.done():
+                await owned.catching_up
+            raise Transient("models of this partition are being published anew") from None
+
+    async def _catch_up(self, owned: _Owned) -> None:
+        """Publish every model with a revision above what is known to be published, then the progress.
+
+        Trap: no slice of the partition may come between. It would publish newer models first, and a
+        compacted topic keeps the record that came last, not the one with the highest revision.
+        """
+        backoff = Backoff(self._random, 0.1, 5.0)
+        partition, after = owned.state.partition, ("", "")
+        while True:
+            try:
+                rows = await self._store.unpublished(partition, owned.state.published, after, MODELS_AT_ONCE)
+            except Transient as error:
+                _log.warning("unpublished models cannot be read: %s", error.reason)
+                await asyncio.sleep(backoff.failed())
+                continue
+            if not rows:
+                break
+            self._publisher.offer_models(partition, rows)
+            await self._publisher.room(partition)
+            after = (rows[-1].customer, rows[-1].part)
+        self._publisher.offer(owned.state, ())
+        owned.caught_up.set()
+
+    def _remember(self, owned: _Owned, state: PartitionState, slice_: Slice) -> None:
+        owned.state = state
+        sizes: dict[str, int] = {}
+        for row in slice_.write.models:
+            sizes[row.customer] = sizes.get(row.customer, 0) + len(row.body)
+        for key, changed in slice_.customers.items():
+            owned.cache.put(key, changed.models, sizes.get(key, 0))
+
+    def _watch(self, slice_: Slice) -> None:
+        records = sum(slice_.write.fates.values())
+        self._watched[0] += records
+        self._watched[1] += len(slice_.write.dead_letters)
+        if self._watched[0] < WATCHED:
+            return
+        if self._watched[1] > self._share * self._watched[0]:
+            raise TooManyDeadLetters(
+                f"{self._watched[1]} of the latest {self._watched[0]} records cannot be processed; nothing"
+                " of this slice is stored. See the log and the dead letters."
+            )
+        self._watched = [records // 2 for records in self._watched]
+
+    def _measure(self, slice_: Slice, state: PartitionState, seconds: float) -> None:
+        for key, amount in slice_.write.fates.items():
+            self._metrics.records.add(amount, key.fate)
+        for note, amount in slice_.noted.items():
+            self._metrics.notes.add(amount, note)
+        self._metrics.slices.add()
+        self._metrics.slice_seconds.observe(seconds)
+        if isinstance(self._clock, JournalClock):
+            self._clock.advance(state.journal_time)
+        self._metrics.lag.set(max(0.0, (self._clock.now() - state.journal_time) / 1000))
+        if slice_.write.dead_letters:
+            _log.warning(
+                "records cannot be processed",
+                extra={
+                    "partition": state.partition,
+                    "fate": DEAD_LETTERED,
+                    "count": len(slice_.write.dead_letters),
+                },
+            )

@@ -1,0 +1,18 @@
+"""What can go wrong in the analyzer only."""
+
+from __future__ import annotations
+
+from libs.common.errors import ClosedloopError, Misconfigured
+
+
+class TooManyDeadLetters(ClosedloopError):
+    """So many of the latest records could not be processed that something else must be wrong: consuming
+    stops before the whole topic lies among the dead letters."""
+
+
+class NotEmpty(Misconfigured):
+    """A rebuild writes into empty tables only."""
+
+
+class UnknownCustomer(ClosedloopError):
+    """Nothing was ever heard of this customer."""

@@ -1,0 +1,132 @@
+"""Questions over HTTP: a customer, his timeline, the ledger, what was learned. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from libs.common.contracts.customer_event import SpoolReported, Tick, decode_event
+from libs.common.contracts.identity import CustomerKey
+from libs.common.errors import Invalid
+from libs.common.scoring.merge import merge_items, merge_profiles
+from services.analyzer.errors import UnknownCustomer
+from services.analyzer.handlers.slices import assemble
+from services.analyzer.model.fold import Models
+from services.analyzer.model.ledger import Ledger, ledger
+from services.analyzer.model.readable import CustomerView, TimelineEntry, entry_of, readable
+from services.analyzer.ports import DeadLetter, LearnedState, Place, ReadStore, StoredEvent
+
+
+class LearnedView(Struct, frozen=True):
+    """What the learner has published last; ``journal_time`` in ms, up to where it had learned."""
+
+    version: int
+    journal_time: int
+    orders: int
+    trials: int
+
+
+class ModelsView(Struct, frozen=True):
+    """The models that are shared by all customers."""
+
+    learned: LearnedView
+
+
+class Queries:
+    """Answers from what is committed."""
+
+    def __init__(self, store: ReadStore) -> None:
+        self._store = store
+
+    async def customer(self, key: CustomerKey) -> CustomerView:
+        """The model of ``key`` with those of his links; raises `UnknownCustomer`."""
+        parts = await self._parts(key)
+        return readable(
+            merge_profiles([part.profile for part in parts]), merge_items([part.items for part in parts])
+        )
+
+    async def _parts(self, key: CustomerKey) -> list[Models]:
+        """His own models first; of his links those that no other customer owns."""
+        own = assemble(await self._store.customer([key])).get(key)
+        if own is None:
+            raise UnknownCustomer(key)
+        links = assemble(await self._store.customer(own.profile.links)) if own.profile.links else {}
+        his = [part for part in links.values() if part.profile.owner in (None, key)]
+        return [own, *his]
+
+    async def timeline(self, key: CustomerKey, limit: int, before: str | None) -> list[TimelineEntry]:
+        """Events of ``key`` and his links, newest first, older than the one with id ``before``.
+
+        Raises `UnknownCustomer`, or `Invalid` where there is no such event.
+        """
+        keys = [part.profile.customer for part in await self._parts(key)]
+        place = None if before is None else await self._place(keys, before)
+        events = await self._store.timeline(keys, place, limit)
+        ids = await self._unique_ids(keys, events)
+        entries = []
+        for event, id_ in zip(events, ids, strict=True):
+            body = decode_event(event.body)
+            if not isinstance(body, Tick | SpoolReported):
+                entries.append(entry_of(body, id_, event.kind))
+        return entries
+
+    async def _unique_ids(self, keys: Sequence[CustomerKey], events: Sequence[StoredEvent]) -> list[str]:
+        """Ids are unique per source and key only: of several the first recorded keeps the bare id."""
+        if not events:
+            return []
+        same = await self._store.same_ids(keys, sorted({event.id for event in events}))
+        firsts = _firsts(same)
+        return [
+            event.id if firsts.get(event.id, _row(event)) == _row(event) else _suffixed(event)
+            for event in events
+        ]
+
+    async def _place(self, keys: Sequence[CustomerKey], id_: str) -> Place:
+        bare, _, _ = id_.rpartition("~")
+        same = await self._store.same_ids(keys, [name for name in (id_, bare) if name])
+        firsts = _firsts(same)
+        for event in same:
+            bare_is_his = event.id == id_ and firsts[id_] == _row(event)
+            if bare_is_his or _suffixed(event) == id_:
+                return Place(event.occurred_at, event.recorded_at, event.partition, event.number)
+        raise Invalid("unknown_event", "there is no event with this id in the timeline", "/before")
+
+    async def ledger(self) -> Ledger:
+        """What became of every record, as of one moment."""
+        rows = await self._store.ledger()
+        notes: dict[str, int] = {}
+        for state in rows.states:
+            for name, amount in state.notes.items():
+                notes[name] = notes.get(name, 0) + amount
+        return ledger(
+            rows.fates,
+            [report.accepted for report in rows.reports],
+            {(state.partition, spool): seq for state in rows.states for spool, seq in state.applied.items()},
+            notes,
+        )
+
+    async def models(self) -> ModelsView:
+        """How far the learner is; version 0 before it has published."""
+        state = await self._store.learned() or LearnedState(0, 0, 0, 0)
+        return ModelsView(LearnedView(*state))
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The latest dead letters."""
+        return await self._store.dead_letters(limit)
+
+
+def _row(event: StoredEvent) -> tuple[int, int]:
+    return event.partition, event.number
+
+
+def _firsts(events: Sequence[StoredEvent]) -> dict[str, tuple[int, int]]:
+    """By id: the row of the first event recorded under it."""
+    firsts: dict[str, tuple[int, int]] = {}
+    for event in sorted(events, key=lambda event: (event.recorded_at, event.partition, event.number)):
+        firsts.setdefault(event.id, _row(event))
+    return firsts
+
+
+def _suffixed(event: StoredEvent) -> str:
+    return f"{event.id}~{event.partition}-{event.number}"

@@ -1,0 +1,261 @@
+"""Puts models and progress on the bus after the commit: coalesced, in order, never in a slice's way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from libs.common.bus.ports import Bus, ClusterChanged, Producer, Record
+from libs.common.bus.sender import Backoff
+from libs.common.contracts import customer_model, progress
+from libs.common.contracts.progress import Progress, encode_progress
+from libs.common.contracts.topics import (
+    CUSTOMER_MODELS,
+    HEADER_REVISION,
+    HEADER_SCHEMA,
+    PROGRESS,
+    TOPICS,
+)
+from libs.common.errors import Invalid, Transient
+from services.analyzer.metrics import AnalyzerMetrics
+from services.analyzer.ports import ModelRow, PartitionState
+
+MOST_WAITING = 5_000
+"""Models of a partition that may wait before its slices do."""
+
+QUIET_SECONDS = 1.0
+"""How often progress is told at most while nothing but time passes."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Lane:
+    """What of one claimed partition is still to be published, and what is acknowledged."""
+
+    published: int
+    models_offset: int
+    models: dict[bytes, ModelRow] = field(default_factory=dict)
+    state: PartitionState | None = None
+    due: float = 0.0
+    told_at: float = float("-inf")
+    room: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class BusPublisher:
+    """Implements `ports.Publisher`: one loop for all partitions, so that progress goes out together.
+
+    Of several versions of a model that wait only the newest is sent. Progress follows the models it speaks
+    of. What fails is sent again; on another cluster nothing is sent until the partitions are claimed there.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        random: Random,
+        metrics: AnalyzerMetrics,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bus = bus
+        self._backoff = Backoff(random, 0.05, 2.0)
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._lanes: dict[int, _Lane] = {}
+        self._cluster: str | None = None
+        self._producer: Producer | None = None
+        self._wake = asyncio.Event()
+
+    async def open(self, state: PartitionState) -> None:
+        """Begin to publish for a partition just claimed, on the cluster it was claimed for."""
+        if state.cluster != self._cluster:
+            await self._leave_cluster()
+            await self._bus.ensure_topics(TOPICS)
+            self._cluster = state.cluster
+            self._producer = self._bus.producer(state.cluster)
+        self._lanes[state.partition] = _Lane(state.published, state.models_offset)
+
+    def offer(self, state: PartitionState, models: Sequence[ModelRow], *, urgent: bool = True) -> None:
+        lane = self._lanes[state.partition]
+        self.offer_models(state.partition, models)
+        quiet = 0.0 if urgent or lane.models else lane.told_at + QUIET_SECONDS
+        lane.due = min(lane.due, quiet) if lane.state is not None else quiet
+        lane.state = state
+        self._wake.set()
+
+    def offer_models(self, partition: int, models: Sequence[ModelRow]) -> None:
+        """Publish ``models`` of a partition that has not caught up yet; says nothing about progress."""
+        lane = self._lanes[partition]
+        for row in models:
+            lane.models[customer_model.model_key(row.customer, row.part)] = row
+        if models:
+            self._wake.set()
+
+    def published(self, partition: int) -> tuple[int, int]:
+        lane = self._lanes[partition]
+        return lane.published, lane.models_offset
+
+    async def room(self, partition: int, timeout: float = 5.0) -> None:
+        """Wait, but not for ever, while very much of ``partition`` is unsent."""
+        lane = self._lanes[partition]
+        if len(lane.models) < MOST_WAITING:
+            return
+        lane.room.clear()
+        try:
+            await asyncio.wait_for(lane.room.wait(), timeout)
+        except TimeoutError:
+            _log.warning("models wait for the bus", extra={"partition": partition})
+
+    async def close(self, partitions: frozenset[int], timeout: float = 1.0) -> None:
+        """Forget ``partitions``, after a short time to send what waits; the next claim sends the rest."""
+        deadline = self._monotonic() + timeout
+        for partition in partitions & self._lanes.keys():
+            self._lanes[partition].due = 0.0
+        self._wake.set()
+        while any(self._waits(p) for p in partitions) and self._monotonic() < deadline:
+            await asyncio.sleep(0.005)
+        for partition in partitions:
+            self._lanes.pop(partition, None)
+
+    def _waits(self, partition: int) -> bool:
+        lane = self._lanes.get(partition)
+        return lane is not None and (bool(lane.models) or lane.state is not None)
+
+    async def stop(self) -> None:
+        """Close the producer."""
+        self._lanes.clear()
+        await self._leave_cluster()
+
+    async def _leave_cluster(self) -> None:
+        self._cluster, producer, self._producer = None, self._producer, None
+        self._lanes.clear()
+        if producer is not None:
+            await producer.close()
+
+    async def run(self) -> None:
+        """Publish whatever is offered, for ever."""
+        while True:
+            due = self._due()
+            if due > 0.0:
+                await self._sleep(due)
+                continue
+            try:
+                await self._round()
+                self._backoff.succeeded()
+            except ClusterChanged:
+                # The consume loop hears of it too and claims anew, which opens the new cluster.
+                await self._sleep(0.05, whatever=True)
+            except Transient as error:
+                pause = self._backoff.failed()
+                _log.warning("models wait for the bus, again in %.1f s: %s", pause, error.reason)
+                await self._sleep(pause, whatever=True)
+
+    def _due(self) -> float:
+        """Seconds until something is to be sent; 60 where nothing is."""
+        now = self._monotonic()
+        times = [
+            0.0 if lane.models else lane.due - now
+            for lane in self._lanes.values()
+            if lane.models or lane.state is not None
+        ]
+        return min(times, default=60.0) if self._producer is not None else 60.0
+
+    async def _sleep(self, seconds: float, whatever: bool = False) -> None:
+        if whatever:
+            await asyncio.sleep(seconds)
+            return
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            pass
+        self._wake.clear()
+
+    async def _round(self) -> None:
+        producer = self._producer
+        if producer is None:
+            return
+        now = self._monotonic()
+        ready = [
+            (partition, lane, lane.state)
+            for partition, lane in self._lanes.items()
+            if lane.models or (lane.state is not None and lane.due <= now)
+        ]
+        results = await asyncio.gather(
+            *(self._send_models(producer, partition, lane) for partition, lane, _ in ready),
+            return_exceptions=True,
+        )
+        told = []
+        for (_, lane, state), result in zip(ready, results, strict=True):
+            # Trap: only the state taken before its models were sent; a newer one speaks of models not sent.
+            if result is None and state is not None:
+                told.append((lane, state))
+        if told:
+            await self._tell(producer, told, now)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _send_models(self, producer: Producer, partition: int, lane: _Lane) -> None:
+        if not lane.models:
+            return
+        batch, lane.models = lane.models, {}
+        try:
+            offset = await self._send(producer, partition, [_record(key, row) for key, row in batch.items()])
+        except BaseException:
+            lane.models = {**batch, **lane.models}
+            raise
+        lane.models_offset = max(lane.models_offset, offset + 1)
+        lane.room.set()
+        self._metrics.models.add(len(batch))
+
+    async def _send(self, producer: Producer, partition: int, records: list[Record]) -> int:
+        try:
+            return await producer.send(CUSTOMER_MODELS, partition, records)
+        except Invalid:
+            if len(records) == 1:
+                _log.error("a model is too large for the bus", extra={"partition": partition})
+                return -1
+        middle = len(records) // 2
+        first = await self._send(producer, partition, records[:middle])
+        return max(first, await self._send(producer, partition, records[middle:]))
+
+    async def _tell(
+        self, producer: Producer, told: Sequence[tuple[_Lane, PartitionState]], now: float
+    ) -> None:
+        records = [
+            Record(
+                str(state.partition).encode(),
+                encode_progress(progress_of(state, lane.models_offset)),
+                ((HEADER_SCHEMA, progress.SCHEMA),),
+            )
+            for lane, state in told
+        ]
+        await producer.send(PROGRESS, 0, records)
+        for lane, state in told:
+            lane.published, lane.told_at = state.number, now
+            if lane.state is state:
+                lane.state = None
+
+
+def progress_of(state: PartitionState, models_offset: int) -> Progress:
+    """What others may know of a partition."""
+    return Progress(
+        partition=state.partition,
+        cluster=state.cluster,
+        epoch=state.epoch,
+        applied=dict(state.applied),
+        journal_time=state.journal_time,
+        models_offset=models_offset,
+        counters=dict(state.counters),
+    )
+
+
+def _record(key: bytes, row: ModelRow) -> Record:
+    headers = (
+        (HEADER_SCHEMA, customer_model.SCHEMA),
+        (HEADER_REVISION, str(row.revision).encode()),
+    )
+    return Record(key, row.body, headers)

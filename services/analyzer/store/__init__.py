@@ -1,0 +1,1 @@
+"""PostgreSQL behind the protocols of `ports`, and the same in memory."""

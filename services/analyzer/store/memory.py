@@ -1,0 +1,167 @@
+"""Everything the analyzer stores, in memory: the twin of the PostgreSQL stores, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+from libs.common.clock import Millis
+from libs.common.contracts.identity import CustomerKey
+from libs.common.errors import Fenced, Transient
+from services.analyzer.ports import (
+    DeadLetter,
+    FateKey,
+    LearnedState,
+    LedgerRow,
+    LedgerRows,
+    LessonRow,
+    ModelRow,
+    PartitionState,
+    Place,
+    SliceWrite,
+    SpoolReport,
+    StoredEvent,
+)
+
+
+class MemoryAnalyzerStore:
+    """Implements `SliceStore`, `ReadStore` and `RebuildStore`; ``away`` plays a database that is away.
+
+    ``fail_after_commit`` plays a connection that breaks while the next commit is acknowledged.
+    """
+
+    def __init__(self) -> None:
+        self.away = False
+        self.fail_after_commit = False
+        self.states: dict[int, PartitionState] = {}
+        self.generations: dict[int, int] = {}
+        self.stored: list[StoredEvent] = []
+        self.ids: dict[tuple[int, bytes], Millis] = {}
+        self.rows: dict[tuple[CustomerKey, str], ModelRow] = {}
+        self.lessons: dict[tuple[int, int], LessonRow] = {}
+        self.letters: list[DeadLetter] = []
+        self.reports: dict[tuple[int, str], SpoolReport] = {}
+        self.fates: dict[tuple[int, FateKey], int] = {}
+        self.learned_state: LearnedState | None = None
+
+    def _reach(self) -> None:
+        if self.away:
+            raise Transient("the database is away")
+
+    async def claim(self, partition: int, generation: int, cluster: str) -> PartitionState:
+        self._reach()
+        state = self.states.get(partition) or PartitionState(partition, 0, cluster)
+        if state.cluster == cluster:
+            if generation < self.generations.get(partition, -1):
+                raise Fenced(f"partition {partition} was claimed by a newer generation")
+        else:
+            state = replace(state, cluster=cluster, next_offset=0, models_offset=0, published=0)
+        self.generations[partition] = generation
+        self.states[partition] = replace(state, epoch=state.epoch + 1)
+        return self.states[partition]
+
+    async def load(self, partition: int, epoch: int) -> PartitionState:
+        self._reach()
+        state = self.states.get(partition)
+        if state is None or state.epoch != epoch:
+            raise Fenced(f"partition {partition} has another owner")
+        return state
+
+    async def known_ids(self, partition: int, hashes: Sequence[bytes]) -> dict[bytes, Millis]:
+        self._reach()
+        return {h: self.ids[partition, h] for h in hashes if (partition, h) in self.ids}
+
+    async def models(self, partition: int, customers: Sequence[CustomerKey]) -> list[ModelRow]:
+        self._reach()
+        wanted = set(customers)
+        return [r for r in self.rows.values() if r.partition == partition and r.customer in wanted]
+
+    async def unpublished(
+        self, partition: int, above: int, after: tuple[CustomerKey, str], limit: int
+    ) -> list[ModelRow]:
+        self._reach()
+        rows = [
+            self.rows[key]
+            for key in sorted(self.rows)
+            if key > after and self.rows[key].partition == partition and self.rows[key].revision > above
+        ]
+        return rows[:limit]
+
+    async def write(self, slice_: SliceWrite) -> None:
+        self._reach()
+        partition = slice_.state.partition
+        owner = self.states.get(partition)
+        if owner is None or owner.epoch != slice_.state.epoch:
+            raise Fenced(f"partition {partition} has another owner")
+        self.states[partition] = slice_.state
+        self.stored += slice_.events
+        self.ids.update({(partition, h): at for h, at in slice_.ids.items()})
+        self.rows.update({(row.customer, row.part): row for row in slice_.models})
+        self.lessons.update({(row.partition, row.number): row for row in slice_.lessons})
+        self.letters += slice_.dead_letters
+        self.reports.update({(partition, report.spool): report for report in slice_.reports})
+        for key, amount in slice_.fates.items():
+            self.fates[partition, key] = self.fates.get((partition, key), 0) + amount
+        if slice_.forget_before is not None:
+            limit = slice_.forget_before
+            self.ids = {k: at for k, at in self.ids.items() if k[0] != partition or at >= limit}
+        if self.fail_after_commit:
+            self.fail_after_commit = False
+            raise Transient("the connection broke while the commit was acknowledged")
+
+    async def customer(self, keys: Sequence[CustomerKey]) -> list[ModelRow]:
+        self._reach()
+        return [row for row in self.rows.values() if row.customer in keys]
+
+    def _listed(self, keys: Sequence[CustomerKey]) -> list[StoredEvent]:
+        return [event for event in self.stored if event.customer in keys and event.kind != "internal"]
+
+    async def timeline(
+        self, keys: Sequence[CustomerKey], before: Place | None, limit: int
+    ) -> list[StoredEvent]:
+        self._reach()
+
+        def place(event: StoredEvent) -> Place:
+            return Place(event.occurred_at, event.recorded_at, event.partition, event.number)
+
+        found = [event for event in self._listed(keys) if before is None or place(event) < before]
+        return sorted(found, key=place, reverse=True)[:limit]
+
+    async def same_ids(self, keys: Sequence[CustomerKey], ids: Sequence[str]) -> list[StoredEvent]:
+        self._reach()
+        return [event._replace(body=b"") for event in self._listed(keys) if event.id in ids]
+
+    async def ledger(self) -> LedgerRows:
+        self._reach()
+        return LedgerRows(
+            fates=[LedgerRow(partition, *key, amount) for (partition, key), amount in self.fates.items()],
+            reports=list(self.reports.values()),
+            states=list(self.states.values()),
+        )
+
+    async def learned(self) -> LearnedState | None:
+        self._reach()
+        return self.learned_state
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        self._reach()
+        return self.letters[::-1][:limit]
+
+    async def events(self, partition: int) -> AsyncIterator[Sequence[StoredEvent]]:
+        self._reach()
+        rows = sorted(e for e in self.stored if e.partition == partition)
+        for first in range(0, len(rows), 7):
+            yield rows[first : first + 7]
+
+    async def all_models(self) -> AsyncIterator[Sequence[ModelRow]]:
+        self._reach()
+        yield [self.rows[key] for key in sorted(self.rows)]
+
+    async def put(self, models: Sequence[ModelRow], lessons: Sequence[LessonRow]) -> None:
+        self._reach()
+        self.rows.update({(row.customer, row.part): row for row in models})
+        self.lessons.update({(row.partition, row.number): row for row in lessons})
+
+    async def is_empty(self) -> bool:
+        self._reach()
+        return not self.rows and not self.lessons

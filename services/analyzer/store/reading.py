@@ -1,0 +1,146 @@
+"""What the HTTP side reads from PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from libs.common.clock import DAY
+from libs.common.contracts.identity import CustomerKey, partition_of
+from libs.common.db import Database
+from services.analyzer.ports import (
+    DeadLetter,
+    LearnedState,
+    LedgerRow,
+    LedgerRows,
+    ModelRow,
+    Place,
+    SpoolReport,
+    StoredEvent,
+)
+from services.analyzer.store.postgres import SCHEMA, STATE_COLUMNS, state_of
+
+DAYS_AT_ONCE = 64
+"""Tables of days one statement may touch: each takes locks, of which a server has some thousand."""
+
+_EVENT = "partition, number, recorded_at, journal_time, occurred_at, customer, kind, id"
+
+
+class PostgresReadStore:
+    """Implements `ports.ReadStore`."""
+
+    def __init__(self, database: Database, schema: str = SCHEMA) -> None:
+        self._database = database
+        self._schema = schema
+
+    async def customer(self, keys: Sequence[CustomerKey]) -> list[ModelRow]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                f"SELECT partition, customer, part, revision, body FROM {self._schema}.models"
+                " WHERE partition = ANY($1::smallint[]) AND customer = ANY($2)",
+                sorted({partition_of(key) for key in keys}),
+                list(keys),
+            )
+        return [ModelRow(*row) for row in rows]
+
+    async def timeline(
+        self, keys: Sequence[CustomerKey], before: Place | None, limit: int
+    ) -> list[StoredEvent]:
+        bound = ""
+        if before is not None:
+            bound = (
+                " AND occurred_at <= $3"
+                " AND (occurred_at, recorded_at, partition, number) < ($3, $4, $5::smallint, $6)"
+            )
+        found: list[StoredEvent] = []
+        async with self._database.connection() as connection:
+            async for span in self._spans(connection):
+                rows = await connection.fetch(
+                    f"SELECT {_EVENT}, body FROM {self._schema}.events"
+                    f" WHERE customer = ANY($1) AND kind <> 'internal' AND {span}{bound}"
+                    " ORDER BY occurred_at DESC, recorded_at DESC, partition DESC, number DESC LIMIT $2",
+                    list(keys),
+                    limit,
+                    *(before or ()),
+                )
+                # Trap: an import is recorded today and happened years ago, so no span of recorded days
+                # can be left out before all have been asked.
+                found = sorted([*found, *(StoredEvent(*row) for row in rows)], key=place_of, reverse=True)
+                del found[limit:]
+        return found
+
+    async def same_ids(self, keys: Sequence[CustomerKey], ids: Sequence[str]) -> list[StoredEvent]:
+        found: list[StoredEvent] = []
+        async with self._database.connection() as connection:
+            async for span in self._spans(connection):
+                rows = await connection.fetch(
+                    f"SELECT {_EVENT}, ''::bytea AS body FROM {self._schema}.events"
+                    f" WHERE customer = ANY($1) AND id = ANY($2) AND kind <> 'internal' AND {span}",
+                    list(keys),
+                    list(ids),
+                )
+                found += [StoredEvent(*row) for row in rows]
+        return found
+
+    async def _spans(self, connection: asyncpg.Connection) -> AsyncIterator[str]:
+        """Conditions that together cover all days there are, written out so that the planner can prune."""
+        rows = await connection.fetch(f"SELECT day FROM {self._schema}.event_days ORDER BY day DESC")
+        days = [row["day"] for row in rows]
+        for first in range(0, len(days), DAYS_AT_ONCE):
+            span = days[first : first + DAYS_AT_ONCE]
+            yield f"recorded_at >= {span[-1] * DAY} AND recorded_at < {(span[0] + 1) * DAY}"
+
+    async def ledger(self) -> LedgerRows:
+        async with self._snapshot() as connection:
+            fates = await connection.fetch(
+                f"SELECT partition, spool, source, fate, count FROM {self._schema}.fates"
+            )
+            reports = await connection.fetch(
+                f"SELECT partition, spool, service, recorded_at, accepted FROM {self._schema}.spool_reports"
+            )
+            states = await connection.fetch(f"SELECT {STATE_COLUMNS} FROM {self._schema}.partitions")
+        return LedgerRows(
+            fates=[LedgerRow(*row) for row in fates],
+            reports=[_report(row) for row in reports],
+            states=[state_of(row) for row in states],
+        )
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[asyncpg.Connection]:
+        async with (
+            self._database.connection() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield connection
+
+    async def learned(self) -> LearnedState | None:
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(
+                f"SELECT version, journal_time, orders, trials FROM {self._schema}.learner_state"
+                " WHERE version > 0 ORDER BY version DESC LIMIT 1"
+            )
+        return None if row is None else LearnedState(*row)
+
+    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT partition, cluster_id, log_offset, spool, seq, source, code, reason, journal_time,"
+                f" key, value FROM {self._schema}.dead_letters"
+                " ORDER BY journal_time DESC, partition, log_offset DESC LIMIT $1",
+                limit,
+            )
+        return [DeadLetter(*row) for row in rows]
+
+
+def _report(row: Any) -> SpoolReport:
+    accepted = json.loads(row["accepted"])
+    return SpoolReport(row["partition"], row["spool"], row["service"], row["recorded_at"], accepted)
+
+
+def place_of(event: StoredEvent) -> Place:
+    """Where an event stands in the timeline."""
+    return Place(event.occurred_at, event.recorded_at, event.partition, event.number)
