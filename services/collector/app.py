@@ -14,6 +14,7 @@ from libs.common.bus.ports import Bus
 from libs.common.bus.topic_keeper import TopicKeeper
 from libs.common.clock import Clock, JournalClock, WallClock
 from libs.common.contracts.identity import PARTITIONS
+from libs.common.contracts.topics import TOPICS
 from libs.common.errors import Transient
 from libs.common.http.factory import create_http
 from libs.common.http.health import Lifecycle
@@ -70,7 +71,7 @@ def create_service(
     if clock is None:
         clock = JournalClock() if settings.clock == "journal" else wall
     board = board or ProgressBoard(bus)
-    background: list[Callable[[], Awaitable[None]]] = [board.watch, TopicKeeper(bus).run]
+    background: list[Callable[[], Awaitable[None]]] = [board.watch, TopicKeeper(bus, TOPICS).run]
     metrics = CollectorMetrics(Metrics("collector"))
     lifecycle = Lifecycle()
     if journal is None:

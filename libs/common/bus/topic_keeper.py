@@ -7,7 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from libs.common.bus.ports import Bus, TopicSpec
-from libs.common.contracts.topics import TOPICS
 from libs.common.errors import Transient
 
 _log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ class TopicKeeper:
     def __init__(
         self,
         bus: Bus,
-        topics: Sequence[TopicSpec] = TOPICS,
+        topics: Sequence[TopicSpec],
         *,
         watch: float = 2.0,
         retry: float = 0.3,
