@@ -36,9 +36,6 @@ from libs.common.telemetry import set_up_logs
 S = TypeVar("S", bound=CommonSettings)
 
 OK, CRASHED, MISCONFIGURED = 0, 1, 2
-_REQUESTS_SECONDS = 5
-_STOP_SECONDS = 8.0
-_PATIENCE_SECONDS = 18.0
 _log = logging.getLogger(__name__)
 
 
@@ -72,6 +69,15 @@ class Service:
     background: Sequence[Callable[[], Awaitable[None]]] = field(default_factory=tuple)
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long a stop may take, in seconds: for requests in flight, for ``Service.stop``, and in all."""
+
+    requests: int = 5
+    stop: float = 8.0
+    total: float = 18.0
+
+
 class BackgroundEnded(Exception):
     """A background task ended although nobody asked it to."""
 
@@ -94,7 +100,7 @@ async def running(service: Service) -> AsyncIterator[Service]:
         _raise_ended(tasks)
     finally:
         lifecycle.move(Phase.STOPPING)
-        await _wind_down(service, tasks)
+        await _wind_down(service, tasks, Patience().stop)
 
 
 def run(
@@ -102,6 +108,7 @@ def run(
     create: Callable[[S], Service] | Callable[[S], Awaitable[Service]],
     name: str,
     limits: Limits | None = None,
+    patience: Patience | None = None,
 ) -> None:
     """Be the service: what every ``__main__`` calls. Ends the process with its exit status.
 
@@ -113,7 +120,7 @@ def run(
         set_up_logs(name, settings.log_level)
         _log_settings(settings)
         with _listen(settings, settings_type) as listener:
-            status = uvloop.run(_live(settings, create, listener, limits or Limits()))
+            status = uvloop.run(_live(settings, create, listener, limits or Limits(), patience or Patience()))
     except Misconfigured as error:
         print(f"closedloop {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
         status = MISCONFIGURED
@@ -165,11 +172,12 @@ async def _live(
     create: Callable[[S], Service] | Callable[[S], Awaitable[Service]],
     listener: socket.socket,
     limits: Limits,
+    patience: Patience,
 ) -> int:
     made = create(settings)
     service = await made if inspect.isawaitable(made) else made
     lifecycle = service.app.lifecycle
-    server = _serve(service.app, limits)
+    server = _serve(service.app, limits, patience)
     asked = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -192,16 +200,16 @@ async def _live(
         status = CRASHED
     finally:
         lifecycle.move(Phase.STOPPING)
-        _stop_at_all_costs(status)
+        _stop_at_all_costs(patience.total, status)
         server.should_exit = True
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(serving, _REQUESTS_SECONDS + 1)
-        await _wind_down(service, tasks)
+            await asyncio.wait_for(serving, patience.requests + 1)
+        await _wind_down(service, tasks, patience.stop)
         _log.info("stopped")
     return status
 
 
-def _serve(app: HttpApp, limits: Limits) -> _Server:
+def _serve(app: HttpApp, limits: Limits, patience: Patience) -> _Server:
     config = uvicorn.Config(
         app,
         http=protocol_with(limits),
@@ -213,7 +221,7 @@ def _serve(app: HttpApp, limits: Limits) -> _Server:
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=_REQUESTS_SECONDS,
+        timeout_graceful_shutdown=patience.requests,
     )
     return _Server(config)
 
@@ -252,10 +260,10 @@ def _raise_ended(tasks: Sequence[asyncio.Task[None]]) -> None:
             raise BackgroundEnded(f"{task.get_name()} ended on its own")
 
 
-async def _wind_down(service: Service, tasks: Sequence[asyncio.Task[None]]) -> None:
+async def _wind_down(service: Service, tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:
     """Stop the service, then what still runs; each within its time, errors logged and not raised."""
     try:
-        await asyncio.wait_for(_body(service.stop), _STOP_SECONDS)
+        await asyncio.wait_for(_body(service.stop), seconds)
     except Exception as error:
         _log.warning("stop was not clean", extra={"error": type(error).__name__})
     for task in tasks:
@@ -264,8 +272,8 @@ async def _wind_down(service: Service, tasks: Sequence[asyncio.Task[None]]) -> N
         await asyncio.wait(tasks, timeout=2.0)
 
 
-def _stop_at_all_costs(status: int) -> None:
+def _stop_at_all_costs(seconds: float, status: int) -> None:
     """End the process when an orderly stop takes too long, even if the event loop hangs."""
-    timer = threading.Timer(_PATIENCE_SECONDS, os._exit, (status or CRASHED,))
+    timer = threading.Timer(seconds, os._exit, (status or CRASHED,))
     timer.daemon = True
     timer.start()

@@ -11,7 +11,7 @@ from libs.common.http.problems import Refused
 
 MAX_NESTING = 512
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-_KEEP = b"{}[]"
+_KEEP = b'{}[]"\\'
 _DROP = bytes(byte for byte in range(256) if byte not in _KEEP)
 _BRACKETS = bytes.maketrans(b"[]", b"{}")
 _DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else 32 for byte in range(256))
@@ -42,26 +42,31 @@ def is_suspicious(data: bytes, levels: int) -> bool:
     """
     if b"\\u0000" in data:
         return True
-    if data.count(b"{") + data.count(b"[") > levels and _nesting_over(_outside(data), levels):
+    if data.count(b"{") + data.count(b"[") > levels and _nesting_over(data, levels):
         return True
     return len(data) > len(_LONG_NUMBER) and _LONG_NUMBER in data.translate(_DIGITS)
 
 
-def _outside(data: bytes) -> bytes:
-    """What stands outside of strings."""
-    if b"\\" in data:
-        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return b"".join(data.split(b'"')[::2])
-
-
-def _nesting_over(outside: bytes, levels: int) -> bool:
-    brackets = outside.translate(_BRACKETS, _DROP)
+def _nesting_over(data: bytes, levels: int) -> bool:
+    brackets = _skeleton(data)
     for _ in range(levels):
         if not brackets:
             return False
         # Trap: one kind of bracket, so that each round takes away exactly one level.
         brackets = brackets.replace(b"{}", b"")
     return bool(brackets)
+
+
+def _skeleton(data: bytes) -> bytes:
+    """The brackets of ``data`` that stand outside of strings, written as braces."""
+    shape = data.translate(_BRACKETS, _DROP)
+    if b"\\" not in shape:
+        shape = shape.replace(b'""', b"")
+        # A string that holds a bracket leaves at least one quote: only then is the text taken apart.
+        if b'"' not in shape:
+            return shape
+    data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b"".join(data.split(b'"')[::2]).translate(_BRACKETS, _DROP)
 
 
 def parse_json(data: bytes) -> Any:
@@ -87,7 +92,7 @@ def _refuse_nesting(data: bytes) -> None:
         return
     depth = 0
     for byte in _STRING.sub(b"", data).translate(_BRACKETS, _DROP):
-        depth += 1 if byte == 0x7B else -1
+        depth += (byte == 0x7B) - (byte == 0x7D)
         if depth > MAX_NESTING:
             raise NotJson(f"nested more than {MAX_NESTING} levels deep", "too_deep")
 
