@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 PATIENCE = 30.0
+STILL = 1.5
+"""Seconds for which nothing may change: services report what they accepted at most once a second."""
 HOPS = (
     ("accepted", "answered 202"),
     ("applied", "counted in a model"),
@@ -24,11 +26,18 @@ def settle(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Ask for the ledger until it balances with nothing in flight, for ``seconds`` at most."""
+    """Ask for the ledger until it balances, nothing is in flight and nothing new comes; then return it.
+
+    Returns the last one after ``seconds`` whatever it says.
+    """
     deadline = monotonic() + seconds
+    accepted, since = -1, monotonic()
     while True:
         ledger = ask()
-        if (ledger.get("balanced") and ledger.get("in_flight") == 0) or monotonic() >= deadline:
+        if ledger.get("accepted") != accepted:
+            accepted, since = int(ledger.get("accepted", 0)), monotonic()
+        done = ledger.get("balanced") and ledger.get("in_flight") == 0 and monotonic() - since >= STILL
+        if done or monotonic() >= deadline:
             return ledger
         sleep(0.25)
 

@@ -39,7 +39,7 @@ PORTS = {name: offset for offset, name in enumerate(SERVICES, start=1)}
 PORT_VARIABLES = {name: f"CLOSEDLOOP_{name.upper()}_PORT" for name in SERVICES}
 READY_WITHIN = 60.0
 STOP_SERVICES_WITHIN = 10.0
-STOP_BROKER_WITHIN = 3.0
+STOP_APACHE_WITHIN = 4.0
 STOP_POSTGRES_WITHIN = 5.0
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -140,8 +140,7 @@ class Platform:
     async def _start_servers(self) -> None:
         starts = []
         if self.options.kafka is None:
-            made = ApacheBroker if self.options.broker == "apache" else EmbeddedBroker
-            starts.append(self._start_server(made(self.data_dir), signal.SIGTERM, STOP_BROKER_WITHIN))
+            starts.append(self._start_server(*self._broker()))
         if self.options.postgres is None:
             # SIGINT asks PostgreSQL for a fast shutdown: without waiting for clients, with a checkpoint.
             server = EmbeddedPostgres(self.data_dir)
@@ -150,6 +149,12 @@ class Platform:
         self._kafka = self.options.kafka or started["broker"]
         await self._make_topics()
         self._postgres = self.options.postgres or started["postgres"]
+
+    def _broker(self) -> tuple[Program, signal.Signals, float]:
+        if self.options.broker == "apache":
+            return ApacheBroker(self.data_dir), signal.SIGTERM, STOP_APACHE_WITHIN
+        # The embedded broker keeps its log in memory: there is nothing it could save by ending slowly.
+        return EmbeddedBroker(self.data_dir), signal.SIGKILL, 1.0
 
     async def _make_topics(self) -> None:
         bus = KafkaBus(self._kafka, client_id="closedloop-up")
@@ -165,7 +170,7 @@ class Platform:
     ) -> tuple[str, str]:
         assert self._supervisor is not None
         await asyncio.to_thread(server.prepare)
-        death_signal = signal.SIGKILL if stop_signal == signal.SIGTERM else stop_signal
+        death_signal = signal.SIGINT if stop_signal == signal.SIGINT else signal.SIGKILL
         await self._supervisor.start(
             Supervised(
                 server.name,
@@ -223,6 +228,7 @@ class Platform:
         finally:
             doing.cancel()
             failing.cancel()
+            await asyncio.gather(doing, failing, return_exceptions=True)
 
     def _record(self) -> None:
         assert self._supervisor is not None

@@ -301,13 +301,15 @@ def test_ledger_is_in_order_only_when_all_ends_are_known() -> None:
 
 
 def test_verify_waits_until_nothing_is_in_flight_or_time_is_up() -> None:
-    answers = iter([{**LEDGER, "in_flight": 3, "applied": 4}, LEDGER])
+    busy = [{**LEDGER, "accepted": 2, "applied": 2}, {**LEDGER, "in_flight": 3, "applied": 4}]
+    answers = iter([*busy, *[LEDGER] * 20])
     now = [0.0]
 
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
     assert settle(lambda: next(answers), monotonic=lambda: now[0], sleep=sleep) == LEDGER
+    assert 1.5 <= now[0] <= 3.0
     stuck = {**LEDGER, "in_flight": 3, "applied": 4}
     assert settle(lambda: stuck, seconds=30, monotonic=lambda: now[0], sleep=sleep) == stuck
     assert now[0] >= 30

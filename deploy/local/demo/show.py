@@ -136,6 +136,7 @@ async def _act(show: Show, platform: Platform, console: Console) -> Figures:
         finally:
             replaying.cancel()
             failing.cancel()
+            await asyncio.gather(replaying, failing, return_exceptions=True)
         if len(replay.board) == 0:
             raise Misconfigured("no basket could be scored: choose more households or weeks")
         complements = await ask_complements(replay)
