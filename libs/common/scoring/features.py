@@ -39,8 +39,15 @@ FEATURES = (
 HISTORY_ITEMS = 64
 """So many of a customer's products, the most bought first, ask for their complements."""
 RECENT_DAYS = 30.0
+"""Half-life of the feature ``recency``, in days."""
 SHARE_FLOOR = 1e-5
-HABIT_FLOOR = 0.05
+HABIT_FLOOR = 0.3
+"""Added to a decayed count before its logarithm: what never buying weighs."""
+PULL_FLOOR = 0.02
+"""Added to a product's share of orders before complement scores are compared with it."""
+
+
+_NEVER = -np.inf
 
 
 class Shelf:
@@ -82,6 +89,9 @@ class ScoringTables:
     ----------
     log_share:
         Array (n,): log of the share of orders, floored.
+    pull:
+        Array (n,): 1 / (share of orders + `PULL_FLOOR`). A complement score times this says how much more
+        likely than usual a product is: rare ones gain more from the same score.
     popular:
         Positions, most popular first.
     columns:
@@ -93,6 +103,7 @@ class ScoringTables:
     shelf: Shelf
     learned: LearnedModels
     log_share: Floats
+    pull: Floats
     popular: Ints
     columns: Ints
     weights: Floats
@@ -115,6 +126,7 @@ class ScoringTables:
             shelf=shelf,
             learned=learned,
             log_share=np.log(np.maximum(share, SHARE_FLOOR)),
+            pull=1.0 / (share + PULL_FLOOR),
             popular=np.argsort(-share, kind="stable"),
             columns=columns,
             weights=weights,
@@ -173,28 +185,27 @@ class History:
     def of(cls, items: Mapping[str, Item], at: Millis, shelf: Shelf) -> History:
         """``items`` at ``at``; what lies behind ``at`` in time counts as of now."""
         index = shelf.index
-        numbers = np.array(
-            [
-                (
-                    item.bought.weight,
-                    item.bought.at,
-                    item.viewed.weight,
-                    item.viewed.at,
-                    item.last_bought_at if item.orders else np.nan,
-                    item.cycle,
-                )
-                for item in items.values()
-            ],
-            dtype=np.float64,
-        ).reshape(-1, 6)
+        # Trap: flat and by attribute looks clumsy, but it is half of the time of a whole scene.
+        flat = [
+            number
+            for item in items.values()
+            for number in (
+                item.bought.weight,
+                item.bought.at,
+                item.viewed.weight,
+                item.viewed.at,
+                item.last_bought_at if item.orders else _NEVER,
+                item.cycle,
+            )
+        ]
+        numbers = np.array(flat, dtype=np.float64).reshape(-1, 6)
         bought, bought_at, viewed, viewed_at, last, cycle = numbers.T
-        age = np.maximum(at - last, 0.0) / DAY
         return cls(
             ids=list(items),
             positions=np.array([index.get(product_id, -1) for product_id in items], dtype=np.int64),
             bought=bought * np.exp2(np.minimum(bought_at - at, 0.0) / HALF_LIFE_SEASON),
             viewed=viewed * np.exp2(np.minimum(viewed_at - at, 0.0) / HALF_LIFE_FORTNIGHT),
-            age=np.where(np.isnan(age), np.inf, age),
+            age=np.maximum(at - last, 0.0) / DAY,
             cycle=cycle / DAY,
         )
 
@@ -208,7 +219,8 @@ class Scene:
     bought, viewed, age, cycle:
         The customer's history on shelf positions, arrays (n,).
     page, basket, history:
-        Complement scores (n,) of the page's product, of the basket, and of what he buys.
+        Complement scores (n,) of the page's product, of the basket (its sum over the square root of its
+        size), and of what he buys (mean weighted by decayed orders).
     affinity, usual_tier:
         Share of his purchases in a product's category (n,), and their mean price tier.
     """
@@ -246,7 +258,7 @@ class Scene:
             age=_spread(places, own.age[on], len(shelf), np.inf),
             cycle=_spread(places, own.cycle[on], len(shelf), 0.0),
             page=tables.complement_scores((page,) if page else (), (1.0,) if page else ()),
-            basket=tables.complement_scores(basket, np.ones(len(basket))),
+            basket=tables.complement_scores(basket, np.full(len(basket), max(len(basket), 1) ** -0.5)),
             history=_history_scores(tables, own),
             affinity=_affinity(shelf, bought),
             usual_tier=_usual_tier(shelf, bought),
@@ -262,9 +274,10 @@ def candidate_features(scene: Scene, candidates: Ints) -> Floats:
     x[:, 1] = np.exp2(-age / RECENT_DAYS)
     x[:, 2] = _due(age, cycle)
     x[:, 3] = tables.log_share[candidates]
-    x[:, 4] = scene.page[candidates]
-    x[:, 5] = scene.basket[candidates]
-    x[:, 6] = scene.history[candidates]
+    pull = tables.pull[candidates]
+    x[:, 4] = np.log1p(scene.page[candidates] * pull)
+    x[:, 5] = np.log1p(scene.basket[candidates] * pull)
+    x[:, 6] = np.log1p(scene.history[candidates] * pull)
     x[:, 7] = np.log1p(scene.viewed[candidates])
     x[:, 8] = scene.affinity[candidates]
     x[:, 9] = -np.abs(tables.shelf.comparables.tier[candidates] - scene.usual_tier)

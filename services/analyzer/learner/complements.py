@@ -31,10 +31,10 @@ class ComplementParameters:
         Length of the published lists.
     """
 
-    ridge: float = 20.0
+    ridge: float = 50.0
     support: float = 3.0
     items: int = 3_000
-    neighbours: int = 30
+    neighbours: int = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,9 +154,8 @@ def lift_row(
         theirs = counts.support[other] * scale
         excess = both - mine * theirs / total
         if excess > 0.0:
-            numbers = np.float32(
-                [excess / (mine + parameters.ridge), 100.0 * both / mine, both * total / (mine * theirs)]
-            ).tolist()
-            found.append(Neighbour(counts.products[other], *numbers))
+            numbers = (excess / (mine + parameters.ridge), 100.0 * both / mine, both * total / (mine * theirs))
+            weight, together, lift = np.array(numbers, dtype=np.float32).tolist()
+            found.append(Neighbour(counts.products[other], weight, together, lift))
     found.sort(key=lambda neighbour: (-neighbour.weight, neighbour.product_id))
     return found[: parameters.neighbours]

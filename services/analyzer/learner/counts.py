@@ -42,7 +42,7 @@ class ForwardDecay:
         return float(2.0 ** ((at - self.landmark) / self.half_life))
 
     def excess(self, at: Millis) -> int:
-        """By how many half-lives the landmark should move so that ``at`` stays within `HEADROOM`; mostly 0."""
+        """By how many half-lives the landmark must move to keep ``at`` within `HEADROOM`; mostly 0."""
         ahead = (at - self.landmark) // self.half_life
         return int(ahead) if ahead > HEADROOM else 0
 
