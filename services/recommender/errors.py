@@ -1,17 +1,8 @@
-"""Codes of what the recommender refuses or could not do, beside those that all services share."""
+"""What the recommender refuses beyond what every service refuses, and the words for what it lacked."""
 
 from __future__ import annotations
 
-CURRENCY_NOT_SUPPORTED = "currency_not_supported"
-"""An amount in another currency than the base currency: there is no exchange rate."""
-
-ID_MISMATCH = "id_mismatch"
-"""The id in the body is not the one in the path."""
-
-RESERVED_ID = "reserved_id"
-"""An id that the platform gives itself."""
-
-NOT_FOUND = "not_found"
+from libs.common.errors import Invalid
 
 STALE = "stale"
 """``degraded``: the customer's partition is more than five minutes behind; only the default was offered."""
@@ -19,11 +10,42 @@ STALE = "stale"
 UNRECORDED = "unrecorded"
 """``degraded``: the spool took no record, so that outcomes of this answer cannot be joined."""
 
-UNAVAILABLE = "unavailable"
-"""``rejected``: not in stock, not within its time, or of a product that is not in the catalogue."""
-
 PAGE_OR_BASKET = "page_or_basket"
+"""``rejected``: the page's product or one in the basket, never offered."""
 EXCLUDED = "excluded"
-KIND_NOT_ASKED = "kind_not_asked"
+"""``rejected``: named in ``exclude``."""
+UNAVAILABLE = "unavailable"
+"""``rejected``: not in stock, or not within its time."""
+KIND = "kind"
+"""``rejected``: a candidate of a kind that was not asked for."""
 SURPLUS = "surplus"
 """``rejected``: a candidate, but not among the best that may go on."""
+
+
+class ForeignCurrency(Invalid):
+    """An amount in a currency that cannot be compared with the others."""
+
+    def __init__(self, base: str) -> None:
+        reason = f"currency must be {base}, the base currency here: there are no exchange rates yet"
+        super().__init__("not_supported", reason, "/currency")
+
+
+class IdMismatch(Invalid):
+    """The id in the body is not the one in the path."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__("id_mismatch", f"{field} must be the id in the path, or be left out", f"/{field}")
+
+
+class ReservedName(Invalid):
+    """An id that the platform gives itself."""
+
+    def __init__(self, field: str, prefixes: str) -> None:
+        super().__init__("bad_string", f"{field} must not begin with {prefixes}", f"/{field}")
+
+
+class NotBuilt(Invalid):
+    """A field of the contract whose value asks for something that does not exist yet."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__("not_supported", f"{field} is not supported yet", f"/{field}")

@@ -1,4 +1,4 @@
-"""The stores in memory: the same promises without PostgreSQL, for tests of the whole service in one process."""
+"""The stores in memory: the same promises without PostgreSQL, for tests of the service in one process."""
 
 from __future__ import annotations
 
@@ -66,6 +66,10 @@ class MemoryCatalogueStore(_Reachable):
         for entry in entries:
             key = (entry.kind, entry.entry_id)
             self._published[key] = max(self._published.get(key, 0), entry.revision)
+
+    async def version(self) -> int:
+        self._ask()
+        return self._revision
 
     async def on_cluster(self, cluster: str) -> bool:
         self._ask()

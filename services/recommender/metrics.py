@@ -10,10 +10,14 @@ class RecommenderMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self.decisions = metrics.counter(
-            "decisions_total", "Decisions made, dry runs left out", {"group": ("treatment", "baseline", "none")}
+            "decisions_total",
+            "Decisions made, dry runs left out",
+            {"group": ("treatment", "baseline", "none")},
         )
         self.dry_runs = metrics.counter("dry_runs_total", "Decisions made that left no record")
-        self.repeated = metrics.counter("repeated_answers_total", "Answers given again for a known decision id")
+        self.repeated = metrics.counter(
+            "repeated_answers_total", "Answers given again for a known decision id"
+        )
         self.failed = metrics.counter("failed_requests_total", "Requests of a batch answered by a problem")
         self.unknown_placements = metrics.counter(
             "unknown_placements_total", "Decisions for placements that are not in the catalogue"

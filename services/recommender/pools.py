@@ -20,6 +20,7 @@ BATCH = 500
 PAUSE = 0.25
 EXPIRY_EVERY = 3_600.0
 
+
 class PoolKeeper:
     """Drains the local lane into a `DecisionStore`; a row leaves the spool once the store has it."""
 

@@ -1,4 +1,4 @@
-"""What handlers need from the world, as protocols; `store`, `people` and the common library implement them."""
+"""What handlers need from the world, as protocols; `store`, `people` and the common floor fill them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class CatalogueStore(Protocol):
     """The catalogue at rest; each entry is its own outbox. All calls raise `Transient` without the store."""
 
     async def put(self, kind: str, entries: Sequence[tuple[str, CatalogueEntry]]) -> None:
-        """Store entries, each under a new revision unless it is there word for word; of one id the last counts."""
+        """Store entries under new revisions; what is there word for word is no change, the last of one id counts."""
         ...
 
     async def get(self, kind: str, entry_id: str) -> CatalogueEntry | None: ...
@@ -67,6 +67,10 @@ class CatalogueStore(Protocol):
 
     async def sent(self, entries: Sequence[Outgoing]) -> None:
         """Note what was acknowledged; a newer revision stays in the outbox."""
+        ...
+
+    async def version(self) -> int:
+        """The greatest revision of any entry; 0 of an empty catalogue."""
         ...
 
     async def on_cluster(self, cluster: str) -> bool:
@@ -103,7 +107,7 @@ class People(Protocol):
         ...
 
     async def reached(self, partition: int, offset: int, timeout: float, cluster: str = "") -> bool:
-        """Wait until the models of ``partition`` before ``offset`` are here; False after ``timeout`` seconds."""
+        """Wait until the models of ``partition`` before ``offset`` are here; False after ``timeout`` s."""
         ...
 
 
@@ -119,6 +123,4 @@ class Board(Protocol):
 
     def models_offset(self, partition: int) -> int: ...
 
-    async def reached(
-        self, position: Position, partitions: Iterable[int] | None, timeout: float
-    ) -> bool: ...
+    async def reached(self, position: Position, partitions: Iterable[int] | None, timeout: float) -> bool: ...

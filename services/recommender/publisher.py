@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from random import Random
 
 from libs.common.bus.ports import Bus, ClusterChanged, Producer, Record
@@ -24,10 +25,19 @@ PAUSE = 1.0
 class CataloguePublisher:
     """Empties the catalogue's outbox onto topic ``catalogue``; `wake` it after a change.
 
+    ``on_version`` hears the greatest revision there is, which a view read from disk does not tell.
     Entries are noted as published only after the bus has them, so one may be sent twice, never not at all.
     """
 
-    def __init__(self, bus: Bus, store: CatalogueStore, metrics: RecommenderMetrics, random: Random) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        store: CatalogueStore,
+        metrics: RecommenderMetrics,
+        random: Random,
+        on_version: Callable[[int], None] = lambda version: None,
+    ) -> None:
+        self._on_version = on_version
         self._bus = bus
         self._store = store
         self._metrics = metrics
@@ -76,6 +86,7 @@ class CataloguePublisher:
             cluster = await self._bus.cluster_id()
             await self._bus.ensure_topics(TOPICS)
             await self._store.on_cluster(cluster)
+            self._on_version(await self._store.version())
             self._cluster = cluster
             # Bound to the cluster whose outbox this is: a broker replaced in between makes `send` refuse.
             self._producer = self._bus.producer(cluster)

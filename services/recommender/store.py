@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from libs.common.clock import Millis
 from libs.common.contracts.catalogue import CatalogueEntry, Withdrawn, decode_entry, encode_entry
-from libs.common.db import Database
+from libs.common.db import Database, migrate
 from services.recommender.ports import KeptDecision, Outgoing
 
 SCHEMA = "recommender"
@@ -59,19 +61,40 @@ WHERE decision_id = ANY($1::text[])
 """
 
 
-class PostgresCatalogueStore:
-    """Implements `ports.CatalogueStore`."""
+class Schema:
+    """The recommender's schema in a database, brought up to date when it is first needed.
+
+    Not at start: the recommender serves what its views hold while the database is away.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._ready = False
+        self._lock = asyncio.Lock()
+
+    async def database(self) -> Database:
+        """The database with all tables there; raises `Transient` where it is away."""
+        if not self._ready:
+            async with self._lock:
+                if not self._ready:
+                    await migrate(self._database, SCHEMA, Path(__file__).parent / "migrations")
+                    self._ready = True
+        return self._database
+
+
+class PostgresCatalogueStore:
+    """Implements `ports.CatalogueStore`."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
 
     async def put(self, kind: str, entries: Sequence[tuple[str, CatalogueEntry]]) -> None:
         bodies = {entry_id: encode_entry(entry) for entry_id, entry in entries}
-        async with self._database.bulk() as connection:
+        async with (await self._schema.database()).bulk() as connection:
             await connection.execute(_PUT, kind, list(bodies), list(bodies.values()))
 
     async def get(self, kind: str, entry_id: str) -> CatalogueEntry | None:
-        async with self._database.connection() as connection:
+        async with (await self._schema.database()).connection() as connection:
             body = await connection.fetchval(
                 "SELECT body FROM recommender.catalogue WHERE kind = $1 AND id = $2 AND NOT withdrawn",
                 kind,
@@ -81,15 +104,15 @@ class PostgresCatalogueStore:
 
     async def withdraw(self, kind: str, entry_id: str, at: Millis) -> bool:
         body = encode_entry(Withdrawn(at=at))
-        async with self._database.bulk() as connection:
+        async with (await self._schema.database()).bulk() as connection:
             return await connection.fetchval(_WITHDRAW, kind, entry_id, body) is not None
 
     async def outgoing(self, limit: int) -> list[Outgoing]:
-        async with self._database.connection() as connection:
+        async with (await self._schema.database()).connection() as connection:
             return [Outgoing(*row) for row in await connection.fetch(_OUTGOING, limit)]
 
     async def sent(self, entries: Sequence[Outgoing]) -> None:
-        async with self._database.bulk() as connection:
+        async with (await self._schema.database()).bulk() as connection:
             await connection.execute(
                 _SENT,
                 [entry.kind for entry in entries],
@@ -97,8 +120,14 @@ class PostgresCatalogueStore:
                 [entry.revision for entry in entries],
             )
 
+    async def version(self) -> int:
+        async with (await self._schema.database()).connection() as connection:
+            return int(
+                await connection.fetchval("SELECT coalesce(max(revision), 0) FROM recommender.catalogue")
+            )
+
     async def on_cluster(self, cluster: str) -> bool:
-        async with self._database.bulk() as connection:
+        async with (await self._schema.database()).bulk() as connection:
             changed = await connection.fetchval(_CLUSTER, cluster) is not None
             if changed:
                 await connection.execute("UPDATE recommender.catalogue SET published = 0")
@@ -108,23 +137,23 @@ class PostgresCatalogueStore:
 class PostgresDecisionStore:
     """Implements `ports.DecisionStore`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
 
     async def keep(self, decisions: Sequence[KeptDecision]) -> None:
         if not decisions:
             return
         columns = [list(column) for column in zip(*decisions, strict=True)]
-        async with self._database.bulk() as connection:
+        async with (await self._schema.database()).bulk() as connection:
             await connection.execute(_KEEP, *columns)
 
     async def find(self, decision_ids: Sequence[str]) -> dict[str, KeptDecision]:
-        async with self._database.connection() as connection:
+        async with (await self._schema.database()).connection() as connection:
             rows = await connection.fetch(_FIND, list(decision_ids))
         return {row[0]: KeptDecision(*row) for row in rows}
 
     async def expire(self, days: int) -> int:
-        async with self._database.bulk() as connection:
+        async with (await self._schema.database()).bulk() as connection:
             status = await connection.execute(
                 "DELETE FROM recommender.decisions WHERE stored_at < now() - make_interval(days => $1)", days
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from libs.common.contracts.catalogue import Id, Kind
 
@@ -26,7 +26,8 @@ class Ask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A request for offers; only ``placement`` must be said.
 
     ``context`` is free data, of which ``product_id`` (the page) and ``basket`` are understood.
-    ``limit`` defaults to the placement's. ``after`` is a position, ``at`` a time (scope ``manage``).
+    ``limit`` defaults to the placement's. ``customer_signature`` is what browsers prove a customer with.
+    ``after`` is a position, ``at`` a time (scope ``manage``).
     """
 
     placement: Id
@@ -42,6 +43,7 @@ class Ask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     at: str | None = None
     decision_id: DecisionId | None = None
     dry_run: bool = False
+    customer_signature: str | None = None
 
 
 class Offered(Struct, frozen=True, kw_only=True):
@@ -58,6 +60,7 @@ class Offered(Struct, frozen=True, kw_only=True):
     token: str | None = None
     click_url: str | None = None
     pixel_url: str | None = None
+    content: dict[str, Any] | UnsetType = UNSET
 
 
 class Answer(Struct, frozen=True, kw_only=True):

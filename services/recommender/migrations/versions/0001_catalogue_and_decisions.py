@@ -22,7 +22,9 @@ def upgrade() -> None:
         """
     )
     op.execute("CREATE INDEX catalogue_outbox ON catalogue (revision) WHERE published < revision")
-    op.execute("CREATE TABLE clusters (one boolean PRIMARY KEY DEFAULT true CHECK (one), cluster text NOT NULL)")
+    op.execute(
+        "CREATE TABLE clusters (one boolean PRIMARY KEY DEFAULT true CHECK (one), cluster text NOT NULL)"
+    )
     op.execute(
         """
         CREATE TABLE decisions (

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,8 +14,9 @@ from libs.common.contracts.catalogue import (
     Offer,
     Placement,
     Product,
-    Withdrawn,
 )
+from libs.common.errors import Invalid
+from libs.common.times import parse_time
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.int64]
@@ -24,6 +24,7 @@ Mask = NDArray[np.bool_]
 
 ALWAYS: Millis = np.iinfo(np.int64).max
 PRODUCT_OFFER = "product:"
+GONE = "\0gone/"
 
 
 class ProductCard(msgspec.Struct, frozen=True):
@@ -41,12 +42,25 @@ _Entry = TypeVar("_Entry")
 _encoder = msgspec.json.Encoder()
 
 
-def time_of(text: str) -> Millis:
-    """An ISO 8601 time as milliseconds; without a zone it is UTC. Raises ValueError."""
-    said = datetime.fromisoformat(text)
-    if said.tzinfo is None:
-        said = said.replace(tzinfo=UTC)
-    return round(said.timestamp() * 1000)
+def opens(available_from: str | None) -> Millis:
+    """When something begins to be available; what cannot be read never held it back."""
+    return -ALWAYS if available_from is None else _time_or(available_from, -ALWAYS)
+
+
+def closes(available_until: str | None) -> Millis:
+    """When something ends to be available; what cannot be read never ends it."""
+    return ALWAYS if available_until is None else _time_or(available_until, ALWAYS)
+
+
+def _time_or(text: str, otherwise: Millis) -> Millis:
+    try:
+        return parse_time(text, "")
+    except Invalid:
+        return otherwise
+
+
+def _facts(product: Product) -> tuple[Any, ...]:
+    return (product.category, product.comparable_group, product.price, product.size, product.unit)
 
 
 def offer_id_of(product_id: str) -> str:
@@ -54,22 +68,31 @@ def offer_id_of(product_id: str) -> str:
     return PRODUCT_OFFER + product_id
 
 
-class Shelf:
+class Assortment:
     """All that can be offered, changed entry by entry.
 
-    A product keeps its row for ever, also when it is withdrawn, so that arrays kept elsewhere stay right
-    while ``layout`` is unchanged. ``version`` is the greatest revision taken in.
+    A product keeps its row for ever, also when it is withdrawn, so that arrays made elsewhere stay right;
+    they only get too short.
+
+    Attributes
+    ----------
+    version:
+        The greatest revision taken in.
+    changes, facts:
+        Count changes of any kind, and those that change what products are (not what they cost us or how
+        many are left).
     """
 
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
         self.ids: list[str] = []
-        self.products: list[Product | None] = []
+        self.products: list[Product] = []
         self.cards: list[msgspec.Raw] = []
         self.offers: dict[str, Offer] = {}
         self.placements: dict[str, Placement] = {}
         self.version = 0
         self.changes = 0
+        self.facts = 0
         self._revisions: dict[tuple[str, str], int] = {}
         self._grow(64)
         self._open: tuple[int, Millis, Millis, Mask] | None = None
@@ -104,18 +127,13 @@ class Shelf:
             self._put(self.placements, entry_id, entry if isinstance(entry, Placement) else None)
         return True
 
-    def forget(self, kind: str, entry_id: str) -> bool:
-        """Take an entry out whatever its revision: it was not seen again after the loss of a broker."""
-        revision = self._revisions.pop((kind, entry_id), None)
-        if revision is None:
-            return False
-        self.put(kind, entry_id, Withdrawn(at=0), revision)
-        del self._revisions[(kind, entry_id)]
-        return True
+    def reached(self, version: int) -> None:
+        """Say how far the catalogue is that was read without revisions."""
+        self.version = max(self.version, version)
 
     def product(self, product_id: str) -> Product | None:
         row = self.rows.get(product_id)
-        return None if row is None else self.products[row]
+        return self.products[row] if row is not None and self._here[row] else None
 
     def available(self, now: Millis) -> Mask:
         """Which rows can be sold at ``now``: present, in stock, within their time. Not to be written to."""
@@ -132,9 +150,6 @@ class Shelf:
         self._open = (self.changes, since, until, mask)
         return mask
 
-    def placement(self, placement_id: str) -> Placement | None:
-        return self.placements.get(placement_id)
-
     def _put_product(self, product_id: str, product: Product | None) -> None:
         row = self.rows.get(product_id)
         if row is None:
@@ -142,19 +157,29 @@ class Shelf:
                 return
             row = self.rows[product_id] = len(self.ids)
             self.ids.append(product_id)
-            self.products.append(None)
+            self.products.append(product)
             self.cards.append(msgspec.Raw(b"null"))
             if row >= len(self._price):
                 self._grow(2 * row)
-        self.products[row] = product
-        self._here[row] = product is not None
-        if product is None:
+            self.facts += 1
+        elif product is None:
+            # Trap: nothing may be comparable with what is gone, so it moves to a category of its own.
+            product = Product(
+                product_id=product_id, name="-", category=GONE + product_id, price=0.0, currency=""
+            )
+            self._here[row] = False
+            self.products[row] = product
+            self.facts += 1
             return
+        elif _facts(product) != _facts(self.products[row]):
+            self.facts += 1
+        self._here[row] = True
+        self.products[row] = product
         self._price[row] = product.price
         self._margin[row] = product.unit_margin
         self._stock[row] = np.inf if product.stock is None else product.stock
-        self._from[row] = time_of(product.available_from) if product.available_from else -ALWAYS
-        self._until[row] = time_of(product.available_until) if product.available_until else ALWAYS
+        self._from[row] = opens(product.available_from)
+        self._until[row] = closes(product.available_until)
         card = ProductCard(product.name, product.url, product.image_url, product.price, product.currency)
         self.cards[row] = msgspec.Raw(_encoder.encode(card))
 

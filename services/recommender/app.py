@@ -1,0 +1,248 @@
+"""Puts the recommender together; the only room that knows all the others."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Protocol
+
+from libs.common.bus.kafka import KafkaBus
+from libs.common.bus.ports import Bus
+from libs.common.bus.topic_keeper import TopicKeeper
+from libs.common.clock import Clock, JournalClock, WallClock
+from libs.common.contracts.topics import CATALOGUE, CUSTOMER_MODELS, LEARNED_MODELS, TOPICS
+from libs.common.db import Database
+from libs.common.errors import Transient
+from libs.common.http.factory import create_http
+from libs.common.http.health import Lifecycle
+from libs.common.journal import Journal, LocalJournal
+from libs.common.keys import KeyRing
+from libs.common.lookup import Lookup
+from libs.common.progress import ProgressBoard
+from libs.common.runtime import Service
+from libs.common.scoring.choice import ChoiceModel
+from libs.common.secrets import Secrets
+from libs.common.spool.journal import open_journal
+from libs.common.telemetry import Metrics
+from libs.common.tokens import TokenSealer
+from libs.common.view import OnBatch, View
+from services.recommender.api import add_routes
+from services.recommender.consumer import CatalogueReader, LearnedReader
+from services.recommender.handlers.catalogue import CatalogueKeeper
+from services.recommender.handlers.decide import Decider, Holdout
+from services.recommender.handlers.recommend import Recommender
+from services.recommender.metrics import RecommenderMetrics
+from services.recommender.model.assortment import Assortment
+from services.recommender.model.tables import TableMaker
+from services.recommender.people import ViewPeople
+from services.recommender.pools import PoolKeeper
+from services.recommender.ports import CatalogueStore, DecisionStore
+from services.recommender.publisher import CataloguePublisher
+from services.recommender.settings import RecommenderSettings
+from services.recommender.store import PostgresCatalogueStore, PostgresDecisionStore, Schema
+
+Task = Callable[[], Awaitable[None]]
+
+
+class RunningJournal(LocalJournal, Protocol):
+    """A journal with a life of its own."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class RunningView(Lookup, Protocol):
+    """A view with a life of its own."""
+
+    async def start(self) -> None: ...
+
+    async def watch(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+MakeView = Callable[[str, OnBatch | None], RunningView]
+"""Makes the view of a topic."""
+
+
+class Stores(Protocol):
+    """What is kept in the database, and how to let go of it."""
+
+    catalogue: CatalogueStore
+    decisions: DecisionStore
+
+    async def close(self) -> None: ...
+
+
+class PostgresStores:
+    """The stores on PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        schema = Schema(self._database)
+        self.catalogue: CatalogueStore = PostgresCatalogueStore(schema)
+        self.decisions: DecisionStore = PostgresDecisionStore(schema)
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+def create(settings: RecommenderSettings) -> Service:
+    """The recommender as a process: on Kafka and PostgreSQL, with spool and views on disk."""
+    bus = KafkaBus(settings.kafka, client_id="recommender")
+    return create_service(settings, bus=bus, stores=PostgresStores(settings.postgres.get_secret_value()))
+
+
+def create_service(
+    settings: RecommenderSettings,
+    *,
+    bus: Bus,
+    stores: Stores,
+    make_view: MakeView | None = None,
+    journal: RunningJournal | None = None,
+    board: ProgressBoard | None = None,
+    clock: Clock | None = None,
+    random: Random | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Service:
+    """The recommender, put together from parts; those not given are the real ones.
+
+    ``clock`` is the platform's time: a `JournalClock` where ``settings.clock`` is ``journal``.
+    """
+    if clock is None:
+        clock = JournalClock() if settings.clock == "journal" else WallClock()
+    board = board or ProgressBoard(bus)
+    background: list[Task] = [board.watch, TopicKeeper(bus, TOPICS).run]
+    lifecycle = Lifecycle()
+    if journal is None:
+        journal = spool = open_journal(settings.data_dir, "recommender", bus, board, clock)
+        background.append(spool.watch)
+        lifecycle.note("bus", lambda: f"{spool.backlog()} records are not acknowledged yet")
+    lifecycle.check("spool", _trouble(journal))
+    if isinstance(clock, JournalClock) and settings.clock == "journal":
+        board.subscribe(_mover(clock))
+    random = random or Random(int.from_bytes(os.urandom(32), "big"))
+    registry = Metrics("recommender")
+    metrics = RecommenderMetrics(registry)
+    assortment = Assortment()
+    models = _Models(make_view or _on_disk(settings, bus), assortment, metrics)
+    background += [view.watch for view in models.views]
+    for view, topic in zip(models.views, (CATALOGUE, LEARNED_MODELS, CUSTOMER_MODELS), strict=True):
+        lifecycle.note(topic, _state(view))
+    publisher = CataloguePublisher(bus, stores.catalogue, metrics, random, assortment.reached)
+    pools = PoolKeeper(journal, stores.decisions, metrics, random, settings.decision_days)
+    background += [publisher.run, pools.run]
+    recommender = Recommender(
+        _decider(settings, assortment, models.learned, metrics, monotonic),
+        ViewPeople(models.customers, metrics, settings.people),
+        board,
+        journal,
+        stores.decisions,
+        clock,
+        metrics,
+        wall=settings.clock == "wall",
+        new_id=lambda: f"{random.getrandbits(128):032x}",
+        remembered=settings.answers,
+        monotonic=monotonic,
+    )
+    dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
+    keys = KeyRing(settings.data_dir, dev_key)
+    app = create_http("recommender", keys=keys, metrics=registry, lifecycle=lifecycle)
+    keeper = CatalogueKeeper(stores.catalogue, clock, settings.currency, publisher.wake)
+    add_routes(app, recommender, keeper, metrics)
+    start, stop = _life(bus, board, journal, models, stores)
+    return Service("recommender", app, start, stop, background)
+
+
+class _Models:
+    """The three views, and what is read out of two of them into memory."""
+
+    def __init__(self, make_view: MakeView, assortment: Assortment, metrics: RecommenderMetrics) -> None:
+        self._catalogue_reader = CatalogueReader(assortment, metrics)
+        self.learned = LearnedReader(metrics)
+        self._catalogue = make_view(CATALOGUE, self._catalogue_reader.on_batch)
+        self._learned = make_view(LEARNED_MODELS, self.learned.on_batch)
+        self.customers = make_view(CUSTOMER_MODELS, None)
+
+    @property
+    def views(self) -> tuple[RunningView, ...]:
+        return (self._catalogue, self._learned, self.customers)
+
+    async def start(self) -> None:
+        for view in self.views:
+            await view.start()
+        self._catalogue_reader.load(self._catalogue.scan())
+        self.learned.load(self._learned.scan())
+
+    async def stop(self) -> None:
+        for view in self.views:
+            await view.stop()
+
+
+def _decider(
+    settings: RecommenderSettings,
+    assortment: Assortment,
+    learned: LearnedReader,
+    metrics: RecommenderMetrics,
+    monotonic: Callable[[], float],
+) -> Decider:
+    secrets = Secrets(settings.data_dir)
+    return Decider(
+        assortment,
+        TableMaker(assortment, lambda: learned.assembler.models, monotonic),
+        ChoiceModel(),
+        TokenSealer(secrets.token_key()).seal,
+        Holdout(secrets.holdout_salt(), *settings.holdout),
+        settings.unknown_consent,
+        metrics,
+    )
+
+
+def _life(
+    bus: Bus, board: ProgressBoard, journal: RunningJournal, models: _Models, stores: Stores
+) -> tuple[Task, Task]:
+    """How the parts begin and end; none waits for broker or database."""
+
+    async def start() -> None:
+        await board.start()
+        await journal.start()
+        await models.start()
+
+    async def stop() -> None:
+        await journal.stop()
+        await models.stop()
+        await board.stop()
+        await stores.close()
+        await bus.close()
+
+    return start, stop
+
+
+def _on_disk(settings: RecommenderSettings, bus: Bus) -> MakeView:
+    folder = settings.data_dir / "recommender" / "views"
+    return lambda topic, on_batch: View(bus, topic, folder / topic, on_batch)
+
+
+def _state(view: Lookup) -> Callable[[], str]:
+    return lambda: "up to date" if view.caught_up else "still being read"
+
+
+def _trouble(journal: Journal) -> Callable[[], str | None]:
+    """What keeps the spool from taking events, for ``/readyz``."""
+
+    def check() -> str | None:
+        try:
+            journal.append([])
+        except Transient as error:
+            return error.reason
+        return None
+
+    return check
+
+
+def _mover(clock: JournalClock) -> Callable[[ProgressBoard], None]:
+    """The greatest journal time in all progress is now."""
+    return lambda board: clock.advance(board.journal_time())

@@ -1,0 +1,190 @@
+"""Brings the sources together: one candidate per offer id, its kind, chance and value; the best go on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.common.contracts.catalogue import KINDS, Offer, Placement
+from libs.common.scoring.choice import ChoiceModel
+from libs.common.scoring.features import FEATURES, candidate_features
+from services.recommender.candidates import complements, popular, repeats, upgrades
+from services.recommender.errors import KIND, SURPLUS
+from services.recommender.model.assortment import PRODUCT_OFFER
+from services.recommender.model.authored import NO_PRODUCT, Authored
+from services.recommender.model.situation import Floats, Positions, Situation
+from services.recommender.model.value import KIND_CODES, incremental_margin, ranked_by
+
+MOST = 100
+"""So many candidates go on to the policy."""
+CONTENT_CHANCE = 0.01
+"""P(taken up) of content without a product, before anything is learned about it."""
+
+SOURCES = (
+    "page",
+    "basket",
+    "repeat",
+    "viewed",
+    "history",
+    "upgrade",
+    "popular",
+    "authored",
+)
+"""Where candidates come from; what several sources name belongs to the first of them."""
+
+NONE: Positions = np.empty(0, dtype=np.int64)
+
+_REPEAT, _CROSS, _UP = KIND_CODES["repeat"], KIND_CODES["cross_sell"], KIND_CODES["up_sell"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """The candidates that go on, as arrays (m,) in one order.
+
+    Attributes
+    ----------
+    positions:
+        Shelf positions; `NO_PRODUCT` for content.
+    offers:
+        The authored offer of each, None for a product's own.
+    replaces:
+        Position of the product an up-sell replaces, −1 for others.
+    chance, score, by:
+        P(choice); expected incremental margin; the number candidates are ranked by.
+    features:
+        Array (m, `FEATURES`).
+    """
+
+    here: Situation
+    positions: Positions
+    offers: list[Offer | None]
+    kinds: NDArray[np.int8]
+    sources: NDArray[np.int8]
+    replaces: Positions
+    chance: Floats
+    score: Floats
+    by: Floats
+    features: Floats
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @cached_property
+    def product_ids(self) -> list[str | None]:
+        """The product of each candidate, None for content."""
+        ids = self.here.tables.shelf.ids
+        return [None if at == NO_PRODUCT else ids[at] for at in self.positions.tolist()]
+
+    @cached_property
+    def offer_ids(self) -> list[str]:
+        """The offer id of each candidate, unique among them."""
+        return [
+            f"{PRODUCT_OFFER}{product_id}" if offer is None else offer.offer_id
+            for offer, product_id in zip(self.offers, self.product_ids, strict=True)
+        ]
+
+
+def gather(
+    here: Situation,
+    authored: Authored,
+    choice: ChoiceModel,
+    placement: Placement,
+    kinds: Collection[str] | None,
+    also: Positions = NONE,
+) -> Pool:
+    """The at most `MOST` candidates of ``here`` for ``placement``, of ``kinds`` only (None: all).
+
+    ``also`` are open positions that must be among them whatever they are worth (a baseline's).
+    """
+    by = upgrades.replaced(here)
+    found, sources = _union(here, by.upgrades, also)
+    extra = authored.open_at(here.now, here.open)
+    own = len(found)
+    positions = np.concatenate((found, authored.position[extra])) if len(extra) else found
+    chance, features = _chances(here, choice, found, positions)
+    replaces = by.by[found]
+    code = np.where(replaces >= 0, _UP, np.where(here.scene.bought[found] > 0.0, _REPEAT, _CROSS))
+    margins = here.assortment.margin
+    margin = margins[found] - np.where(replaces >= 0, margins[replaces], 0.0)
+    if len(extra):
+        code = np.concatenate((code, authored.kind[extra]))
+        margin = np.concatenate((margin, authored.margin[extra]))
+        replaces = np.concatenate((replaces, np.full(len(extra), upgrades.NOTHING)))
+        sources = np.concatenate((sources, np.full(len(extra), SOURCES.index("authored"), dtype=np.int8)))
+    codes = code.astype(np.int8)
+    score = incremental_margin(chance, codes, margin, placement.contact_cost)
+    ranking = ranked_by(placement.objective, chance, margin, score, placement.contact_cost)
+    kept = _best(here, codes, ranking, kinds, np.isin(positions, also) if len(also) else None)
+    return Pool(
+        here=here,
+        positions=positions[kept],
+        offers=[authored.offers[extra[at - own]] if at >= own else None for at in kept.tolist()],
+        kinds=codes[kept],
+        sources=sources[kept],
+        replaces=replaces[kept],
+        chance=chance[kept],
+        score=score[kept],
+        by=ranking[kept],
+        features=features[kept],
+    )
+
+
+def _union(here: Situation, better: Positions, also: Positions) -> tuple[Positions, NDArray[np.int8]]:
+    lists = (
+        complements.of_page(here),
+        complements.of_basket(here),
+        repeats.repeats(here),
+        repeats.viewed(here),
+        complements.of_history(here),
+        better,
+        popular.popular(here),
+    )
+    source = np.full(here.size, -1, dtype=np.int8)
+    source[also] = len(lists) - 1
+    for code in range(len(lists) - 1, -1, -1):
+        source[lists[code]] = code
+    found: Positions = np.flatnonzero(source >= 0)
+    return found, source[found]
+
+
+def _chances(
+    here: Situation, choice: ChoiceModel, found: Positions, positions: Positions
+) -> tuple[Floats, Floats]:
+    """P(choice) among ``found``; of an authored offer that of its product on the same scale."""
+    named = positions >= 0
+    features = np.zeros((len(positions), len(FEATURES)))
+    features[named] = candidate_features(here.scene, positions[named])
+    utility = choice.utilities(features)
+    if not len(found):
+        return np.full(len(positions), CONTENT_CHANCE), features
+    top = utility[: len(found)].max()
+    odds = np.exp(np.minimum(utility - top, 0.0))
+    chance = odds / odds[: len(found)].sum()
+    chance[~named] = CONTENT_CHANCE
+    return chance, features
+
+
+def _best(
+    here: Situation,
+    codes: NDArray[np.int8],
+    by: Floats,
+    kinds: Collection[str] | None,
+    forced: NDArray[np.bool_] | None,
+) -> Positions:
+    kept = np.arange(len(codes))
+    if kinds is not None:
+        wanted = np.array([kind in kinds for kind in KINDS])[codes]
+        kept = kept[wanted]
+        if refused := len(codes) - len(kept):
+            here.rejected[KIND] = refused
+    if len(kept) > MOST:
+        best = kept[np.argsort(-by[kept], kind="stable")[:MOST]]
+        if forced is not None:
+            best = np.union1d(best, kept[forced[kept]])
+        here.rejected[SURPLUS] = len(kept) - len(best)
+        kept = np.sort(best)
+    return kept

@@ -1,0 +1,1 @@
+"""What the recommender does when asked: recommend, keep the catalogue, show decisions."""

@@ -1,0 +1,255 @@
+"""One decision, from question to answer and record: no waiting, nothing read but memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from libs.common.clock import Millis
+from libs.common.contracts.catalogue import KINDS, Placement
+from libs.common.contracts.customer_event import Decision
+from libs.common.contracts.customer_model import Item
+from libs.common.scoring.choice import ChoiceModel
+from libs.common.tokens import OfferToken
+from services.recommender.candidates.explain import Explainer
+from services.recommender.candidates.gather import NONE, Pool, gather
+from services.recommender.candidates.popular import popular
+from services.recommender.errors import STALE
+from services.recommender.handlers.record import Slate, basket_of, decision_of, page_of, pool_of
+from services.recommender.metrics import RecommenderMetrics
+from services.recommender.model.assortment import PRODUCT_OFFER, Assortment
+from services.recommender.model.consent import UnknownConsent, allowed
+from services.recommender.model.groups import Group, group_of
+from services.recommender.model.policy import NOBODY, POLICY_VERSION, Slot, fill_slots, rank, seed_of
+from services.recommender.model.situation import Positions, Situation, situation
+from services.recommender.model.tables import TableMaker
+from services.recommender.model.who import Who
+from services.recommender.model.wire import EMPTY, Answer, Ask, Offered
+from services.recommender.ports import KeptDecision
+
+_encoder = msgspec.json.Encoder()
+
+
+class Holdout(NamedTuple):
+    """Shares of customers held out, and the salt that says who."""
+
+    salt: bytes
+    baseline: float
+    none: float
+
+
+class Question(NamedTuple):
+    """A request with everything that was found out about it before the decision.
+
+    ``now`` is the moment decided for, ``recorded_at`` the platform's present.
+    """
+
+    ask: Ask
+    decision_id: str
+    who: Who
+    now: Millis
+    recorded_at: Millis
+    fresh: bool
+    stale: bool = False
+    replay: bool = False
+    group: Group | None = None
+
+
+class Decided(NamedTuple):
+    """A decision made but not recorded yet; of a dry run there is nothing to record."""
+
+    answer: Answer
+    event: Decision | None
+    pool: bytes
+
+    def kept(self, answer: bytes) -> KeptDecision:
+        """What is kept, with ``answer`` as it goes out."""
+        assert self.event is not None
+        return KeptDecision(
+            self.answer.decision_id, self.event.customer, self.event.occurred_at, answer, self.pool
+        )
+
+
+class Decider:
+    """Makes decisions.
+
+    Parameters
+    ----------
+    assortment, tables, choice:
+        What there is to offer, what was learned about it, and how that becomes a probability.
+    seal:
+        Makes the token that outcomes of an offer are reported with.
+    holdout:
+        Who is held out; a forced group passes it by.
+    unknown_consent:
+        What customers get on own channels who were never asked.
+    """
+
+    def __init__(
+        self,
+        assortment: Assortment,
+        tables: TableMaker,
+        choice: ChoiceModel,
+        seal: Callable[[OfferToken], str],
+        holdout: Holdout,
+        unknown_consent: UnknownConsent,
+        metrics: RecommenderMetrics,
+    ) -> None:
+        self._assortment = assortment
+        self._tables = tables
+        self._choice = choice
+        self._seal = seal
+        self._holdout = holdout
+        self._unknown_consent: UnknownConsent = unknown_consent
+        self._metrics = metrics
+
+    def decide(self, question: Question) -> Decided:
+        """Choose the offers and say why; equal questions to equal models have equal answers."""
+        ask, whom = question.ask, question.who
+        placement = self._placement(ask)
+        may = allowed(whom.consents, ask.channel, self._unknown_consent) if whom.keys else None
+        personal = may is not None and may.personal and not question.stale
+        group = question.group or group_of(whom.key, *self._holdout)
+        slate = self._slate(question, placement, group, _items(whom) if personal else {})
+        answer = Answer(
+            decision_id=question.decision_id,
+            group=group,
+            policy_version=POLICY_VERSION,
+            fresh=question.fresh,
+            degraded=[STALE] if question.stale else [],
+            limited_by=list(may.limited_by) if may is not None else [],
+            offers=self._offers(slate, ask.dry_run),
+        )
+        if ask.dry_run:
+            return Decided(answer, None, b"")
+        return Decided(answer, decision_of(slate, ask), pool_of(slate))
+
+    def _placement(self, ask: Ask) -> Placement:
+        placement = self._assortment.placements.get(ask.placement)
+        if placement is None:
+            self._metrics.unknown_placements.add()
+            return Placement(placement_id=ask.placement)
+        return placement
+
+    def _slate(
+        self, question: Question, placement: Placement, group: Group, items: Mapping[str, Item]
+    ) -> Slate:
+        ask = question.ask
+        tables = self._tables.now()
+        here = situation(
+            self._assortment,
+            tables.scoring,
+            tables.peers,
+            items,
+            question.now,
+            page_of(ask),
+            basket_of(ask),
+            ask.exclude,
+        )
+        limit = placement.limit if ask.limit is None else ask.limit
+        also = _baseline(here, placement, limit) if group == "baseline" else NONE
+        pool = gather(here, tables.authored, self._choice, placement, _kinds(ask, placement), also)
+        ranking = rank(pool.by, placement.contact_cost > 0.0)
+        seed = seed_of(question.decision_id)
+        drawn = False
+        if group == "none":
+            slots = [_alone(NOBODY)]
+        elif group == "baseline":
+            slots = [_alone(at) for at in _of_baseline(pool, placement, also)[:limit]]
+        elif question.stale and placement.fallback == "none":
+            slots = []
+        else:
+            drawn = True
+            slots = fill_slots(ranking, limit, placement.exploration, seed)
+        return Slate(
+            decision_id=question.decision_id,
+            key=question.who.key,
+            group=group,
+            placement=placement,
+            pool=pool,
+            ranking=ranking,
+            slots=slots,
+            drawn=drawn,
+            seed=seed,
+            decided_at=question.now,
+            recorded_at=question.recorded_at,
+            replay=question.replay,
+            forced=question.group is not None,
+        )
+
+    def _offers(self, slate: Slate, dry_run: bool) -> list[Offered]:
+        explainer = Explainer(slate.pool)
+        return [
+            self._offer(slate, slot, place, explainer, dry_run)
+            for place, slot in enumerate(slate.placed, start=1)
+        ]
+
+    def _offer(self, slate: Slate, slot: Slot, place: int, explainer: Explainer, dry_run: bool) -> Offered:
+        pool, at = slate.pool, slot.chosen
+        position = int(pool.positions[at])
+        offer_id, product_id, authored = pool.offer_ids[at], pool.product_ids[at], pool.offers[at]
+        price = None if product_id is None else float(self._assortment.price[position])
+        token = OfferToken(
+            decision_id=slate.decision_id,
+            offer_id=offer_id,
+            customer=slate.key,
+            placement=slate.placement.placement_id,
+            issued_at=slate.recorded_at,
+            product_id=product_id,
+            price=price,
+        )
+        return Offered(
+            offer_id=offer_id,
+            product_id=product_id,
+            kind=KINDS[pool.kinds[at]],
+            rank=place,
+            score=float(pool.score[at]),
+            propensity=slot.propensity,
+            reasons=explainer.reasons(at),
+            product=EMPTY if product_id is None else self._assortment.cards[position],
+            token=None if dry_run else self._seal(token),
+            content=authored.content if authored is not None and authored.content else msgspec.UNSET,
+        )
+
+
+def encode_answer(answer: Answer) -> bytes:
+    return _encoder.encode(answer)
+
+
+def _items(whom: Who) -> Mapping[str, Item]:
+    return {} if whom.items is None else whom.items.items
+
+
+def _kinds(ask: Ask, placement: Placement) -> Collection[str] | None:
+    if ask.kinds is None:
+        return placement.kinds
+    return ask.kinds if placement.kinds is None else set(ask.kinds) & set(placement.kinds)
+
+
+def _alone(at: int) -> Slot:
+    return Slot(at, 1.0, np.array([at]))
+
+
+def _baseline(here: Situation, placement: Placement, limit: int) -> Positions:
+    """Open positions of what the placement's baseline would offer, in its order."""
+    if placement.baseline == "none":
+        return NONE
+    if placement.baseline == "popular":
+        # Twice as many, because kinds that were not asked for fall out later.
+        return popular(here, 2 * limit)
+    index = here.tables.shelf.index
+    places = [index.get(offer_id.removeprefix(PRODUCT_OFFER), -1) for offer_id in placement.baseline]
+    return np.array([place for place in places if place >= 0 and here.open[place]], dtype=np.int64)
+
+
+def _of_baseline(pool: Pool, placement: Placement, also: Positions) -> list[int]:
+    """Candidates of the baseline, in its order."""
+    ids = {offer_id: at for at, offer_id in enumerate(pool.offer_ids)}
+    if isinstance(placement.baseline, list):
+        return [ids[offer_id] for offer_id in placement.baseline if offer_id in ids]
+    shelf = pool.here.tables.shelf
+    named = (PRODUCT_OFFER + shelf.ids[position] for position in also.tolist())
+    return [ids[offer_id] for offer_id in named if offer_id in ids]

@@ -1,0 +1,290 @@
+"""Answers requests for offers: waits for what was asked for, decides, records, remembers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+import msgspec
+
+from libs.common.clock import MINUTE, SECOND, Clock, Millis
+from libs.common.contracts.customer_event import Decision
+from libs.common.contracts.identity import partition_of
+from libs.common.errors import Transient
+from libs.common.journal import Durability, LocalJournal
+from libs.common.position import Position
+from libs.common.times import parse_time
+from services.recommender.errors import UNRECORDED
+from services.recommender.handlers.decide import Decided, Decider, Question, encode_answer
+from services.recommender.metrics import RecommenderMetrics
+from services.recommender.model.groups import Group
+from services.recommender.model.who import Who, who
+from services.recommender.model.wire import Ask
+from services.recommender.ports import Board, DecisionStore, KeptDecision, People, decode_kept, encode_kept
+
+STALE_AFTER: Millis = 5 * MINUTE
+FRESH_WITHIN: Millis = 2 * SECOND
+SHARED = 20
+"""Requests of a batch that are decided and recorded together, before others get their turn."""
+
+
+class Forced(NamedTuple):
+    """What only a caller with scope ``manage`` may set."""
+
+    group: Group | None = None
+
+
+class Recommender:
+    """The recommendation handler.
+
+    Reads the views of models and catalogue through ``decider`` and ``people``; writes a decision and its
+    pool in one spool transaction, before the answer goes out. The decision id makes it idempotent: its
+    first answer is found in memory, in the spool, or in the store.
+
+    Parameters
+    ----------
+    wall:
+        Whether the platform lives in wall time: only then can a model be stale, and ``at`` be a replay.
+    new_id:
+        Makes decision ids.
+    remembered:
+        How many first answers are kept in memory.
+    """
+
+    def __init__(
+        self,
+        decider: Decider,
+        people: People,
+        board: Board,
+        journal: LocalJournal,
+        store: DecisionStore,
+        clock: Clock,
+        metrics: RecommenderMetrics,
+        *,
+        wall: bool,
+        new_id: Callable[[], str],
+        remembered: int,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._decider = decider
+        self._people = people
+        self._board = board
+        self._journal = journal
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._wall = wall
+        self._new_id = new_id
+        self._remembered = remembered
+        self._monotonic = monotonic
+        self._answers: OrderedDict[str, bytes] = OrderedDict()
+        self._making: dict[str, asyncio.Event] = {}
+
+    async def answer(self, ask: Ask, forced: Forced = Forced()) -> bytes:  # noqa: B008
+        """The answer to ``ask`` as JSON."""
+        if ask.decision_id is None:
+            return await self._answer(ask, forced)
+        async with self._one_at_a_time(ask.decision_id):
+            first = await self.first_answer(ask.decision_id)
+            return await self._answer(ask, forced) if first is None else first
+
+    async def answer_all(
+        self,
+        asks: Sequence[Ask],
+        forced: Forced = Forced(),  # noqa: B008
+    ) -> list[bytes | Exception]:
+        """Answers in the order of ``asks``; records are shared, and what failed is an exception."""
+        answers: list[bytes | Exception] = []
+        for start in range(0, len(asks), SHARED):
+            some = asks[start : start + SHARED]
+            answers += await self._answer_some(some, forced)
+            await asyncio.sleep(0)
+        return answers
+
+    async def first_answer(self, decision_id: str) -> bytes | None:
+        """What was answered under this id before, wherever it is by now."""
+        known = self._answers.get(decision_id)
+        if known is None:
+            try:
+                kept = await self.find(decision_id)
+            except Transient:
+                # The store away costs the memory of older answers, not the answer.
+                return None
+            if kept is None:
+                return None
+            known = kept.answer
+            self._remember(decision_id, known)
+        self._metrics.repeated.add()
+        return known
+
+    async def find(self, decision_id: str) -> KeptDecision | None:
+        """A decision as it is kept; raises `Transient` where the store that may know it is away."""
+        row = await self._journal.find_local(decision_id)
+        if row is not None:
+            return decode_kept(row)
+        return (await self._store.find([decision_id])).get(decision_id)
+
+    async def _answer(self, ask: Ask, forced: Forced) -> bytes:
+        question = await self._question(ask, forced)
+        return (await self._record([self._decide(question)]))[0]
+
+    async def _answer_some(self, asks: Sequence[Ask], forced: Forced) -> list[bytes | Exception]:
+        """Plain requests are decided and recorded together; those that name a decision go one by one."""
+        answers: list[bytes | Exception] = [b""] * len(asks)
+        plain = [at for at, ask in enumerate(asks) if ask.decision_id is None]
+        named = [at for at, ask in enumerate(asks) if ask.decision_id is not None]
+        waiting = [self._question(asks[at], forced) for at in plain]
+        questions = await asyncio.gather(*waiting, return_exceptions=True)
+        decided: list[Decided] = []
+        places: list[int] = []
+        for at, question in zip(plain, questions, strict=True):
+            if isinstance(question, BaseException):
+                answers[at] = _failure(question)
+                continue
+            decided.append(self._decide(question))
+            places.append(at)
+        for at, answer in zip(places, await self._record(decided), strict=True):
+            answers[at] = answer
+        for at in named:
+            try:
+                answers[at] = await self.answer(asks[at], forced)
+            except Exception as error:
+                answers[at] = error
+        return answers
+
+    def _decide(self, question: Question) -> Decided:
+        began = self._monotonic()
+        decided = self._decider.decide(question)
+        self._metrics.seconds.observe(self._monotonic() - began)
+        return decided
+
+    async def _question(self, ask: Ask, forced: Forced) -> Question:
+        decision_id = ask.decision_id or self._new_id()
+        at = None if ask.at is None else parse_time(ask.at, "/at")
+        whom = self._who(ask, decision_id)
+        if ask.after is None:
+            fresh = self._is_fresh(whom)
+        else:
+            position = Position.decode(ask.after)
+            fresh = await self._reached(position, whom, ask.wait_ms / 1000)
+            whom = self._who(ask, decision_id)
+        present = self._clock.now()
+        return Question(
+            ask=ask,
+            decision_id=decision_id,
+            who=whom,
+            now=present if at is None else at,
+            recorded_at=present,
+            fresh=fresh,
+            stale=self._is_stale(whom, present),
+            replay=at is not None and self._wall,
+            group=forced.group,
+        )
+
+    def _who(self, ask: Ask, decision_id: str) -> Who:
+        return who(ask.customer_id, ask.anonymous_id, decision_id, self._people.of)
+
+    async def _reached(self, position: Position, whom: Who, timeout: float) -> bool:
+        """Wait until the models this request reads include everything before ``position``."""
+        until = self._monotonic() + timeout
+        partitions = whom.partitions & frozenset(position.heads)
+        if not await self._board.reached(position, partitions, timeout):
+            return False
+        cluster = self._board.cluster
+        for partition in partitions:
+            left = max(0.0, until - self._monotonic())
+            offset = self._board.models_offset(partition)
+            if not await self._people.reached(partition, offset, left, cluster):
+                return False
+        return True
+
+    def _is_fresh(self, whom: Who) -> bool:
+        if not whom.keys:
+            return True
+        progress = self._board.of(partition_of(whom.key))
+        if progress is None:
+            return False
+        if self._wall:
+            return self._clock.now() - progress.journal_time < FRESH_WITHIN
+        return progress.journal_time >= self._board.journal_time()
+
+    def _is_stale(self, whom: Who, present: Millis) -> bool:
+        """Whether a refusal may have been missed: nothing personal is offered on an old model."""
+        if not self._wall:
+            return False
+        for partition in whom.partitions:
+            progress = self._board.of(partition)
+            if progress is None or present - progress.journal_time > STALE_AFTER:
+                return True
+        return False
+
+    async def _record(self, decided: Sequence[Decided]) -> list[bytes]:
+        """Spool what is to be recorded, all at once; answers as they go out."""
+        answers = [encode_answer(one.answer) for one in decided]
+        real = [at for at, one in enumerate(decided) if one.event is not None]
+        if not real:
+            self._metrics.dry_runs.add(len(decided))
+            return answers
+        events: list[Decision] = []
+        rows: list[tuple[str, bytes]] = []
+        for at in real:
+            kept = decided[at].kept(answers[at])
+            rows.append((kept.decision_id, encode_kept(kept)))
+            events.append(decided[at].event)  # type: ignore[arg-type]
+        try:
+            position = self._journal.append(events, rows)
+            await self._journal.durable(position, Durability.SPOOL)
+        except Transient:
+            for at in real:
+                answers[at] = _unrecorded(decided[at])
+                self._metrics.degraded.add(1, UNRECORDED)
+            return answers
+        for at in real:
+            self._remember(decided[at].answer.decision_id, answers[at])
+            self._count(decided[at])
+        self._metrics.dry_runs.add(len(decided) - len(real))
+        return answers
+
+    def _count(self, decided: Decided) -> None:
+        self._metrics.decisions.add(1, decided.answer.group or "")
+        for reason in decided.answer.degraded:
+            self._metrics.degraded.add(1, reason)
+
+    def _remember(self, decision_id: str, answer: bytes) -> None:
+        self._answers[decision_id] = answer
+        self._answers.move_to_end(decision_id)
+        while len(self._answers) > self._remembered:
+            self._answers.popitem(last=False)
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, decision_id: str) -> AsyncIterator[None]:
+        # Trap: two requests with one id at the same moment must not both be the first.
+        while (busy := self._making.get(decision_id)) is not None:
+            await busy.wait()
+        done = self._making[decision_id] = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._making[decision_id]
+            done.set()
+
+
+def _unrecorded(decided: Decided) -> bytes:
+    """The answer without tokens: nothing that is said about it later could be joined."""
+    answer = decided.answer
+    return encode_answer(
+        msgspec.structs.replace(
+            answer,
+            degraded=[*answer.degraded, UNRECORDED],
+            offers=[msgspec.structs.replace(offer, token=None) for offer in answer.offers],
+        )
+    )
+
+
+def _failure(error: BaseException) -> Exception:
+    if isinstance(error, Exception):
+        return error
+    raise error

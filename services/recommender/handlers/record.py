@@ -1,0 +1,188 @@
+"""What is kept of a decision: the event on the journal (4 kB at most) and the pool beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from libs.common.clock import Millis
+from libs.common.contracts.catalogue import KINDS, Placement
+from libs.common.contracts.customer_event import DecidedOffer, Decision, encode_event
+from libs.common.scoring.features import FEATURES
+from services.recommender.candidates.gather import SOURCES, Pool
+from services.recommender.model.groups import Group
+from services.recommender.model.policy import NOBODY, POLICY_VERSION, Slot
+from services.recommender.model.pool import PoolRecord, encode_pool, packed_slots
+from services.recommender.model.wire import Ask
+
+SOURCE = "recommender"
+MOST_BYTES = 4_000
+MOST_BASKET = 20
+MOST_ID = 256
+
+
+class Slate(NamedTuple):
+    """A decision as it was made.
+
+    Parameters
+    ----------
+    decided_at, recorded_at:
+        The moment decided for, and the platform's present.
+    ranking:
+        Indices of the pool, best first, `NOBODY` for "no offer".
+    slots:
+        What was placed; where ``drawn`` is false it was not drawn from the ranking.
+    """
+
+    decision_id: str
+    key: str
+    group: Group
+    placement: Placement
+    pool: Pool
+    ranking: Sequence[int] | np.ndarray[Any, Any]
+    slots: list[Slot]
+    drawn: bool
+    seed: int
+    decided_at: Millis
+    recorded_at: Millis
+    replay: bool
+    forced: bool
+
+    @property
+    def versions(self) -> tuple[int, int]:
+        """Versions of the learned models and of the catalogue."""
+        return self.pool.here.tables.learned.version, self.pool.here.assortment.version
+
+    @property
+    def placed(self) -> list[Slot]:
+        return [slot for slot in self.slots if slot.chosen != NOBODY]
+
+
+def decision_of(slate: Slate, ask: Ask) -> Decision:
+    """The event; features of the lower ranks are left out where it would grow over `MOST_BYTES`."""
+    model, catalogue = slate.versions
+    placed = slate.placed
+    event = Decision(
+        id=slate.decision_id,
+        source=SOURCE,
+        customer=slate.key,
+        occurred_at=slate.decided_at,
+        recorded_at=slate.recorded_at,
+        placement=ask.placement,
+        channel=ask.channel,
+        group=slate.group,
+        policy_version=POLICY_VERSION,
+        model_version=model,
+        catalogue_version=catalogue,
+        seed=slate.seed,
+        objective=slate.placement.objective,
+        offers=tuple(_decided(slate.pool, slot, place) for place, slot in enumerate(placed, start=1)),
+        feature_names=FEATURES if placed else (),
+        context=_context(ask),
+        customer_id=ask.customer_id,
+        anonymous_id=ask.anonymous_id,
+        assumed_shown=_assumed(slate.placement, len(placed)),
+        replay=slate.replay,
+        forced=slate.forced,
+    )
+    return event if len(encode_event(event)) <= MOST_BYTES else _slimmer(event)
+
+
+def pool_of(slate: Slate) -> bytes:
+    """The packed pool of the decision."""
+    pool = slate.pool
+    model, catalogue = slate.versions
+    return encode_pool(
+        PoolRecord(
+            decision_id=slate.decision_id,
+            decided_at=slate.decided_at,
+            customer=slate.key,
+            placement=slate.placement.placement_id,
+            group=slate.group,
+            policy=POLICY_VERSION,
+            model=model,
+            catalogue=catalogue,
+            seed=slate.seed,
+            exploration=slate.placement.exploration,
+            drawn=slate.drawn,
+            offers=pool.offer_ids,
+            products=pool.product_ids,
+            kinds=pool.kinds.tobytes(),
+            sources=pool.sources.tobytes(),
+            source_names=list(SOURCES),
+            mean=pool.chance.astype("<f4").tobytes(),
+            value=pool.score.astype("<f4").tobytes(),
+            ranking=np.asarray(slate.ranking, dtype="<i2").tobytes(),
+            slots=packed_slots(slate.slots),
+            rejected=pool.here.rejected,
+        )
+    )
+
+
+def _decided(pool: Pool, slot: Slot, place: int) -> DecidedOffer:
+    at = slot.chosen
+    product_id = pool.product_ids[at]
+    position = int(pool.positions[at])
+    return DecidedOffer(
+        offer_id=pool.offer_ids[at],
+        product_id=product_id,
+        kind=KINDS[pool.kinds[at]],
+        rank=place,
+        score=_short(float(pool.score[at])),
+        propensity=slot.propensity,
+        mean=_short(float(pool.chance[at])),
+        source=SOURCES[pool.sources[at]],
+        price=None if product_id is None else float(pool.here.assortment.price[position]),
+        features=tuple(map(_short, pool.features[at].tolist())),
+    )
+
+
+def _short(number: float) -> float:
+    """Five digits: what a float32 model can tell apart, in half the bytes."""
+    return float(f"{number:.5g}")
+
+
+def _assumed(placement: Placement, placed: int) -> int:
+    if placement.impressions != "assumed":
+        return 0
+    return placed if placement.visible is None else min(placed, placement.visible)
+
+
+def _context(ask: Ask) -> dict[str, Any]:
+    context: dict[str, Any] = {}
+    page, basket = page_of(ask), basket_of(ask)
+    if page is not None:
+        context["product_id"] = page
+    if basket:
+        context["basket"] = [product_id[:MOST_ID] for product_id in basket[:MOST_BASKET]]
+    return context
+
+
+def page_of(ask: Ask) -> str | None:
+    """The product of the page, checked when the request was read."""
+    page = ask.context.get("product_id")
+    return page if isinstance(page, str) and page else None
+
+
+def basket_of(ask: Ask) -> list[str]:
+    """Product ids in the basket, each once: strings, or order lines with a ``product_id``."""
+    basket = ask.context.get("basket")
+    if not isinstance(basket, list):
+        return []
+    found = (line.get("product_id") if isinstance(line, dict) else line for line in basket)
+    return list(dict.fromkeys(product_id for product_id in found if isinstance(product_id, str)))
+
+
+def _slimmer(event: Decision) -> Decision:
+    offers = list(event.offers)
+    while offers_with := [at for at, offer in enumerate(offers) if offer.features]:
+        # Half of what is left at a time, from the bottom: nobody looks at every slate's last rank.
+        for at in offers_with[len(offers_with) // 2 :]:
+            offers[at] = msgspec.structs.replace(offers[at], features=())
+        event = msgspec.structs.replace(event, offers=tuple(offers))
+        if len(encode_event(event)) <= MOST_BYTES:
+            return event
+    return msgspec.structs.replace(event, feature_names=(), context={})

@@ -1,0 +1,68 @@
+"""Authored offers as arrays, made anew when the catalogue changed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.common.clock import Millis
+from libs.common.contracts.catalogue import Offer
+from services.recommender.model.assortment import Assortment, closes, opens
+from services.recommender.model.value import KIND_CODES
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+NO_PRODUCT = -1
+MISSING = -2
+MOST = 100
+"""So many authored offers can be candidates at once, the most valuable first."""
+
+
+class Authored:
+    """All authored offers of one state of the catalogue.
+
+    Attributes
+    ----------
+    offers:
+        The offers, by value, the greatest first.
+    position:
+        Row of the product of each, `NO_PRODUCT` for content alone, `MISSING` where there is no such product.
+    kind, margin, cost:
+        Kind code; what one conversion earns, as said or as the product says; what it costs us.
+    """
+
+    def __init__(self, assortment: Assortment) -> None:
+        self.changes = assortment.changes
+        margins = {offer_id: _margin(offer, assortment) for offer_id, offer in assortment.offers.items()}
+        ranked = sorted(assortment.offers.values(), key=lambda o: (o.cost - margins[o.offer_id], o.offer_id))
+        self.offers: list[Offer] = ranked
+        self.position: Ints = np.array([_position(o, assortment) for o in ranked], dtype=np.int64)
+        self.kind = np.array([KIND_CODES[o.kind] for o in ranked], dtype=np.int8)
+        self.margin: Floats = np.array([margins[o.offer_id] - o.cost for o in ranked], dtype=np.float64)
+        self._from: Ints = np.array([opens(o.available_from) for o in ranked], dtype=np.int64)
+        self._until: Ints = np.array([closes(o.available_until) for o in ranked], dtype=np.int64)
+
+    def open_at(self, now: Millis, products: NDArray[np.bool_]) -> Ints:
+        """Indices of offers that hold at ``now`` and whose product, if any, is open in ``products``."""
+        if not self.offers:
+            return np.empty(0, dtype=np.int64)
+        holds = (self._from <= now) & (now < self._until) & (self.position < len(products))
+        named = holds & (self.position >= 0)
+        holds &= self.position == NO_PRODUCT
+        holds[named] = products[self.position[named]]
+        found: Ints = np.flatnonzero(holds)[:MOST]
+        return found
+
+
+def _position(offer: Offer, assortment: Assortment) -> int:
+    if offer.product_id is None:
+        return NO_PRODUCT
+    return assortment.rows.get(offer.product_id, MISSING)
+
+
+def _margin(offer: Offer, assortment: Assortment) -> float:
+    if offer.value is not None:
+        return offer.value
+    product = assortment.product(offer.product_id) if offer.product_id is not None else None
+    return 0.0 if product is None else product.unit_margin

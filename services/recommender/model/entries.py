@@ -1,0 +1,100 @@
+"""Catalogue entries as callers send them: checked, made into what is stored, and shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from libs.common.contracts.catalogue import CatalogueEntry, Id, Offer, Placement, Product, Share
+from libs.common.contracts.identity import RESERVED_PREFIXES
+from libs.common.errors import Invalid
+from libs.common.times import parse_time
+from services.recommender.errors import ForeignCurrency, NotBuilt, ReservedName
+from services.recommender.model.assortment import PRODUCT_OFFER
+from services.recommender.model.wire import NO_OFFER
+
+OFFER_NOT_BUILT = frozenset({"eligibility", "caps", "windows", "retrofit"})
+PLACEMENT_NOT_BUILT = frozenset({"caps", "pacing", "diversity", "cool_down"})
+MARGIN_ASSUMED = "margin_assumed"
+
+
+class ProductIn(Product, frozen=True, kw_only=True, tag=False):
+    """A product as sent; the id may be in the path alone."""
+
+    product_id: Id | None = None  # type: ignore[assignment]
+
+
+class OfferIn(Offer, frozen=True, kw_only=True, tag=False):
+    """An authored offer as sent."""
+
+    offer_id: Id | None = None  # type: ignore[assignment]
+
+
+class PlacementIn(Placement, frozen=True, kw_only=True, tag=False):
+    """A placement as sent. Ghosts are not made yet, so that none is what a silent caller gets."""
+
+    placement_id: Id | None = None  # type: ignore[assignment]
+    ghosts: Share = 0.0
+
+
+EntryIn = ProductIn | OfferIn | PlacementIn
+
+
+def product_of(sent: ProductIn, currency: str) -> Product:
+    """The product to store; raises `Invalid`."""
+    if sent.currency != currency:
+        raise ForeignCurrency(currency)
+    _window(sent.available_from, sent.available_until)
+    return Product(**_fields(sent))
+
+
+def offer_of(sent: OfferIn) -> Offer:
+    """The authored offer to store; its product may come later. Raises `Invalid`."""
+    offer = Offer(**_fields(sent))
+    if offer.offer_id.startswith(PRODUCT_OFFER) or offer.offer_id == NO_OFFER:
+        raise ReservedName("offer_id", f"{PRODUCT_OFFER} or be {NO_OFFER}")
+    _window(sent.available_from, sent.available_until)
+    return offer
+
+
+def placement_of(sent: PlacementIn) -> Placement:
+    """The placement to store; raises `Invalid`, also for what would promise something that is not built."""
+    if sent.near_best is not None:
+        raise NotBuilt("near_best")
+    if sent.ghosts > 0.0:
+        raise NotBuilt("ghosts")
+    if sent.window is not None:
+        raise NotBuilt("window")
+    return Placement(**_fields(sent))
+
+
+def shown(entry: CatalogueEntry) -> dict[str, Any]:
+    """An entry as the contract shows it, with what was assumed where nothing was said."""
+    fields = msgspec.structs.asdict(entry)
+    if isinstance(entry, Product):
+        assumed = entry.margin is None and entry.cost is None
+        fields["margin"] = entry.unit_margin
+        fields["flags"] = [MARGIN_ASSUMED] if assumed else []
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def check_caller(field: str, key: str | None) -> None:
+    """Refuse an id that looks like a customer key the platform makes itself."""
+    if key is not None and key.startswith(RESERVED_PREFIXES):
+        raise ReservedName(field, " or ".join(RESERVED_PREFIXES))
+
+
+def _fields(sent: EntryIn) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(sent)
+    for name in ("product_id", "offer_id", "placement_id"):
+        if name in fields and fields[name] is None and not (name == "product_id" and "offer_id" in fields):
+            raise Invalid("missing", f"{name} is required", f"/{name}")
+    return fields
+
+
+def _window(begins: str | None, ends: str | None) -> None:
+    if begins is not None:
+        parse_time(begins, "/available_from")
+    if ends is not None:
+        parse_time(ends, "/available_until")

@@ -1,0 +1,39 @@
+"""Comparable products by position, looked up once and remembered as long as the shelf stays."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.common.scoring.features import Shelf
+
+Positions = NDArray[np.int64]
+
+
+class PeerGroup(NamedTuple):
+    """What one product can be compared with: all, the dearer ones, and those of a higher tier too."""
+
+    comparable: Positions
+    dearer: Positions
+    upgrades: Positions
+
+
+class Peers:
+    """Peer groups of one shelf, each made when first asked for."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self._known: dict[int, PeerGroup] = {}
+
+    def of(self, position: int) -> PeerGroup:
+        """The peers of the product at ``position``."""
+        group = self._known.get(position)
+        if group is None:
+            comparables = self.shelf.comparables
+            comparable = comparables.comparable_with(position)
+            dearer = comparable[self.shelf.price[comparable] > self.shelf.price[position]]
+            group = PeerGroup(comparable, dearer, comparables.upgrades(position))
+            self._known[position] = group
+        return group

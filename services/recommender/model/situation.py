@@ -1,0 +1,113 @@
+"""One request, laid over the shelf: what may be offered to whom, here and now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.common.clock import Millis
+from libs.common.contracts.customer_model import Item
+from libs.common.scoring.features import Scene, ScoringTables
+from services.recommender.errors import EXCLUDED, PAGE_OR_BASKET, UNAVAILABLE
+from services.recommender.model.assortment import Assortment
+from services.recommender.model.peers import Peers
+
+Mask = NDArray[np.bool_]
+Positions = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Situation:
+    """What sources of candidates look at.
+
+    Attributes
+    ----------
+    scene:
+        What is known of all products for this customer, as arrays over shelf positions.
+    open:
+        Which positions may be offered at all: masked before any candidate is chosen.
+    page, basket:
+        The product looked at and those in hand, by id.
+    items:
+        The customer's products, where the answer may be personal.
+    rejected:
+        How many products each rule took out.
+    """
+
+    assortment: Assortment
+    tables: ScoringTables
+    peers: Peers
+    scene: Scene
+    open: Mask
+    page: str | None
+    basket: Sequence[str]
+    items: Mapping[str, Item]
+    now: Millis
+    rejected: dict[str, int]
+
+    @property
+    def size(self) -> int:
+        return len(self.open)
+
+    def name(self, position: int) -> str:
+        return self.tables.shelf.products[position].name
+
+
+def situation(
+    assortment: Assortment,
+    tables: ScoringTables,
+    peers: Peers,
+    items: Mapping[str, Item],
+    now: Millis,
+    page: str | None,
+    basket: Sequence[str],
+    exclude: Sequence[str],
+) -> Situation:
+    """The situation of a customer with ``items`` at ``now``; nothing in it is written to afterwards."""
+    size = len(tables.shelf)
+    free = assortment.available(now)[:size].copy()
+    rejected: dict[str, int] = {}
+    if missing := size - int(np.count_nonzero(free)):
+        rejected[UNAVAILABLE] = missing
+    index = tables.shelf.index
+    _close(free, index, (page, *basket) if page is not None else basket, PAGE_OR_BASKET, rejected)
+    _close(free, index, exclude, EXCLUDED, rejected)
+    return Situation(
+        assortment=assortment,
+        tables=tables,
+        peers=peers,
+        scene=Scene.of(tables, items, now, page, basket),
+        open=free,
+        page=page,
+        basket=basket,
+        items=items,
+        now=now,
+        rejected=rejected,
+    )
+
+
+def top_of(positions: Positions, scores: Floats, top: int) -> Positions:
+    """The ``top`` positions with the greatest ``scores``, best first, ties by position."""
+    if len(positions) > 4 * top:
+        # Trap: argpartition alone would cut ties anywhere; all that tie with the last one stay in.
+        least = scores[np.argpartition(-scores, top - 1)[top - 1]]
+        kept = scores >= least
+        positions, scores = positions[kept], scores[kept]
+    best: Positions = positions[np.argsort(-scores, kind="stable")[:top]]
+    return best
+
+
+def _close(
+    free: Mask, index: Mapping[str, int], product_ids: Iterable[str], code: str, rejected: dict[str, int]
+) -> None:
+    places = [place for product_id in product_ids if (place := index.get(product_id)) is not None]
+    if not places:
+        return
+    before = int(np.count_nonzero(free))
+    free[places] = False
+    if taken := before - int(np.count_nonzero(free)):
+        rejected[code] = taken
