@@ -14,9 +14,10 @@ def weekly(figures: Figures, measure: str) -> str:
     """One measure by week, a line for each ranking."""
     figure, axes = _axes(6.4, 2.9)
     weeks = list(figures.weekly)
-    for name, label in RANKINGS.items():
+    for layer, (name, label) in enumerate(RANKINGS.items()):
         values = [figures.weekly[week][name][measure] for week in weeks]
-        axes.plot(weeks, values, color=COLOURS[name], label=label, marker="o", markersize=3, linewidth=1.6)
+        style = {"color": COLOURS[name], "label": label, "marker": "o", "markersize": 3, "linewidth": 1.6}
+        axes.plot(weeks, values, zorder=5 - layer, **style)
     axes.set_xlabel("week")
     axes.set_title(f"{MEASURE_NAMES[measure]} by week", loc="left", fontsize=10)
     axes.set_ylim(bottom=0)
