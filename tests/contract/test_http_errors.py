@@ -191,6 +191,16 @@ async def test_every_service_shows_health_metrics_and_its_interface(caller: Call
     assert document["paths"]["/v1/things/{id}"]["put"]["parameters"][0]["name"] == "id"
 
 
+async def test_ids_in_paths_may_hold_anything_but_nul(caller: Caller) -> None:
+    for quoted, plain in (("a%2Fb", "a/b"), ("%C3%A9%20%25", "é %"), ("x%3Fy%23", "x?y#"), ("a:b", "a:b")):
+        assert (await caller.post({"name": "a"}, f"/v1/things/{quoted}")).json()["id"] == plain
+    for quoted in ("a%00", "%FF"):
+        assert await caller.refused({"name": "a"}, f"/v1/things/{quoted}") == (400, "bad_path")
+    assert problem_of(await caller.client.put("/v1/things/a/b")) == (404, "not_found")
+    for query in ("mode=%00", "mode=%FF", "&".join(["a=1"] * 1_001)):
+        assert await caller.refused({"name": "a"}, f"/v1/things?{query}") == (400, "bad_query")
+
+
 # Keys
 
 

@@ -51,6 +51,15 @@ def test_quick_look_never_misses_depth_or_nul(value: object, levels: int, ascii_
         assert is_suspicious(data, levels)
 
 
+@pytest.mark.parametrize("escape", ["", "\\n"])
+def test_quick_look_is_not_fooled_by_brackets_in_strings(escape: str) -> None:
+    hidden: object = 1
+    for _ in range(20):
+        hidden = {"x": "}" + escape, "y": hidden, "z": escape + "{"}
+    assert is_suspicious(json.dumps(hidden).encode(), 16)
+    assert not is_suspicious(json.dumps([{"x": "{[{" + escape, "y": "}"}] * 30).encode(), 16)
+
+
 @given(values)
 def test_slow_reader_agrees_with_msgspec_on_good_json(value: object) -> None:
     data = json.dumps(value).encode()

@@ -45,7 +45,7 @@ class Batch(Generic[T]):
     ``envelope`` holds the other members of an ``{"<plural>": [...]}`` object.
     """
 
-    __slots__ = ("_id_field", "_prefix", "_refused", "envelope", "items", "rejected", "total")
+    __slots__ = ("_by_index", "_id_field", "_prefix", "_refused", "envelope", "items", "rejected", "total")
 
     def __init__(
         self,
@@ -60,13 +60,15 @@ class Batch(Generic[T]):
         self.rejected: list[Rejection] = []
         self.envelope = envelope
         self._refused: set[int] = set()
+        self._by_index: dict[int, T] | None = None
         self._id_field = id_field
         self._prefix = prefix
 
     def refuse(self, index: int, error: Invalid) -> None:
         """Take item ``index`` out of what is accepted; its first refusal counts."""
-        item = next((item for at, item in self.items if at == index), None)
-        self.reject(index, getattr(item, self._id_field, None), error)
+        if self._by_index is None:
+            self._by_index = dict(self.items)
+        self.reject(index, getattr(self._by_index.get(index), self._id_field, None), error)
 
     def reject(self, index: int, item_id: object, error: Invalid) -> None:
         """As `refuse`, for an item of which only the id may be known."""

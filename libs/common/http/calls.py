@@ -87,12 +87,15 @@ class Call:
 
 
 def parse_query(raw: bytes) -> Mapping[str, str]:
-    """Query parameters; raises `Refused` 400 for what is not UTF-8 or holds too many of them."""
+    """Query parameters; raises `Refused` 400 for what is not UTF-8, holds NUL, or too many of them."""
     try:
         text = raw.decode("ascii")
-        return dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=100))
+        found = dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1_000))
     except ValueError:
         raise Refused(400, "bad_query", "the query cannot be read") from None
+    if any("\0" in part for pair in found.items() for part in pair):
+        raise Refused(400, "bad_query", "the query holds NUL")
+    return found
 
 
 Handler = Callable[[Call], Awaitable[Response]]

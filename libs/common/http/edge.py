@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -62,13 +63,16 @@ class Table:
         methods[endpoint.method] = endpoint
         self.endpoints.append(endpoint)
 
-    def find(self, path: str) -> tuple[Mapping[str, Endpoint] | None, Mapping[str, str]]:
-        """What is at ``path``, by method, and the parameters in it."""
-        methods = self._fixed.get(path)
+    def find(self, scope: Scope) -> tuple[Mapping[str, Endpoint] | None, Mapping[str, str]]:
+        """What is at the path of ``scope``, by method, and the parameters as they stand in it, quoted."""
+        methods = self._fixed.get(scope["path"])
         if methods is not None:
             return methods, _NO_PATH
+        # Trap: an id may hold a slash; the unquoted path cannot tell it from a separator.
+        raw = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
+        quoted = raw.decode("latin-1")
         for pattern, found in self._patterns.values():
-            if match := pattern.match(path):
+            if match := pattern.match(quoted):
                 return found, match.groupdict()
         return None, _NO_PATH
 
@@ -106,7 +110,7 @@ class Edge:
         began = time.perf_counter()
         headers = dict(scope["headers"])
         request_id = self._request_id(headers)
-        methods, path = self._table.find(scope["path"])
+        methods, path = self._table.find(scope)
         if methods is None:
             await self._inside(scope, receive, send, request_id)
             return
@@ -135,7 +139,7 @@ class Edge:
     ) -> Response:
         if not self._lifecycle.serving and not endpoint.always:
             raise Refused(503, "starting", "the service is starting")
-        call = Call(scope, request_id, path)
+        call = Call(scope, request_id, _unquoted(path) if path else path)
         if endpoint.scope is not None:
             call.key = self._key(endpoint, endpoint.scope, headers)
         if endpoint.takes is not None:
@@ -191,6 +195,16 @@ class Edge:
         if given is not None and _REQUEST_ID.match(given):
             return given.decode("ascii")
         return self._ids.next()
+
+
+def _unquoted(path: Mapping[str, str]) -> Mapping[str, str]:
+    try:
+        plain = {name: unquote(value, errors="strict") for name, value in path.items()}
+    except UnicodeDecodeError:
+        raise Refused(400, "bad_path", "the path is not UTF-8") from None
+    if any("\0" in value for value in plain.values()):
+        raise Refused(400, "bad_path", "the path holds NUL")
+    return plain
 
 
 def _method(methods: Mapping[str, Endpoint], method: str) -> Endpoint:
