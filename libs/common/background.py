@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 _log = logging.getLogger(__name__)
@@ -16,6 +16,7 @@ class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] | None = None
+        self._stopping = False
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work`` until it ends or `stop`."""
@@ -27,7 +28,15 @@ class Background:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
+        error: BaseException | None
+        if not task.cancelled():
+            error = task.exception()
+        elif not self._stopping:
+            # Trap: libraries let their own cancellations escape; such a task would be gone without a word.
+            error = RuntimeError(f"cancelled by nobody: {task!r}")
+        else:
+            error = None
+        if error is None:
             return
         _log.error("a background task died: %s", error, exc_info=error)
         if self._failure is not None and not self._failure.done():
@@ -42,8 +51,20 @@ class Background:
 
     async def stop(self) -> None:
         """Cancel all tasks and wait until they have ended, two seconds at most."""
+        self._stopping = True
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=2)
+
+
+async def let_go(closing: Awaitable[None]) -> None:
+    """Await the close of something whose client library lets cancellations of its own escape."""
+    try:
+        await closing
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        _log.warning("a close was cut short by the client library")

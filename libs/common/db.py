@@ -87,6 +87,11 @@ class Database:
         self._opening = asyncio.Lock()
         self._closed = False
 
+    @property
+    def url(self) -> str:
+        """The URL with its password, for others that connect by themselves."""
+        return self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction on a SQLAlchemy connection: committed at the end, rolled back on any error."""
@@ -141,9 +146,8 @@ class Database:
             if self._closed:
                 raise Transient("the database is being let go")
             if self._pool is None:
-                url = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
                 self._pool = await asyncpg.create_pool(
-                    url,
+                    self.url,
                     min_size=0,
                     max_size=self._size,
                     timeout=self._timeout,

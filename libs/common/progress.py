@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from libs.common.background import Background
+from libs.common.background import Background, let_go
 from libs.common.bus.ports import Bus, ClusterChanged, TopicReader
 from libs.common.clock import Millis
 from libs.common.contracts.progress import Progress, decode_progress
@@ -154,7 +154,7 @@ class ProgressBoard:
                     await reader.start({})
                     await self._follow(bus, reader)
                 finally:
-                    await reader.close()
+                    await let_go(reader.close())
             except (Transient, ClusterChanged) as error:
                 _log.info("progress cannot be read just now: %s", error)
                 await asyncio.sleep(_PAUSE)

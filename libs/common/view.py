@@ -15,7 +15,7 @@ from struct import Struct
 import lmdb
 import msgspec
 
-from libs.common.background import Background
+from libs.common.background import Background, let_go
 from libs.common.bus.ports import Bus, ClusterChanged, Message, TopicReader
 from libs.common.contracts.topics import HEADER_REVISION
 from libs.common.errors import Misconfigured, Transient
@@ -123,7 +123,7 @@ class _Follower(ABC):
                     await reader.start(dict(self._offsets))
                     await self._follow(bus, reader)
                 finally:
-                    await reader.close()
+                    await let_go(reader.close())
             except (Transient, ClusterChanged) as error:
                 _log.info("%s cannot be read just now: %s", self._topic, error)
                 await asyncio.sleep(_PAUSE)

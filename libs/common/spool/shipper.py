@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from libs.common.background import Background
+from libs.common.background import Background, let_go
 from libs.common.bus.ports import Bus, ClusterChanged, Producer, Record
 from libs.common.bus.sender import Backoff
 from libs.common.contracts.customer_event import SCHEMA
@@ -89,7 +89,7 @@ class Shipper:
     async def close(self) -> None:
         """Close the producer; the tasks have been stopped before."""
         if self._producer is not None:
-            await self._producer.close()
+            await let_go(self._producer.close())
 
     def shipped(self) -> dict[int, int]:
         """By partition: highest number that the present cluster has acknowledged or that is applied."""
@@ -287,7 +287,7 @@ class Shipper:
         if self._cluster is not None:
             _log.warning("the bus is another cluster now (%s): shipping again what is not applied", cluster)
         if old is not None:
-            await old.close()
+            await let_go(old.close())
         self._cluster, self._void = cluster, False
         self._round += 1
         for lane in self._lanes:
