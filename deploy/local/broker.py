@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deploy.local.program import LOOPBACK, Command, Program, free_port, require_free
 from libs.common.bus.kafka import cluster_at
+from libs.common.bus.ports import EMBEDDED
 from libs.common.errors import Misconfigured, Transient
 
 KAFKA_FOLDER = Path(__file__).parents[1] / "kafka"
@@ -64,7 +65,7 @@ class EmbeddedBroker(Program):
     def command(self) -> Command:
         # Trap: it forgets everything when it stops, so it must not come back under the same name: offsets
         # and acknowledgements of the old log would seem to hold for the new one.
-        self._cluster = f"embedded-{uuid.uuid4().hex[:16]}"
+        self._cluster = f"{EMBEDDED}{uuid.uuid4().hex[:16]}"
         url = f"tcp://{self.address}"
         listen = ("--listener-url", url, "--advertised-listener-url", url)
         store = ("--storage-engine", "memory://tansu/", "--cluster-id", self._cluster)

@@ -53,101 +53,23 @@ class _Cluster:
         self.groups: dict[str, _Group] = {}
 
 
-class MemoryBus:
-    """Implements `ports.Bus` on lists.
+class _Broker:
+    """What all connections share."""
 
-    Parameters
-    ----------
-    clock:
-        Gives record timestamps (append time); without one they count 0, 1, 2, …
-    cluster:
-        The first cluster id.
-    """
-
-    def __init__(self, clock: Clock | None = None, cluster: str = "memory-1") -> None:
+    def __init__(self, clock: Clock | None, cluster: str) -> None:
         self._clock = clock
         self._ticks = count()
-        self._cluster = _Cluster(cluster)
-        self._away = False
+        self.cluster = _Cluster(cluster)
+        self.away = False
         self._changed = asyncio.Event()
-        self._parts: list[Producer | GroupConsumer | TopicReader] = []
-
-    async def cluster_id(self) -> str:
-        """See `ports.Bus.cluster_id`."""
-        return self.reach().name
-
-    async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
-        """See `ports.Bus.ensure_topics`."""
-        cluster = self.reach()
-        for topic in topics:
-            cluster.topics.setdefault(topic.name, [_Partition() for _ in range(topic.partitions)])
-
-    def producer(self, cluster: str | None = None) -> Producer:
-        """See `ports.Bus.producer`."""
-        made = _MemoryProducer(self, cluster)
-        self._parts.append(made)
-        return made
-
-    def consumer(self, topic: str, group: str, cluster: str | None = None) -> GroupConsumer:
-        """See `ports.Bus.consumer`."""
-        made = _Member(self, topic, group, cluster)
-        self._parts.append(made)
-        return made
-
-    def reader(self, topic: str, cluster: str | None = None) -> TopicReader:
-        """See `ports.Bus.reader`."""
-        made = _MemoryReader(self, topic, cluster)
-        self._parts.append(made)
-        return made
-
-    async def close(self) -> None:
-        """See `ports.Bus.close`."""
-        for part in self._parts:
-            await part.close()
-
-    # What only tests do.
-
-    def go_away(self) -> None:
-        """Be unreachable: sends raise `Transient`, polls are silent, until `come_back`."""
-        self._away = True
-
-    def come_back(self) -> None:
-        """Be reachable again, with all that was there."""
-        self._away = False
-        self.notify()
-
-    def replace_cluster(self, cluster: str) -> None:
-        """Play the loss of the broker: topics are gone, groups begin anew, the cluster id is ``cluster``."""
-        self._cluster = _Cluster(cluster)
-        self.notify()
-
-    def records(self, topic: str, partition: int | None = None) -> list[Message]:
-        """All that ``topic`` holds, by partition and offset."""
-        partitions = self._cluster.topics.get(topic, [])
-        chosen = partitions if partition is None else partitions[partition : partition + 1]
-        return [message for each in chosen for message in each.messages]
-
-    def expire(self, topic: str, partition: int, before: int) -> None:
-        """Drop records below offset ``before``, as retention would."""
-        held = self._cluster.topics[topic][partition]
-        dropped = min(max(0, before - held.start), len(held.messages))
-        del held.messages[:dropped]
-        held.start += dropped
-
-    # What only the parts below do.
-
-    @property
-    def away(self) -> bool:
-        """Whether the bus plays an unreachable broker."""
-        return self._away
 
     def reach(self, expected: str | None = None) -> _Cluster:
         """The cluster, where it can be reached and is the one that is expected."""
-        if self._away:
+        if self.away:
             raise Transient("the memory bus is told to be away")
-        if expected is not None and expected != self._cluster.name:
-            raise ClusterChanged(expected, self._cluster.name)
-        return self._cluster
+        if expected is not None and expected != self.cluster.name:
+            raise ClusterChanged(expected, self.cluster.name)
+        return self.cluster
 
     def partitions(self, topic: str, expected: str | None) -> list[_Partition]:
         """The partitions of ``topic``; `Transient` where there is none."""
@@ -179,9 +101,93 @@ class MemoryBus:
             pass
 
 
+class MemoryBus:
+    """Implements `ports.Bus` on lists.
+
+    Parameters
+    ----------
+    clock:
+        Gives record timestamps (append time); without one they count 0, 1, 2, …
+    cluster:
+        The first cluster id.
+    """
+
+    def __init__(self, clock: Clock | None = None, cluster: str = "memory-1") -> None:
+        self._broker = _Broker(clock, cluster)
+        self._parts: list[Producer | GroupConsumer | TopicReader] = []
+
+    async def cluster_id(self) -> str:
+        """See `ports.Bus.cluster_id`."""
+        return self._broker.reach().name
+
+    async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
+        """See `ports.Bus.ensure_topics`."""
+        cluster = self._broker.reach()
+        for topic in topics:
+            cluster.topics.setdefault(topic.name, [_Partition() for _ in range(topic.partitions)])
+
+    def producer(self, cluster: str | None = None) -> Producer:
+        """See `ports.Bus.producer`."""
+        made = _MemoryProducer(self._broker, cluster)
+        self._parts.append(made)
+        return made
+
+    def consumer(self, topic: str, group: str, cluster: str | None = None) -> GroupConsumer:
+        """See `ports.Bus.consumer`."""
+        made = _Member(self._broker, topic, group, cluster)
+        self._parts.append(made)
+        return made
+
+    def reader(self, topic: str, cluster: str | None = None) -> TopicReader:
+        """See `ports.Bus.reader`."""
+        made = _MemoryReader(self._broker, topic, cluster)
+        self._parts.append(made)
+        return made
+
+    async def close(self) -> None:
+        """See `ports.Bus.close`."""
+        for part in self._parts:
+            await part.close()
+
+    def connect(self) -> MemoryBus:
+        """Another connection to the same broker, to be closed on its own."""
+        other = MemoryBus()
+        other._broker = self._broker
+        return other
+
+    # What only tests do.
+
+    def go_away(self) -> None:
+        """Be unreachable: sends raise `Transient`, polls are silent, until `come_back`."""
+        self._broker.away = True
+
+    def come_back(self) -> None:
+        """Be reachable again, with all that was there."""
+        self._broker.away = False
+        self._broker.notify()
+
+    def replace_cluster(self, cluster: str) -> None:
+        """Play the loss of the broker: topics are gone, groups begin anew, the cluster id is ``cluster``."""
+        self._broker.cluster = _Cluster(cluster)
+        self._broker.notify()
+
+    def records(self, topic: str, partition: int | None = None) -> list[Message]:
+        """All that ``topic`` holds, by partition and offset."""
+        partitions = self._broker.cluster.topics.get(topic, [])
+        chosen = partitions if partition is None else partitions[partition : partition + 1]
+        return [message for each in chosen for message in each.messages]
+
+    def expire(self, topic: str, partition: int, before: int) -> None:
+        """Drop records below offset ``before``, as retention would."""
+        held = self._broker.cluster.topics[topic][partition]
+        dropped = min(max(0, before - held.start), len(held.messages))
+        del held.messages[:dropped]
+        held.start += dropped
+
+
 class _MemoryProducer:
-    def __init__(self, bus: MemoryBus, cluster: str | None) -> None:
-        self._bus = bus
+    def __init__(self, broker: _Broker, cluster: str | None) -> None:
+        self._broker = broker
         self._cluster = cluster
         self._closed = False
 
@@ -197,7 +203,7 @@ class _MemoryProducer:
             raise Transient("the producer is closed")
         # As with a broker, others get a turn before the acknowledgement.
         await asyncio.sleep(0)
-        return self._bus.append(topic, partition, records, self._cluster)
+        return self._broker.append(topic, partition, records, self._cluster)
 
     async def close(self) -> None:
         self._closed = True
@@ -206,8 +212,8 @@ class _MemoryProducer:
 class _Cursor:
     """Positions in the partitions of a topic, and reading on from them."""
 
-    def __init__(self, bus: MemoryBus, topic: str) -> None:
-        self._bus = bus
+    def __init__(self, broker: _Broker, topic: str) -> None:
+        self._broker = broker
         self._topic = topic
         self.cluster: str | None = None
         self.next: dict[int, int] = {}
@@ -222,12 +228,12 @@ class _Cursor:
             if got or left <= 0:
                 await asyncio.sleep(0)
                 return got
-            await self._bus.change(left)
+            await self._broker.change(left)
 
     def _take(self, max_records: int) -> dict[int, Sequence[Message]]:
-        if self._bus.away:
+        if self._broker.away:
             return {}
-        partitions = self._bus.reach(self.cluster).topics.get(self._topic, [])
+        partitions = self._broker.reach(self.cluster).topics.get(self._topic, [])
         got: dict[int, Sequence[Message]] = {}
         # Another partition first each time, so that a busy one does not starve the others.
         self._turn += 1
@@ -244,16 +250,16 @@ class _Cursor:
 
 
 class _MemoryReader:
-    def __init__(self, bus: MemoryBus, topic: str, cluster: str | None) -> None:
-        self._bus = bus
+    def __init__(self, broker: _Broker, topic: str, cluster: str | None) -> None:
+        self._broker = broker
         self._topic = topic
         self._cluster = cluster
         self._cursor: _Cursor | None = None
 
     async def start(self, offsets: Mapping[int, int]) -> None:
-        cursor = _Cursor(self._bus, self._topic)
-        cursor.cluster = self._cluster or self._bus.reach().name
-        partitions = self._bus.partitions(self._topic, cursor.cluster)
+        cursor = _Cursor(self._broker, self._topic)
+        cursor.cluster = self._cluster or self._broker.reach().name
+        partitions = self._broker.partitions(self._topic, cursor.cluster)
         cursor.next = {partition: offsets.get(partition, 0) for partition in range(len(partitions))}
         self._cursor = cursor
 
@@ -269,13 +275,13 @@ class _MemoryReader:
 class _Member:
     """A group member; whoever joins or leaves carries out the rebalance for all, and waits for it."""
 
-    def __init__(self, bus: MemoryBus, topic: str, group: str, cluster: str | None) -> None:
-        self._bus = bus
+    def __init__(self, broker: _Broker, topic: str, group: str, cluster: str | None) -> None:
+        self._broker = broker
         self._topic = topic
         self._name = f"{group}/{topic}"
         self._cluster = cluster
         self._group: _Group | None = None
-        self._cursor = _Cursor(bus, topic)
+        self._cursor = _Cursor(broker, topic)
         self._told: frozenset[int] = frozenset()
         self._failure: Exception | None = None
 
@@ -285,18 +291,18 @@ class _Member:
         on_assigned: Callable[[Assignment], Awaitable[Mapping[int, int]]],
     ) -> None:
         await self.close()
-        cluster = self._bus.reach(self._cluster)
-        self._bus.partitions(self._topic, cluster.name)
+        cluster = self._broker.reach(self._cluster)
+        self._broker.partitions(self._topic, cluster.name)
         self._home = cluster
         self._on_revoked, self._on_assigned = on_revoked, on_assigned
         self._failure = None
-        self._cursor = _Cursor(self._bus, self._topic)
+        self._cursor = _Cursor(self._broker, self._topic)
         self._cursor.cluster = cluster.name
         self._group = cluster.groups.setdefault(self._name, _Group())
         async with self._group.turn:
             self._group.members.append(self)
             await _rebalance(self._group, len(cluster.topics[self._topic]), cluster.name)
-        self._bus.notify()
+        self._broker.notify()
 
     async def poll(self, max_records: int, timeout: float) -> Mapping[int, Sequence[Message]]:
         if self._group is None:
@@ -316,7 +322,7 @@ class _Member:
 
     def resume(self, partitions: frozenset[int]) -> None:
         self._cursor.paused -= partitions
-        self._bus.notify()
+        self._broker.notify()
 
     async def commit(self, offsets: Mapping[int, int]) -> None:
         """For display only, and nobody looks."""
@@ -330,7 +336,7 @@ class _Member:
             await self.revoke()
             if group.members:
                 await _rebalance(group, len(self._home.topics[self._topic]), self._home.name)
-        self._bus.notify()
+        self._broker.notify()
 
     async def revoke(self) -> None:
         """Take everything away."""

@@ -24,6 +24,10 @@ MAX_RECORD_BYTES = 1_000_000
 """Most bytes of key, value and headers together, before compression; every bus refuses more."""
 
 
+EMBEDDED = "embedded-"
+"""Cluster ids that begin so are those of the embedded broker, which forgets everything when it stops."""
+
+
 class Record(NamedTuple):
     """What is sent: the partition is always chosen by us, never by the client library."""
 

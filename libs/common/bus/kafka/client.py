@@ -10,7 +10,7 @@ from typing import Any
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import CloseReason
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.structs import TopicPartition
 
@@ -54,6 +54,13 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
         """Raise `ClusterChanged` where the address led to another cluster."""
         if self.changed is not None:
             raise ClusterChanged(self.changed.expected, self.changed.found)
+
+    async def bootstrap(self) -> None:
+        """Connect, and learn at once which cluster this is; raises `ClusterChanged` where it is another."""
+        await super().bootstrap()
+        if await self._get_conn(self.get_random_node() or "bootstrap") is None:
+            self.check()
+            raise KafkaConnectionError(f"no answer from {self.hosts}")
 
     async def _get_conn(
         self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False
