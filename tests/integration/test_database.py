@@ -33,7 +33,6 @@ KILL = "SELECT pg_terminate_backend(pg_backend_pid())"
 
 @pytest.fixture
 async def postgres(tmp_path: Path) -> AsyncIterator[EmbeddedPostgres]:
-    tmp_path.chmod(0o755)
     server = EmbeddedPostgres(tmp_path / "data")
     await server.start(60)
     yield server
@@ -80,14 +79,20 @@ async def test_transactions_are_whole_or_nothing(database: Database) -> None:
     async with database.begin() as connection:
         await connection.execute(text("CREATE TABLE t (n int)"))
     insert = "INSERT INTO t VALUES (1)"
-    with pytest.raises(KeyError):
+
+    async def fail_in_begin() -> None:
         async with database.begin() as connection:
             await connection.execute(text(insert))
             raise KeyError
-    with pytest.raises(KeyError):
-        async with database.bulk() as raw:
-            await raw.execute(insert)
+
+    async def fail_in_bulk() -> None:
+        async with database.bulk() as connection:
+            await connection.execute(insert)
             raise KeyError
+
+    for fail in (fail_in_begin, fail_in_bulk):
+        with pytest.raises(KeyError):
+            await fail()
     async with database.bulk() as connection:
         await connection.copy_records_to_table("t", records=[(1,), (2,)])
     async with database.connection() as connection:
@@ -117,13 +122,17 @@ async def test_conflict_of_two_transactions_is_transient(database: Database) -> 
     async with database.begin() as connection:
         await connection.execute(text("CREATE TABLE t (n int)"))
         await connection.execute(text("INSERT INTO t VALUES (0)"))
-    with pytest.raises(Transient, match="40001"):
+
+    async def conflict() -> None:
         async with database.bulk() as one:
             await one.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
             await one.fetchval("SELECT sum(n) FROM t")
             async with database.bulk() as two:
                 await two.execute("UPDATE t SET n = 1")
             await one.execute("UPDATE t SET n = 2")
+
+    with pytest.raises(Transient, match="40001"):
+        await conflict()
 
 
 async def test_server_that_is_away_is_transient_and_comes_back(
