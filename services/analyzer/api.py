@@ -63,10 +63,9 @@ def _add_customer_routes(app: HttpApp, queries: Queries) -> None:
         except UnknownCustomer:
             raise _unknown() from None
 
-    # Trap: the timeline first: a customer's id may hold slashes, so the other route takes any path.
     app.endpoint(
         "GET",
-        "/v1/customers/{id:path}/timeline",
+        "/v1/customers/{id}/timeline",
         get_timeline,
         scope=Scope.CUSTOMERS,
         gives=list[TimelineEntry],
@@ -78,7 +77,7 @@ def _add_customer_routes(app: HttpApp, queries: Queries) -> None:
     )
     app.endpoint(
         "GET",
-        "/v1/customers/{id:path}",
+        "/v1/customers/{id}",
         get_customer,
         scope=Scope.CUSTOMERS,
         gives=CustomerView,
