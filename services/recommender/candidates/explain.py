@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from libs.common.contracts.learned_model import Neighbour
 from services.recommender.candidates.gather import Pool
 from services.recommender.model import reasons
 from services.recommender.model.authored import NO_PRODUCT
+from services.recommender.model.situation import Situation, top_of
+
+Pair = tuple[str, float]
+"""Name of a product, and how many of 100 orders with it have the other one too."""
 
 MOST = 2
 MOST_HISTORY = 16
@@ -17,85 +20,74 @@ MOST_BASKET = 32
 
 
 class Explainer:
-    """Explains one pool; what is needed for several offers is looked up once."""
+    """Explains the ``chosen`` candidates of one pool; the learned pairs of all are looked up at once."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, chosen: Sequence[int]) -> None:
+        here = pool.here
         self._pool = pool
-        self._here = pool.here
-        self._usual: list[str] | None = None
+        self._here = here
+        self._places = {at: place for place, at in enumerate(chosen)}
+        learned = here.tables.learned.complements
+        products = [pool.product_ids[at] for at in chosen]
+        self._wanted = np.array([-2 if p is None else learned.index.get(p, -2) for p in products])
+        self._page = self._pairs([here.page] if here.page is not None else [])
+        self._basket = self._pairs(here.basket[:MOST_BASKET])
+        self._history = self._pairs(_most_bought(here))
 
     def reasons(self, at: int) -> list[str]:
         """At most `MOST` sentences about candidate ``at``, the strongest first; never none."""
         position = int(self._pool.positions[at])
         if position == NO_PRODUCT:
             return [reasons.FROM_RANGE]
-        here, scene = self._here, self._here.scene
+        here, place = self._here, self._places[at]
         found: list[str] = []
         replaces = int(self._pool.replaces[at])
         if replaces >= 0:
             found.append(reasons.better_than(here.name(replaces)))
-        found += self._goes_with(position)
+        if (pair := self._page[place]) is not None:
+            found.append(reasons.goes_with_page(*pair))
+        if (pair := self._basket[place]) is not None:
+            found.append(reasons.goes_with_basket(*pair))
         item = here.items.get(here.tables.shelf.ids[position])
         if item is not None and item.orders > 0:
             found.append(reasons.usual(item))
-        elif (
-            len(found) < MOST
-            and scene.history[position] > 0.0
-            and (pair := self._pair(position, self._most_bought())) is not None
-        ):
-            found.append(reasons.goes_with_history(self._name(pair[0]), pair[1]))
+        elif (pair := self._history[place]) is not None:
+            found.append(reasons.goes_with_history(*pair))
         if item is not None and item.orders == 0 and item.last_viewed_at:
             found.append(reasons.seen(item, here.now))
         return found[:MOST] or [self._common(position)]
 
-    def _goes_with(self, position: int) -> list[str]:
-        """What speaks for it on this page and with this basket."""
-        here, scene = self._here, self._here.scene
-        found: list[str] = []
-        page = [] if here.page is None or scene.page[position] <= 0.0 else [here.page]
-        if (pair := self._pair(position, page)) is not None:
-            found.append(reasons.goes_with_page(self._name(pair[0]), pair[1]))
-        basket = here.basket[:MOST_BASKET] if scene.basket[position] > 0.0 else []
-        if (pair := self._pair(position, basket)) is not None:
-            found.append(reasons.goes_with_basket(self._name(pair[0]), pair[1]))
-        return found
-
     def _common(self, position: int) -> str:
         sold = self._here.tables.log_share
         return reasons.POPULAR if sold[position] > sold.mean() else reasons.FROM_RANGE
+
+    def _pairs(self, among: Sequence[str]) -> list[Pair | None]:
+        """For each chosen candidate the product of ``among`` that speaks most for it, None where none does."""
+        learned = self._here.tables.learned.complements
+        known = [product_id for product_id in among if product_id in learned.index]
+        none: list[Pair | None] = [None] * len(self._wanted)
+        if not known or not len(self._wanted) or not learned.neighbours.size:
+            return none
+        rows = np.array([learned.index[product_id] for product_id in known])
+        hits = learned.neighbours[rows] == self._wanted[:, None, None]
+        strength = np.where(hits, learned.weight[rows], 0.0).reshape(len(self._wanted), -1)
+        best = strength.argmax(axis=1)
+        width = learned.neighbours.shape[1]
+        for place, at in enumerate(best.tolist()):
+            if strength[place, at] > 0.0:
+                product_id, row, column = known[at // width], rows[at // width], at % width
+                none[place] = (self._name(product_id), float(learned.together[row, column]))
+        return none
 
     def _name(self, product_id: str) -> str:
         shelf = self._here.tables.shelf
         position = shelf.index.get(product_id)
         return product_id if position is None else shelf.products[position].name
 
-    def _most_bought(self) -> list[str]:
-        if self._usual is None:
-            bought = self._here.scene.bought
-            ids = self._here.tables.shelf.ids
-            some = np.argsort(-bought, kind="stable")[:MOST_HISTORY]
-            self._usual = [ids[p] for p in some.tolist() if bought[p] > 0.0]
-        return self._usual
 
-    def _pair(self, position: int, among: Sequence[str]) -> tuple[str, Neighbour] | None:
-        """The product of ``among`` that speaks most for ``position``, and what is known of the two."""
-        learned = self._here.tables.learned.complements
-        known = [p for p in among if p in learned.index]
-        wanted = learned.index.get(self._here.tables.shelf.ids[position])
-        if not known or wanted is None:
-            return None
-        rows = [learned.index[p] for p in known]
-        hits, places = np.nonzero(learned.neighbours[rows] == wanted)
-        if not len(hits):
-            return None
-        best, place = max(
-            zip(hits.tolist(), places.tolist(), strict=True),
-            key=lambda hit: float(learned.weight[rows[hit[0]], hit[1]]),
-        )
-        row = rows[best]
-        return known[best], Neighbour(
-            known[best],
-            float(learned.weight[row, place]),
-            float(learned.together[row, place]),
-            float(learned.lift[row, place]),
-        )
+def _most_bought(here: Situation) -> list[str]:
+    if not here.items:
+        return []
+    bought, ids = here.scene.bought, here.tables.shelf.ids
+    found = np.flatnonzero(bought > 0.0)
+    return [ids[position] for position in top_of(found, bought[found], MOST_HISTORY).tolist()]

@@ -9,7 +9,7 @@ import numpy as np
 from services.recommender.model.situation import Positions, Situation, top_of
 
 UPGRADES = 30
-USUAL = 12
+USUAL = 8
 """So many of his most bought products can be the usual one of their kind."""
 NOTHING = -1
 

@@ -181,7 +181,7 @@ class Decider:
         )
 
     def _offers(self, slate: Slate, dry_run: bool) -> list[Offered]:
-        explainer = Explainer(slate.pool)
+        explainer = Explainer(slate.pool, [slot.chosen for slot in slate.placed])
         return [
             self._offer(slate, slot, place, explainer, dry_run)
             for place, slot in enumerate(slate.placed, start=1)

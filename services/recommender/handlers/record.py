@@ -65,6 +65,8 @@ def decision_of(slate: Slate, ask: Ask) -> Decision:
     """The event; features of the lower ranks are left out where it would grow over `MOST_BYTES`."""
     model, catalogue = slate.versions
     placed = slate.placed
+    # Five decimals are more than a model can tell apart, in half the bytes.
+    features = slate.pool.features[[slot.chosen for slot in placed]].round(5).tolist()
     event = Decision(
         id=slate.decision_id,
         source=SOURCE,
@@ -79,7 +81,10 @@ def decision_of(slate: Slate, ask: Ask) -> Decision:
         catalogue_version=catalogue,
         seed=slate.seed,
         objective=slate.placement.objective,
-        offers=tuple(_decided(slate.pool, slot, place) for place, slot in enumerate(placed, start=1)),
+        offers=tuple(
+            _decided(slate.pool, slot, place, tuple(features[place - 1]))
+            for place, slot in enumerate(placed, start=1)
+        ),
         feature_names=FEATURES if placed else (),
         context=_context(ask),
         customer_id=ask.customer_id,
@@ -122,7 +127,7 @@ def pool_of(slate: Slate) -> bytes:
     )
 
 
-def _decided(pool: Pool, slot: Slot, place: int) -> DecidedOffer:
+def _decided(pool: Pool, slot: Slot, place: int, features: tuple[float, ...]) -> DecidedOffer:
     at = slot.chosen
     product_id = pool.product_ids[at]
     position = int(pool.positions[at])
@@ -131,18 +136,13 @@ def _decided(pool: Pool, slot: Slot, place: int) -> DecidedOffer:
         product_id=product_id,
         kind=KINDS[pool.kinds[at]],
         rank=place,
-        score=_short(float(pool.score[at])),
+        score=float(pool.score[at]),
         propensity=slot.propensity,
-        mean=_short(float(pool.chance[at])),
+        mean=float(pool.chance[at]),
         source=SOURCES[pool.sources[at]],
         price=None if product_id is None else float(pool.here.assortment.price[position]),
-        features=tuple(map(_short, pool.features[at].tolist())),
+        features=features,
     )
-
-
-def _short(number: float) -> float:
-    """Five digits: what a float32 model can tell apart, in half the bytes."""
-    return float(f"{number:.5g}")
 
 
 def _assumed(placement: Placement, placed: int) -> int:

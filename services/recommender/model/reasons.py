@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from libs.common.clock import DAY, Millis
 from libs.common.contracts.customer_model import Item
-from libs.common.contracts.learned_model import Neighbour
 
 POPULAR = "Popular right now"
 FROM_RANGE = "From our range"
@@ -14,16 +13,16 @@ _LEAST_SHARE = 0.5
 """Per cent below which a share is not worth naming."""
 
 
-def goes_with_page(name: str, pair: Neighbour) -> str:
-    return f"Goes with {name}" + _share(pair, "such baskets")
+def goes_with_page(name: str, together: float) -> str:
+    return f"Goes with {name}" + _share(together, "such baskets")
 
 
-def goes_with_basket(name: str, pair: Neighbour) -> str:
-    return f"Goes with the {name} in your basket" + _share(pair, "such baskets")
+def goes_with_basket(name: str, together: float) -> str:
+    return f"Goes with the {name} in your basket" + _share(together, "such baskets")
 
 
-def goes_with_history(name: str, pair: Neighbour) -> str:
-    return f"Goes with the {name} you bought" + _share(pair, "baskets with it")
+def goes_with_history(name: str, together: float) -> str:
+    return f"Goes with the {name} you bought" + _share(together, "baskets with it")
 
 
 def usual(item: Item) -> str:
@@ -45,7 +44,7 @@ def better_than(name: str) -> str:
     return f"A better one than {name}"
 
 
-def _share(pair: Neighbour, of_what: str) -> str:
-    if pair.together < _LEAST_SHARE:
+def _share(together: float, of_what: str) -> str:
+    if together < _LEAST_SHARE:
         return ""
-    return f": in {min(round(pair.together), 100)} of 100 {of_what}"
+    return f": in {min(round(together), 100)} of 100 {of_what}"
