@@ -154,7 +154,11 @@ def lift_row(
         theirs = counts.support[other] * scale
         excess = both - mine * theirs / total
         if excess > 0.0:
-            numbers = (excess / (mine + parameters.ridge), 100.0 * both / mine, both * total / (mine * theirs))
+            numbers = (
+                excess / (mine + parameters.ridge),
+                100.0 * both / mine,
+                both * total / (mine * theirs),
+            )
             weight, together, lift = np.array(numbers, dtype=np.float32).tolist()
             found.append(Neighbour(counts.products[other], weight, together, lift))
     found.sort(key=lambda neighbour: (-neighbour.weight, neighbour.product_id))

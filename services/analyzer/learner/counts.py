@@ -107,7 +107,7 @@ class OrderCounts:
         """Count an order of ``product_ids`` at event time ``at``; returns their numbers, each once."""
         if not self.orders:
             self.popularity_decay.landmark = self.pairs_decay.landmark = at
-        self._stay_in_range(at)
+        self.reach(at)
         numbers = [self._number(product_id) for product_id in dict.fromkeys(product_ids)]
         light, heavy = self.popularity_decay.weight(at), self.pairs_decay.weight(at)
         self.orders += 1
@@ -130,7 +130,7 @@ class OrderCounts:
         """
         if not self.orders:
             return
-        self._stay_in_range(at)
+        self.reach(at)
         weight = self.popularity_decay.weight(at)
         for product_id in dict.fromkeys(product_ids):
             number = self.index.get(product_id)
@@ -185,7 +185,8 @@ class OrderCounts:
             self.support.append(0.0)
         return number
 
-    def _stay_in_range(self, at: Millis) -> None:
+    def reach(self, at: Millis) -> None:
+        """See to it that ``at`` can be weighed: scales everything by powers of two, so changes no bit."""
         if half_lives := self.popularity_decay.excess(at):
             factor = self.popularity_decay.move(half_lives)
             self.total *= factor

@@ -1,0 +1,83 @@
+"""Puts the learner together; the only room that knows all the others."""
+
+from __future__ import annotations
+
+import os
+from random import Random
+
+from libs.common.bus.kafka import KafkaBus
+from libs.common.bus.ports import Bus
+from libs.common.bus.topic_keeper import TopicKeeper
+from libs.common.contracts.topics import TOPICS
+from libs.common.db import Database
+from libs.common.http.factory import create_http
+from libs.common.http.health import Lifecycle
+from libs.common.keys import KeyRing
+from libs.common.runtime import Service
+from libs.common.telemetry import Metrics
+from services.analyzer.learner.fold import Parameters
+from services.analyzer.learner.loop import Learner
+from services.analyzer.learner.metrics import LearnerMetrics
+from services.analyzer.learner.ports import LearnerStore
+from services.analyzer.learner.settings import LearnerSettings
+from services.analyzer.learner.store import PostgresLearnerStore
+
+
+def create(settings: LearnerSettings) -> Service:
+    """The learner as a process: on Kafka and PostgreSQL."""
+    return create_service(settings, bus=KafkaBus(settings.kafka, client_id="learner"))
+
+
+def create_service(
+    settings: LearnerSettings,
+    *,
+    bus: Bus,
+    store: LearnerStore | None = None,
+    random: Random | None = None,
+    parameters: Parameters | None = None,
+) -> Service:
+    """The learner, put together from parts; those not given are the real ones.
+
+    It needs no clock: what it does is decided by journal time, and its pauses by the machine's.
+    """
+    database: Database | None = None
+    if store is None:
+        database = Database(settings.postgres.get_secret_value(), size=4)
+        store = PostgresLearnerStore(database)
+    metrics = LearnerMetrics(Metrics("learner"))
+    learner = Learner(
+        store,
+        bus,
+        metrics,
+        random or Random(int.from_bytes(os.urandom(32), "big")),
+        parameters=parameters,
+        poll_seconds=settings.poll_seconds,
+        publish_seconds=_publish_seconds(settings),
+        checkpoint_seconds=settings.checkpoint_seconds,
+    )
+    lifecycle = Lifecycle()
+    lifecycle.check("learner", lambda: learner.trouble)
+    lifecycle.note("election", lambda: "elected" if learner.elected else "waiting to be elected")
+    dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
+    keys = KeyRing(settings.data_dir, dev_key)
+    app = create_http("learner", keys=keys, metrics=metrics.registry, lifecycle=lifecycle)
+    prepared = store
+
+    async def start() -> None:
+        await prepared.prepare()
+
+    async def stop() -> None:
+        # Trap: the loop is ended before the pools are closed, so that it can leave a checkpoint.
+        await learner.stop()
+        await bus.close()
+        if database is not None:
+            await database.close()
+
+    return Service("learner", app, start, stop, [TopicKeeper(bus, TOPICS).run, learner.run])
+
+
+def _publish_seconds(settings: LearnerSettings) -> float:
+    """On a journal clock a day takes moments: publications must not be what a replay waits for."""
+    if settings.publish_seconds is not None:
+        return settings.publish_seconds
+    return 0.1 if settings.clock == "journal" else 1.0

@@ -1,0 +1,153 @@
+"""The fold: what the learner knows after all lessons up to a place, a pure function of their sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from libs.common.clock import DAY, Millis
+from libs.common.scoring.decay import HALF_LIFE_POPULARITY
+from services.analyzer.learner.complements import (
+    ComplementParameters,
+    Solution,
+    empty_solution,
+    solve,
+)
+from services.analyzer.learner.counts import PAIR_SHIFT, OrderCounts
+from services.analyzer.model.lessons import Lesson, OrderLesson
+
+
+class Place(NamedTuple):
+    """Where the fold stands in the canonical order: after the lesson with this journal second and number."""
+
+    second: int = -1
+    partition: int = -1
+    number: int = -1
+
+
+class Parameters(Struct, frozen=True, kw_only=True):
+    """Everything that decides what the same lessons become; a checkpoint of others is not used.
+
+    Parameters
+    ----------
+    version:
+        Counts up when the code of the fold changes what it computes.
+    half_life_popularity, half_life_pairs:
+        Of the counts, in ms of event time.
+    first_solve:
+        Orders before the first solve.
+    growth:
+        By this factor orders grow from one solve to the next.
+    solve_every:
+        Longest journal time between solves, in ms, while orders come in.
+    """
+
+    version: int = 1
+    half_life_popularity: Millis = HALF_LIFE_POPULARITY
+    half_life_pairs: Millis = 365 * DAY
+    max_pairs: int = 1_000_000
+    max_products: int = 100_000
+    max_lines: int = 60
+    first_solve: int = 20
+    growth: float = 1.25
+    solve_every: Millis = 28 * DAY
+    complements: ComplementParameters = ComplementParameters()
+
+
+class Fold:
+    """Counts, the latest solution, and when the next one is due.
+
+    Equal lessons in equal order give an equal state to the bit, wherever the sequence was cut into reads,
+    checkpoints and restarts. The caller asks `due` before each lesson and after the last, with the journal
+    time reached, and lets `solve` and `accept` follow before it goes on.
+
+    Attributes
+    ----------
+    place:
+        The last lesson folded.
+    last_at:
+        Journal time of the last order, in ms.
+    """
+
+    def __init__(self, parameters: Parameters | None = None) -> None:
+        self.parameters = parameters or Parameters()
+        self.counts = OrderCounts(
+            self.parameters.half_life_popularity,
+            self.parameters.half_life_pairs,
+            self.parameters.max_pairs,
+            self.parameters.max_products,
+            self.parameters.max_lines,
+        )
+        self.solution: Solution = empty_solution()
+        self.place = Place()
+        self.last_at: Millis = 0
+        self.solved_orders = 0
+        self.solved_at: Millis = 0
+        self.loose: dict[int, set[int]] = {}
+        """By number of a product that the solution lacks: numbers of the products bought with it."""
+        self._solved: set[int] = set()
+
+    def learn_one(self, place: Place, lesson: Lesson) -> None:
+        """Fold the lesson at ``place``, which must come after the present one."""
+        if place <= self.place:
+            raise ValueError(f"lesson {place} does not come after {self.place}")
+        self.place = place
+        product_ids = [line.product_id for line in lesson.lines]
+        if not isinstance(lesson, OrderLesson):
+            self.counts.unlearn_one(product_ids, lesson.occurred_at)
+            return
+        self.last_at = max(self.last_at, lesson.at)
+        numbers = self.counts.learn_one(product_ids, lesson.occurred_at)
+        # Trap: what is imported may lie thousands of half-lives behind the journal time it is weighed at.
+        self.counts.reach(self.last_at)
+        self._note_loose(numbers[: self.parameters.max_lines])
+        if self.counts.crowded:
+            self.counts.forget()
+            self.sort_out()
+
+    def due(self, now: Millis) -> Millis | None:
+        """The journal time a solve falls due at, where it does by ``now``; it sees what is folded so far."""
+        orders = self.counts.orders
+        if orders < self.parameters.first_solve or orders == self.solved_orders:
+            return None
+        if orders >= self.solved_orders * self.parameters.growth:
+            return self.last_at
+        # Trap: due at its own time, not at that of the event or tick which passed it, which may differ.
+        at = max(self.solved_at + self.parameters.solve_every, self.last_at)
+        return at if now >= at else None
+
+    def solve(self, at: Millis) -> Solution:
+        """The solution that falls due at ``at``; changes nothing, so a thread may run it."""
+        return solve(self.counts, at, self.parameters.complements)
+
+    def accept(self, solution: Solution, at: Millis) -> None:
+        """Use ``solution`` from here on."""
+        self.solution = solution
+        self.solved_orders = self.counts.orders
+        self.solved_at = at
+        self.sort_out()
+
+    def sort_out(self) -> None:
+        """Find anew which products the solution lacks, and their pairs."""
+        index = self.counts.index
+        self._solved = {index[key] for key in self.solution.products if key in index}
+        numbers = range(len(self.counts.products))
+        self.loose = {number: set() for number in numbers if number not in self._solved}
+        mask = (1 << PAIR_SHIFT) - 1
+        for key in self.counts.pairs:
+            self._pair_loose(key >> PAIR_SHIFT, key & mask)
+
+    def _note_loose(self, numbers: Iterable[int]) -> None:
+        numbers = list(numbers)
+        for number in numbers:
+            if number not in self._solved:
+                self.loose.setdefault(number, set()).update(numbers)
+                self.loose[number].discard(number)
+
+    def _pair_loose(self, i: int, j: int) -> None:
+        if i in self.loose:
+            self.loose[i].add(j)
+        if j in self.loose:
+            self.loose[j].add(i)

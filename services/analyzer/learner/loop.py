@@ -1,0 +1,161 @@
+"""The life of a learner: be elected, fold what every partition has passed, solve, publish, checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from random import Random
+
+from libs.common.bus.ports import Bus
+from libs.common.clock import SECOND, Millis
+from libs.common.errors import Fenced, Transient
+from services.analyzer.learner import checkpoint
+from services.analyzer.learner.fold import Fold, Parameters
+from services.analyzer.learner.metrics import LearnerMetrics
+from services.analyzer.learner.ports import Claim, LearnerStore, LessonRow
+from services.analyzer.learner.publish import Publisher
+from services.analyzer.model.lessons import decode_lesson
+
+_log = logging.getLogger(__name__)
+
+ROWS_AT_ONCE = 2_000
+LESSONS_AT_A_STRETCH = 50
+"""So many lessons are folded before others get the event loop."""
+RETRY_SECONDS = (0.2, 2.0)
+_STOP_SECONDS = 6.0
+
+
+class Learner:
+    """One learner's whole life; `run` never ends by itself.
+
+    Attributes
+    ----------
+    elected:
+        Whether this process is the learner, or waits to be.
+    fold:
+        What it knows; None before it was elected.
+    """
+
+    def __init__(
+        self,
+        store: LearnerStore,
+        bus: Bus,
+        metrics: LearnerMetrics,
+        random: Random,
+        *,
+        parameters: Parameters | None = None,
+        poll_seconds: float = 0.05,
+        publish_seconds: float = 1.0,
+        checkpoint_seconds: float = 30.0,
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._metrics = metrics
+        self._random = random
+        self._parameters = parameters or Parameters()
+        self._poll = poll_seconds
+        self._publish = publish_seconds
+        self._checkpoint = checkpoint_seconds
+        self._saved = 0.0
+        self._saved_place: object = None
+        self.elected = False
+        self.fold: Fold | None = None
+        self.passed: Millis = 0
+        self.trouble: str | None = None
+        self._leading: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Be elected and lead; after a fault or the loss of the election, again."""
+        while not self._stopping:
+            try:
+                async with self._store.leadership() as claim:
+                    self._leading = asyncio.create_task(self._lead(claim))
+                    await self._leading
+            except Fenced:
+                _log.warning("another learner was elected")
+            except Transient as error:
+                self.trouble = error.reason
+                _log.warning("the learner pauses", extra={"reason": error.reason})
+            finally:
+                self.elected = False
+            await asyncio.sleep(self._random.uniform(*RETRY_SECONDS))
+
+    async def stop(self) -> None:
+        """Let go of the election, with a checkpoint where that is possible within a few seconds."""
+        self._stopping = True
+        if self._leading is not None:
+            await asyncio.wait([self._leading], timeout=_STOP_SECONDS)
+
+    async def _lead(self, claim: Claim) -> None:
+        fold = await asyncio.to_thread(checkpoint.restore, claim.checkpoint, self._parameters)
+        self.fold = fold = fold or Fold(self._parameters)
+        self._saved, self._saved_place = time.monotonic(), fold.place
+        publisher = Publisher(self._bus, self._store, self._metrics, claim.epoch, self._publish)
+        self.elected, self.trouble = True, None
+        _log.info("elected", extra={"epoch": claim.epoch, "orders": fold.counts.orders})
+        try:
+            while not self._stopping:
+                if not await self._step(fold, publisher, claim.epoch):
+                    await asyncio.sleep(self._poll)
+        finally:
+            self.elected = False
+            await self._leave(fold, publisher, claim.epoch)
+
+    async def _step(self, fold: Fold, publisher: Publisher, epoch: int) -> bool:
+        """One look at the lessons; whether there may be more at once."""
+        watermark = await self._store.watermark()
+        if watermark is None:
+            return False
+        rows = await self._store.lessons(fold.place, watermark, ROWS_AT_ONCE)
+        await self._fold(fold, rows)
+        more = len(rows) == ROWS_AT_ONCE
+        if more:
+            # Not all of the last second need be among the rows.
+            self.passed = max(self.passed, rows[-1].place.second * SECOND)
+        else:
+            await self._solve_due(fold, watermark * SECOND)
+            self.passed = max(self.passed, watermark * SECOND)
+        publisher.offer(fold, self.passed, behind=more)
+        if time.monotonic() - self._saved >= self._checkpoint and fold.place != self._saved_place:
+            await self._save(fold, epoch)
+        return more
+
+    async def _fold(self, fold: Fold, rows: Sequence[LessonRow]) -> None:
+        for number, row in enumerate(rows):
+            lesson = decode_lesson(row.body)
+            await self._solve_due(fold, lesson.at)
+            fold.learn_one(row.place, lesson)
+            if number % LESSONS_AT_A_STRETCH == 0:
+                await asyncio.sleep(0)
+        if rows:
+            await self._solve_due(fold, fold.last_at)
+            self._metrics.lessons.add(len(rows))
+            self._metrics.orders.set(fold.counts.orders)
+            self._metrics.products.set(len(fold.counts.products))
+            self._metrics.pairs.set(len(fold.counts.pairs))
+
+    async def _solve_due(self, fold: Fold, now: Millis) -> None:
+        """Solve where that is due by ``now``. The fold waits; the event loop does not."""
+        at = fold.due(now)
+        if at is not None:
+            started = time.monotonic()
+            fold.accept(await asyncio.to_thread(fold.solve, at), at)
+            self._metrics.solve.observe(time.monotonic() - started)
+
+    async def _save(self, fold: Fold, epoch: int) -> None:
+        place = fold.place
+        body = checkpoint.save(fold)
+        await self._store.checkpoint(epoch, place, body)
+        self._saved, self._saved_place = time.monotonic(), place
+
+    async def _leave(self, fold: Fold, publisher: Publisher, epoch: int) -> None:
+        """Keep what was learned; a state that cannot be kept is learned again."""
+        await publisher.close()
+        try:
+            if fold.place != self._saved_place:
+                await self._save(fold, epoch)
+        except (Fenced, Transient):
+            _log.info("left without a checkpoint")

@@ -1,0 +1,24 @@
+"""Metrics of the learner."""
+
+from __future__ import annotations
+
+from libs.common.telemetry import Metrics
+
+
+class LearnerMetrics:
+    """Everything the learner counts, declared in one registry."""
+
+    def __init__(self, registry: Metrics) -> None:
+        self.registry = registry
+        self.lessons = registry.counter("lessons_total", "Lessons folded")
+        self.publications = registry.counter("publications_total", "Versions published")
+        self.publication_bytes = registry.counter("publication_bytes_total", "Bytes of models published")
+        self.failed = registry.counter(
+            "publications_failed_total", "Publications that the bus or the database did not take"
+        )
+        self.solve = registry.histogram(
+            "solve_seconds", "Time of a solve of the complements", buckets=(0.01, 0.05, 0.2, 1, 2, 5, 10, 30)
+        )
+        self.orders = registry.gauge("orders_folded_rows", "Orders learned from so far")
+        self.products = registry.gauge("products_known_rows", "Products counted")
+        self.pairs = registry.gauge("pairs_known_rows", "Pairs of products counted")

@@ -1,0 +1,177 @@
+"""Publication: parts and manifest to the bus, at most so often, again as a whole when the bus was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from libs.common.bus.ports import Bus, Headers, Producer, Record
+from libs.common.clock import Millis
+from libs.common.contracts.learned_model import MANIFEST_KEY, SCHEMA
+from libs.common.contracts.topics import HEADER_REVISION, HEADER_SCHEMA, LEARNED_MODELS
+from libs.common.errors import Transient
+from services.analyzer.learner.fold import Fold
+from services.analyzer.learner.metrics import LearnerMetrics
+from services.analyzer.learner.parts import Content, Publications, Solved, content_of, later
+from services.analyzer.learner.ports import LearnerStore, Published
+
+_log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+CLUSTER_SECONDS = 2.0
+"""How often it is asked whether the bus is still the same."""
+BYTES_PER_SECOND = 400_000
+"""Beyond a rate like this larger models are published less often, …"""
+SLOWEST_SECONDS = 4.0
+"""… but at least this often, so that an order is in the models within 5 s."""
+
+
+class Publisher:
+    """Publishes the state of one fold while its learner is elected.
+
+    `offer` looks at the fold and, where something is to be said and it is time, sends in a task of its own:
+    the fold goes on meanwhile. What is sent was taken from the fold in one go.
+
+    Parameters
+    ----------
+    epoch:
+        Of the election: the fence of every write.
+    interval:
+        Least seconds between two publications.
+    """
+
+    def __init__(
+        self, bus: Bus, store: LearnerStore, metrics: LearnerMetrics, epoch: int, interval: float
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._metrics = metrics
+        self._epoch = epoch
+        self._interval = interval
+        self._producer: Producer | None = None
+        self._publications = Publications()
+        self._solved = Solved()
+        self._sending: asyncio.Task[None] | None = None
+        self._due = 0.0
+        self._cluster: str | None = None
+        self._asked = -CLUSTER_SECONDS
+        self._manifest: bytes | None = None
+        self._version = 0
+        self._said: tuple[object, Millis] | None = None
+        self.failed: str | None = None
+
+    def offer(self, fold: Fold, journal_time: Millis, *, behind: bool = False) -> None:
+        """Publish ``fold``, which has passed ``journal_time``, if there is news and time for it.
+
+        While the fold is ``behind``, much news is on its way and is not said one by one. Raises what a finished publication raised, `Fenced` for one; `Transient` is tried again.
+        """
+        if not self._ready() or (behind and time.monotonic() < self._due - self._interval + SLOWEST_SECONDS):
+            return
+        state = (fold.place, id(fold.solution))
+        if self._said is None or self._said[0] != state:
+            content = content_of(fold, journal_time, self._solved)
+            self._start(self._send(content), state, journal_time)
+        elif self._said[1] < journal_time:
+            self._start(self._pass(fold.counts.orders, journal_time), state, journal_time)
+        else:
+            self._start(self._watch(), state, journal_time)
+
+    async def settle(self) -> None:
+        """Wait for what is under way; raises what it raised."""
+        if self._sending is not None:
+            await self._sending
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        if self._sending is not None:
+            self._sending.cancel()
+            await asyncio.gather(self._sending, return_exceptions=True)
+        if self._producer is not None:
+            await self._producer.close()
+
+    def _ready(self) -> bool:
+        if self._sending is not None:
+            if not self._sending.done():
+                return False
+            task, self._sending = self._sending, None
+            task.result()
+        return time.monotonic() >= self._due
+
+    def _start(self, sending: Coroutine[Any, Any, None], state: object, journal_time: Millis) -> None:
+        self._due = time.monotonic() + self._interval
+        self._said = (state, journal_time)
+        self._sending = asyncio.create_task(self._guard(sending))
+
+    async def _guard(self, sending: Coroutine[Any, Any, None]) -> None:
+        try:
+            await sending
+            self.failed = None
+        except Transient as error:
+            # Nothing is known about what the bus took of it: all is sent again, under a new version.
+            self._publications.forget()
+            self._said = None
+            self._asked = -CLUSTER_SECONDS
+            self._due = time.monotonic() + RETRY_SECONDS
+            self._metrics.failed.add()
+            if self.failed is None:
+                _log.warning("learned models could not be published", extra={"reason": error.reason})
+            self.failed = error.reason
+
+    async def _watch(self) -> None:
+        """Nothing to say, unless to another bus."""
+        if await self._another_bus():
+            self._publications.forget()
+            self._said = None
+
+    async def _pass(self, orders: int, journal_time: Millis) -> None:
+        """Say that nothing happened up to ``journal_time``."""
+        if self._manifest is None or await self._another_bus():
+            self._publications.forget()
+            self._said = None
+            return
+        self._manifest = later(self._manifest, journal_time)
+        await self._write([_record(MANIFEST_KEY, self._manifest, self._version)])
+        await self._note(orders, journal_time)
+
+    async def _send(self, content: Content) -> None:
+        if await self._another_bus():
+            self._publications.forget()
+        self._version = version = await self._store.next_version(self._epoch)
+        missing, self._manifest = self._publications.records(content, version)
+        records = [_record(key, value, carries) for key, value, carries in missing]
+        if records:
+            await self._write(records)
+        # Trap: only after the parts are acknowledged, or a reader could wait for parts that never come.
+        await self._write([_record(MANIFEST_KEY, self._manifest, version)])
+        await self._note(content.orders, content.journal_time)
+        size = sum(len(value) for _, value, _ in missing)
+        self._metrics.publications.add()
+        self._metrics.publication_bytes.add(size)
+        pause = min(size / BYTES_PER_SECOND, SLOWEST_SECONDS)
+        self._due = max(self._due, time.monotonic() + max(pause - self._interval, 0.0))
+
+    async def _write(self, records: list[Record]) -> None:
+        if self._producer is None:
+            self._producer = self._bus.producer()
+        await self._producer.send(LEARNED_MODELS, 0, records)
+
+    async def _note(self, orders: int, journal_time: Millis) -> None:
+        published = Published(version=self._version, journal_time=journal_time, orders=orders)
+        await self._store.published(self._epoch, self._cluster or "", published)
+
+    async def _another_bus(self) -> bool:
+        """Whether the cluster is another one than at the last publication; asked every few seconds."""
+        if time.monotonic() - self._asked < CLUSTER_SECONDS:
+            return False
+        cluster = await self._bus.cluster_id()
+        self._asked = time.monotonic()
+        before, self._cluster = self._cluster, cluster
+        return before is not None and before != cluster
+
+
+def _record(key: bytes, value: bytes, version: int) -> Record:
+    headers: Headers = ((HEADER_SCHEMA, SCHEMA), (HEADER_REVISION, b"%d" % version))
+    return Record(key, value, headers)

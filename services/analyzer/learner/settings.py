@@ -1,0 +1,29 @@
+"""Settings of the learner, each declared once."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from libs.common.settings import CommonSettings, service_config
+
+
+class LearnerSettings(CommonSettings):
+    """What the learner is told beyond what every process is told."""
+
+    model_config = service_config("learner")
+
+    port: int = Field(
+        default=8005, ge=0, le=65535, description="Port the learner listens on; 0 takes a free one"
+    )
+    poll_seconds: float = Field(
+        default=0.05, gt=0, le=10, description="How often new lessons are looked for while there are none"
+    )
+    publish_seconds: float | None = Field(
+        default=None,
+        ge=0,
+        le=60,
+        description="Least time between two publications; by default 1, on a journal clock 0.1",
+    )
+    checkpoint_seconds: float = Field(
+        default=30.0, ge=0, le=3600, description="Least time between two checkpoints"
+    )

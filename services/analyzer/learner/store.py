@@ -1,0 +1,111 @@
+"""The learner in PostgreSQL: it reads lessons and partitions, and owns its row of ``learner_state``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from libs.common.clock import SECOND
+from libs.common.contracts.identity import PARTITIONS
+from libs.common.db import Database, migrate
+from libs.common.errors import Fenced
+from services.analyzer.learner.fold import Place
+from services.analyzer.learner.ports import Claim, LessonRow, Published
+from services.analyzer.store.postgres import MIGRATIONS, SCHEMA
+
+NAME = "learner"
+ELECTION_SECONDS = 0.5
+_LOCK = "SELECT pg_try_advisory_lock(hashtext($1)::bigint)"
+_UNLOCK = "SELECT pg_advisory_unlock(hashtext($1)::bigint)"
+
+
+class PostgresLearnerStore:
+    """Implements `ports.LearnerStore`.
+
+    The election is an advisory lock of one connection, so it ends with the process. The epoch in the row
+    is the fence against one that lost its connection without noticing.
+    """
+
+    def __init__(self, database: Database, schema: str = SCHEMA) -> None:
+        self._database = database
+        self._schema = schema
+        self._lock = f"{schema}.{NAME}"
+
+    async def prepare(self) -> None:
+        """Migrate the analyzer's schema, whoever of its processes comes first."""
+        await migrate(self._database, self._schema, MIGRATIONS)
+
+    def leadership(self) -> AbstractAsyncContextManager[Claim]:
+        return self._leadership()
+
+    @asynccontextmanager
+    async def _leadership(self) -> AsyncIterator[Claim]:
+        async with self._database.connection() as connection:
+            while not await connection.fetchval(_LOCK, self._lock):
+                await asyncio.sleep(ELECTION_SECONDS)
+            try:
+                yield await self._claim()
+            finally:
+                # Trap: the connection goes back to a pool and would keep the lock for the life of the process.
+                if not connection.is_closed():
+                    await connection.execute(_UNLOCK, self._lock)
+
+    async def _claim(self) -> Claim:
+        async with self._database.bulk() as connection:
+            row = await connection.fetchrow(
+                f"INSERT INTO {self._schema}.learner_state (name, epoch, cluster_id, second, partition, number,"
+                " version, journal_time, orders, trials) VALUES ($1, 1, '', -1, -1, -1, 0, 0, 0, 0)"
+                " ON CONFLICT (name) DO UPDATE SET epoch = learner_state.epoch + 1"
+                " RETURNING epoch, version, body",
+                NAME,
+            )
+        return Claim(epoch=row[0], version=row[1], checkpoint=row[2])
+
+    async def watermark(self) -> int | None:
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(
+                f"SELECT count(*), min(journal_time) FROM {self._schema}.partitions"
+            )
+        return row[1] // SECOND if row[0] == PARTITIONS else None
+
+    async def lessons(self, after: Place, before: int, limit: int) -> Sequence[LessonRow]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                f"SELECT second, partition, number, body FROM {self._schema}.lessons"
+                " WHERE (second, partition, number) > ($1, $2, $3) AND second < $4"
+                " ORDER BY second, partition, number LIMIT $5",
+                *after,
+                before,
+                limit,
+            )
+        return [LessonRow(Place(row[0], row[1], row[2]), row[3]) for row in rows]
+
+    async def checkpoint(self, epoch: int, place: Place, body: bytes) -> None:
+        await self._write(epoch, "second = $3, partition = $4, number = $5, body = $6", *place, body)
+
+    async def next_version(self, epoch: int) -> int:
+        return await self._write(epoch, "version = version + 1")
+
+    async def published(self, epoch: int, cluster: str, published: Published) -> None:
+        await self._write(
+            epoch,
+            "cluster_id = $3, journal_time = $4, orders = $5, trials = $6",
+            cluster,
+            published.journal_time,
+            published.orders,
+            published.trials,
+        )
+
+    async def _write(self, epoch: int, change: str, *values: object) -> int:
+        async with self._database.bulk() as connection:
+            version = await connection.fetchval(
+                f"UPDATE {self._schema}.learner_state SET {change} WHERE name = $1 AND epoch = $2"
+                " RETURNING version",
+                NAME,
+                epoch,
+                *values,
+            )
+        if version is None:
+            raise Fenced(f"epoch {epoch} of the learner is over")
+        return int(version)
