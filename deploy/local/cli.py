@@ -252,7 +252,7 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True)
 @data_dir_option
 def list_dead_letters(limit: int, data_dir: Path) -> None:
     """List dead letters, newest first: when, where, who sent it, why."""

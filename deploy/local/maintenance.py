@@ -1,52 +1,26 @@
-"""Commands that look into the platform's database: dead letters, and the rebuild of all customer models."""
+"""Commands for whoever looks after a platform: dead letters, and the rebuild of all customer models."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
+from deploy.local.client import PlatformClient
 from deploy.local.running import running_platform
-from libs.common.errors import ClosedloopError, Misconfigured
-
-_DEAD_LETTERS = """
-    SELECT journal_time, partition, log_offset, source, code, reason, key
-    FROM analyzer.dead_letters ORDER BY journal_time DESC, partition, log_offset DESC LIMIT $1
-"""
+from libs.common.errors import ClosedloopError
 
 
 def dead_letter_lines(data_dir: Path, limit: int) -> list[str]:
     """A line for each dead letter, newest first."""
-    return asyncio.run(_dead_letter_lines(running_platform(data_dir).postgres, limit))
-
-
-async def _dead_letter_lines(url: str, limit: int) -> list[str]:
-    import asyncpg
-
-    try:
-        connection = await asyncpg.connect(url, timeout=10)
-    except (OSError, TimeoutError, asyncpg.PostgresError):
-        raise Misconfigured(
-            "PostgreSQL does not answer: see logs/postgres.log in the data directory"
-        ) from None
-    try:
-        rows = await connection.fetch(_DEAD_LETTERS, limit)
-    finally:
-        await connection.close()
+    with PlatformClient(data_dir) as client:
+        letters = client.get("analyzer", f"/v1/dead-letters?limit={limit}")["dead_letters"]
     return [
-        f"{moment(row['journal_time'])}  partition {row['partition']} offset {row['log_offset']}  "
-        f"{row['source'] or 'unknown source'}  {bytes(row['key']).decode('utf-8', 'replace')}  "
-        f"{row['code']}: {row['reason']}"
-        for row in rows
+        f"{letter['journal_time']}  partition {letter['partition']} offset {letter['offset']}  "
+        f"{letter['source'] or 'unknown source'}  {letter['code']}: {letter['reason']}"
+        for letter in letters
     ]
-
-
-def moment(millis: int) -> str:
-    """Milliseconds as a readable time in UTC."""
-    return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def rebuild_and_compare(data_dir: Path) -> tuple[str, str]:
