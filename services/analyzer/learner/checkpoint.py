@@ -59,7 +59,7 @@ def save(fold: Fold) -> bytes:
     checkpoint = _Checkpoint(
         format=FORMAT,
         parameters=fold.parameters,
-        place=tuple(fold.place),
+        place=(fold.place.second, fold.place.partition, fold.place.number),
         last_at=fold.last_at,
         solved_orders=fold.solved_orders,
         solved_at=fold.solved_at,

@@ -145,8 +145,8 @@ def _popular(fold: Fold) -> list[Popular]:
     weight = (weights[numbers] * scale).astype(np.float32).tolist()
     share = np.minimum(weights[numbers] / counts.total, 1.0).astype(np.float32).tolist()
     return [
-        Popular(counts.products[number], *numbers_, counts.seen[number])
-        for number, *numbers_ in zip(numbers.tolist(), weight, share, strict=True)
+        Popular(counts.products[number], fresh, part, counts.seen[number])
+        for number, fresh, part in zip(numbers.tolist(), weight, share, strict=True)
     ]
 
 

@@ -66,9 +66,12 @@ class Publisher:
     def offer(self, fold: Fold, journal_time: Millis, *, behind: bool = False) -> None:
         """Publish ``fold``, which has passed ``journal_time``, if there is news and time for it.
 
-        While the fold is ``behind``, much news is on its way and is not said one by one. Raises what a finished publication raised, `Fenced` for one; `Transient` is tried again.
+        While the fold is ``behind``, much news is on its way and is not said bit by bit. Raises what a
+        finished publication raised, `Fenced` for one; `Transient` is tried again.
         """
-        if not self._ready() or (behind and time.monotonic() < self._due - self._interval + SLOWEST_SECONDS):
+        if not self._ready():
+            return
+        if behind and time.monotonic() < self._due - self._interval + SLOWEST_SECONDS:
             return
         state = (fold.place, id(fold.solution))
         if self._said is None or self._said[0] != state:

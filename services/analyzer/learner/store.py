@@ -47,15 +47,15 @@ class PostgresLearnerStore:
             try:
                 yield await self._claim()
             finally:
-                # Trap: the connection goes back to a pool and would keep the lock for the life of the process.
+                # Trap: the connection goes back to a pool, which would keep the lock.
                 if not connection.is_closed():
                     await connection.execute(_UNLOCK, self._lock)
 
     async def _claim(self) -> Claim:
         async with self._database.bulk() as connection:
             row = await connection.fetchrow(
-                f"INSERT INTO {self._schema}.learner_state (name, epoch, cluster_id, second, partition, number,"
-                " version, journal_time, orders, trials) VALUES ($1, 1, '', -1, -1, -1, 0, 0, 0, 0)"
+                f"INSERT INTO {self._schema}.learner_state"
+                " (name, epoch, cluster_id, second, partition, number, version, journal_time, orders, trials) VALUES ($1, 1, '', -1, -1, -1, 0, 0, 0, 0)"
                 " ON CONFLICT (name) DO UPDATE SET epoch = learner_state.epoch + 1"
                 " RETURNING epoch, version, body",
                 NAME,
