@@ -165,6 +165,9 @@ def fate(error: BaseException) -> Transient | None:
             return Transient(f"the database is away: {cause}")
     if isinstance(error, OSError | TimeoutError | PoolTimeout):
         return Transient(f"the database is away: {error or type(error).__name__}")
+    if isinstance(cause, asyncpg.InternalClientError):
+        # asyncpg loses its place when a connection dies at a bad moment, and drops the connection.
+        return Transient(f"the database is away: {cause}")
     state = getattr(cause, "sqlstate", None)
     if isinstance(state, str) and _PASSING.fullmatch(state):
         return Transient(f"the database cannot do it now ({state}): {cause}")
