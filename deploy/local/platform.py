@@ -12,7 +12,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import msgspec
 
 from deploy.local.broker import ApacheBroker, EmbeddedBroker
 from deploy.local.operator_key import operator_key
@@ -211,7 +213,7 @@ class Platform:
         port = self.options.ports[name]
         log = self.data_dir / "logs" / f"{name}.log"
         try:
-            await _until(lambda: answers_ready(port), f"{name} does not become ready: see {log}")
+            await _until(lambda: answers_ready(port, name), f"{name} does not become ready: see {log}")
         except Misconfigured:
             self.say(tail_of(log))
             raise
@@ -259,15 +261,27 @@ async def _until(asked: Callable[[], Awaitable[bool]], otherwise: str, seconds: 
         await asyncio.sleep(0.05)
 
 
-async def answers_ready(port: int) -> bool:
-    """Whether the service on ``port`` says that it is ready."""
+async def answers_ready(port: int, name: str) -> bool:
+    """Whether the service on ``port`` says that it is ready; the analyzer also that it has work.
+
+    An analyzer is ready to answer before it owns partitions, but until then the loop is open: the first
+    events of a newcomer would wait for it.
+    """
     try:
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                return b" 200 " in await reader.readline()
+                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
             finally:
                 writer.close()
-    except (OSError, TimeoutError):
+        if b" 200 " not in head.partition(b"\r\n")[0]:
+            return False
+        return name != "analyzer" or owns_partitions(msgspec.json.decode(body))
+    except (OSError, TimeoutError, msgspec.DecodeError):
         return False
+
+
+def owns_partitions(report: dict[str, Any]) -> bool:
+    """Whether an analyzer's readiness report says that partitions are its own."""
+    return not str(report.get("notes", {}).get("partitions", "")).startswith("0 ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import time
 from collections.abc import Callable
@@ -17,7 +18,13 @@ _STOPPERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def serve(options: Options, say: Callable[[str], None]) -> int:
     """Run a platform until SIGINT or SIGTERM; the exit status of the process."""
+    quiet_libraries()
     return asyncio.run(_serve(options, say))
+
+
+def quiet_libraries() -> None:
+    """Keep what Kafka clients log while a broker is coming up off the person's screen."""
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 async def _serve(options: Options, say: Callable[[str], None]) -> int:

@@ -23,7 +23,7 @@ from deploy.local.demo.scores import MEASURES
 from deploy.local.platform import Options, Platform
 from deploy.local.running import LOCK, claim, read_record, stop_leftovers
 from deploy.local.supervisor import GaveUp
-from deploy.local.up import first_of, stop_signal
+from deploy.local.up import first_of, quiet_libraries, stop_signal
 from libs.common.errors import ClosedloopError, Misconfigured
 
 MARKER = "demo.txt"
@@ -53,6 +53,7 @@ class Show:
 
 def play(show: Show) -> int:
     """Run the demo; the exit status of the process."""
+    quiet_libraries()
     clear(show.data_dir)
     return asyncio.run(_play(show, Console()))
 
