@@ -56,9 +56,9 @@ QUERY = {
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """The answers to a batch of requests, a problem document for each that failed."""
+    """The answers to a batch of requests (`Answer`), a problem document for each that failed."""
 
-    answers: list[Answer | dict[str, Any]]
+    answers: list[Any]
 
 
 def add_routes(

@@ -42,6 +42,8 @@ class Neighbour(Struct, array_like=True, frozen=True):
 
 
 class PopularityPart(Struct, frozen=True, kw_only=True, tag="popularity"):
+    """A share of all products, most popular first."""
+
     version: int
     part: int
     products: list[Popular]
