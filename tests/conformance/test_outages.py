@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from tests.conformance.conftest import Broker
 
 TIMEOUT = 1.0
+UNSURE = 100
+"""Value of records sent to a broker that does not answer."""
+
 BOUND = TIMEOUT + 2.0
 """A request times out after TIMEOUT, and what is broken is dismantled within two seconds."""
 
@@ -81,13 +84,14 @@ class Parts:
                 await asyncio.sleep(0.1)
                 continue
             for messages in got.values():
-                found += [int(m.value or b"-1") for m in messages]
+                # What timed out may have arrived all the same.
+                found += [number for m in messages if (number := int(m.value or b"-1")) != UNSURE]
         return found
 
     async def require_bounded_failures(self) -> None:
         calls: dict[str, Callable[[], object]] = {
-            "send": lambda: self.producer.send(self.topic, 0, numbered(1, 100)),
-            "bound send": lambda: self.bound.send(self.topic, 0, numbered(1, 100)),
+            "send": lambda: self.producer.send(self.topic, 0, numbered(1, UNSURE)),
+            "bound send": lambda: self.bound.send(self.topic, 0, numbered(1, UNSURE)),
             "cluster_id": self.bus.cluster_id,
             "ensure_topics": lambda: self.bus.ensure_topics([TopicSpec("more", 1, {})]),
             "reader.start": lambda: self.bus.reader(self.topic).start({}),
@@ -125,10 +129,9 @@ async def test_a_hanging_broker_is_transient_in_time_and_the_same_parts_work_aft
         assert time.monotonic() - begin < 2.5
     finally:
         broker.wake()
-    last = await eventually(lambda: parts.producer.send(topic, 1, numbered(2, 50)))
-    assert last == 1
-    assert (await parts.values(parts.reader, 2))[-2:] == [50, 51]
-    assert (await parts.values(parts.consumer, 2))[-2:] == [50, 51]
+    assert await eventually(lambda: parts.producer.send(topic, 1, numbered(2, 50))) == 1
+    assert await parts.values(parts.reader, 2) == [50, 51]
+    assert {50, 51} <= set(await parts.values(parts.consumer, 2))
     await bus.close()
 
 
@@ -172,7 +175,7 @@ async def require_continued(parts: Parts) -> None:
     """The same cluster again: everybody goes on where he was."""
     await eventually(lambda: parts.producer.send(parts.topic, 1, numbered(2, 50)))
     await eventually(lambda: parts.bound.send(parts.topic, 1, numbered(1, 52)))
-    assert sorted(set(await parts.values(parts.reader, 3)) - {100}) == [50, 51, 52]
+    assert await parts.values(parts.reader, 3) == [50, 51, 52]
     assert {50, 51, 52} <= set(await parts.values(parts.consumer, 3))
 
 

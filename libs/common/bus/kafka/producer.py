@@ -6,7 +6,14 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError, for_code
+from aiokafka.errors import (
+    LeaderNotAvailableError,
+    MessageSizeTooLargeError,
+    NotLeaderForPartitionError,
+    RecordListTooLargeError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
@@ -18,6 +25,8 @@ _LZ4 = 3
 """Number of this codec in the record format; both brokers take it."""
 
 _ALL_REPLICAS = -1
+_RETRY_SECONDS = 0.05
+_NOT_HERE = (LeaderNotAvailableError, NotLeaderForPartitionError, UnknownTopicOrPartitionError)
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
@@ -66,14 +75,12 @@ class KafkaProducer:
         try:
             async with asyncio.timeout(self._timeout):
                 client = await self._ready()
-                leader = (await leaders(client, topic)).get(partition)
-                if leader is None:
-                    raise Transient(f"{topic}/{partition} has no leader")
-                wait = int(self._timeout * 1000)
-                request = ProduceRequest(None, _ALL_REPLICAS, wait, [(topic, [(partition, batch)])])
-                answer = await client.send(leader, request)
-            _, ((_, code, first, *_),) = answer.topics[0]
-            error = for_code(code)
+                code, first = await self._request(client, topic, partition, batch)
+                while for_code(code) in _NOT_HERE:
+                    # Not appended, for certain: so it may be sent again. Happens while a topic is made.
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    await client.force_metadata_update()
+                    code, first = await self._request(client, topic, partition, batch)
         except (*BROKEN, Transient) as failure:
             await self._discard(client)
             if client is not None:
@@ -83,12 +90,25 @@ class KafkaProducer:
             # Trap: the request may be on its way; only a closed connection keeps it off later ones' heels.
             await self._discard(client)
             raise
-        if error in _TOO_LARGE:
+        if for_code(code) in _TOO_LARGE:
             raise Invalid("too_large", f"the broker refuses a batch of {len(batch)} bytes for {topic}")
         if code != 0:
             await self._discard(client)
-            raise Transient(f"{topic}/{partition} refused: {error.__name__}")
-        return int(first) + count - 1
+            raise Transient(f"{topic}/{partition} refused: {for_code(code).__name__}")
+        return first + count - 1
+
+    async def _request(
+        self, client: BoundClient, topic: str, partition: int, batch: bytes
+    ) -> tuple[int, int]:
+        """Send one batch to the partition's leader; error code and first offset."""
+        leader = (await leaders(client, topic)).get(partition)
+        if leader is None:
+            raise Transient(f"{topic}/{partition} has no leader")
+        wait = int(self._timeout * 1000)
+        request = ProduceRequest(None, _ALL_REPLICAS, wait, [(topic, [(partition, batch)])])
+        answer = await client.send(leader, request)
+        _, ((_, code, first, *_),) = answer.topics[0]
+        return int(code), int(first)
 
     async def _ready(self) -> BoundClient:
         async with self._connecting:

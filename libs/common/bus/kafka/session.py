@@ -26,6 +26,7 @@ member that died; and it looks for new records at certain parts of the wait of a
 FETCH_BYTES_PER_PARTITION = 4 * 1024 * 1024
 _POLL_GRACE = 0.5
 _STOP_SECONDS = 1.0
+_LEAVE_SECONDS = 0.5
 
 
 class Session:
@@ -164,12 +165,19 @@ class Session:
         if self._consumer is None:
             await self.client.abort()
             return
+        # Trap: as a task of its own. It may wait for the broker for ever, and it lets the cancellation of
+        # its inner tasks escape as if we had been cancelled.
+        stopping = asyncio.create_task(self._stop())
+        await asyncio.wait([stopping], timeout=_STOP_SECONDS)
+        if not stopping.done() or stopping.cancelled() or stopping.exception() is not None:
+            stopping.cancel()
+            await self._dismantle(stopping)
+
+    async def _stop(self) -> None:
         try:
-            async with asyncio.timeout(_STOP_SECONDS):
-                await self._leave_first_generation()
-                await self._consumer.stop()
-        except BROKEN:
-            await self._dismantle()
+            await self._leave_first_generation()
+        finally:
+            await self._consumer.stop()
 
     async def _leave_first_generation(self) -> None:
         # Trap: aiokafka leaves only generations above 0, but the embedded broker counts from 0. A member
@@ -177,15 +185,17 @@ class Session:
         coordinator = self._consumer._coordinator
         if getattr(coordinator, "generation", None) == 0:
             with contextlib.suppress(*BROKEN):
-                await coordinator._send_req(LeaveGroupRequest(coordinator.group_id, coordinator.member_id))
+                leave = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+                await asyncio.wait_for(coordinator._send_req(leave), _LEAVE_SECONDS)
 
-    async def _dismantle(self) -> None:
-        # Trap: stop() waits for tasks that wait for the broker. What it has not ended is ended here.
+    async def _dismantle(self, stopping: asyncio.Task[None]) -> None:
+        """End by hand what ``stopping`` has not ended."""
         consumer = self._consumer
         coordinator, fetcher = consumer._coordinator, consumer._fetcher
         tasks = [
             task
             for task in (
+                stopping,
                 getattr(coordinator, "_coordination_task", None),
                 getattr(coordinator, "_heartbeat_task", None),
                 getattr(coordinator, "_commit_refresh_task", None),
