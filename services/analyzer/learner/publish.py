@@ -8,7 +8,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from libs.common.bus.ports import Bus, Headers, Producer, Record
+from libs.common.bus.ports import Bus, ClusterChanged, Headers, Producer, Record
 from libs.common.clock import Millis
 from libs.common.contracts.learned_model import MANIFEST_KEY, SCHEMA
 from libs.common.contracts.topics import HEADER_REVISION, HEADER_SCHEMA, LEARNED_MODELS
@@ -57,7 +57,7 @@ class Publisher:
         self._sending: asyncio.Task[None] | None = None
         self._due = 0.0
         self._cluster: str | None = None
-        self._asked = -CLUSTER_SECONDS
+        self._asked = 0.0
         self._manifest: bytes | None = None
         self._version = 0
         self._said: tuple[object, Millis] | None = None
@@ -92,8 +92,7 @@ class Publisher:
         if self._sending is not None:
             self._sending.cancel()
             await asyncio.gather(self._sending, return_exceptions=True)
-        if self._producer is not None:
-            await self._producer.close()
+        await self._drop_producer()
 
     def _ready(self) -> bool:
         if self._sending is not None:
@@ -112,16 +111,16 @@ class Publisher:
         try:
             await sending
             self.failed = None
-        except Transient as error:
+        except (Transient, ClusterChanged) as error:
             # Nothing is known about what the bus took of it: all is sent again, under a new version.
             self._publications.forget()
-            self._said = None
-            self._asked = -CLUSTER_SECONDS
+            self._said = self._cluster = None
             self._due = time.monotonic() + RETRY_SECONDS
             self._metrics.failed.add()
             if self.failed is None:
-                _log.warning("learned models could not be published", extra={"reason": error.reason})
-            self.failed = error.reason
+                _log.warning("learned models could not be published", extra={"reason": str(error)})
+            self.failed = str(error)
+            await self._drop_producer()
 
     async def _watch(self) -> None:
         """Nothing to say, unless to another bus."""
@@ -158,7 +157,8 @@ class Publisher:
 
     async def _write(self, records: list[Record]) -> None:
         if self._producer is None:
-            self._producer = self._bus.producer()
+            # Bound to the cluster: what another one acknowledges would not be beside the rest.
+            self._producer = self._bus.producer(self._cluster)
         await self._producer.send(LEARNED_MODELS, 0, records)
 
     async def _note(self, orders: int, journal_time: Millis) -> None:
@@ -167,12 +167,20 @@ class Publisher:
 
     async def _another_bus(self) -> bool:
         """Whether the cluster is another one than at the last publication; asked every few seconds."""
-        if time.monotonic() - self._asked < CLUSTER_SECONDS:
+        if self._cluster is not None and time.monotonic() - self._asked < CLUSTER_SECONDS:
             return False
         cluster = await self._bus.cluster_id()
         self._asked = time.monotonic()
         before, self._cluster = self._cluster, cluster
-        return before is not None and before != cluster
+        if before == cluster:
+            return False
+        await self._drop_producer()
+        return before is not None
+
+    async def _drop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.close()
 
 
 def _record(key: bytes, value: bytes, version: int) -> Record:

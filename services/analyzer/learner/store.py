@@ -55,7 +55,8 @@ class PostgresLearnerStore:
         async with self._database.bulk() as connection:
             row = await connection.fetchrow(
                 f"INSERT INTO {self._schema}.learner_state"
-                " (name, epoch, cluster_id, second, partition, number, version, journal_time, orders, trials) VALUES ($1, 1, '', -1, -1, -1, 0, 0, 0, 0)"
+                " (name, epoch, cluster_id, second, partition, number, version,"
+                " journal_time, orders, trials) VALUES ($1, 1, '', -1, -1, -1, 0, 0, 0, 0)"
                 " ON CONFLICT (name) DO UPDATE SET epoch = learner_state.epoch + 1"
                 " RETURNING epoch, version, body",
                 NAME,
