@@ -278,3 +278,49 @@ async def test_death_of_a_background_task_is_noticed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         await journal.watch()
     await journal.stop()
+
+
+class LateProducer:
+    """Its first batch is acknowledged only when the gate opens, by a cluster that may be gone by then."""
+
+    def __init__(self, inner: Producer, gate: asyncio.Event) -> None:
+        self._inner = inner
+        self._gate = gate
+
+    async def send(self, topic: str, partition: int, records: Sequence[Record]) -> int:
+        offset = await self._inner.send(topic, partition, records)
+        await self._gate.wait()
+        return offset
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class LateBus(MemoryBus):
+    """A memory bus whose first producer answers late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.made = 0
+
+    def producer(self, cluster: str | None = None) -> Producer:
+        self.made += 1
+        inner = super().producer(cluster)
+        return LateProducer(inner, self.gate) if self.made == 1 else inner
+
+
+async def test_late_acknowledgement_of_a_lost_cluster_counts_for_nothing(tmp_path: Path) -> None:
+    bus = LateBus()
+    await topics(bus)
+    async with shipping(tmp_path, bus) as (store, shipper):
+        await store.put([(0, b"k", b"v")] * 3).committed()
+        await until(lambda: len(bus.records(CUSTOMER_EVENTS, 0)) == 3)
+        bus.replace_cluster("memory-2")
+        await topics(bus)
+        await until(lambda: bus.made == 2)
+        await asyncio.sleep(0.02)
+        assert shipper.shipped() == {}
+        bus.gate.set()
+        await until(lambda: sequence(bus, 0) == [1, 2, 3])
+        assert await shipper.reached({0: 3}, 5)
