@@ -9,8 +9,9 @@ from typing import Protocol
 from libs.common.bus.consume import ConsumeLoop
 from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.ports import Bus
+from libs.common.bus.topic_keeper import TopicKeeper
 from libs.common.clock import Clock, JournalClock, WallClock
-from libs.common.contracts.topics import CUSTOMER_EVENTS
+from libs.common.contracts.topics import CUSTOMER_EVENTS, TOPICS
 from libs.common.db import Database
 from libs.common.http.factory import create_http
 from libs.common.http.health import Lifecycle
@@ -96,4 +97,4 @@ def create_service(
         if database is not None:
             await database.close()
 
-    return Service("analyzer", app, start, stop, [loop.run, publisher.run])
+    return Service("analyzer", app, start, stop, [TopicKeeper(bus, TOPICS).run, loop.run, publisher.run])

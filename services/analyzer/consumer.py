@@ -17,8 +17,7 @@ from services.analyzer.errors import TooManyDeadLetters
 from services.analyzer.handlers.slices import DEAD_LETTERED, Slice, SliceHandler
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.cache import ModelCache
-from services.analyzer.ports import PartitionState, SliceStore
-from services.analyzer.publisher import BusPublisher
+from services.analyzer.ports import PartitionState, Publisher, SliceStore
 
 MODELS_AT_ONCE = 500
 PATIENCE = 5.0
@@ -55,7 +54,7 @@ class AnalyzerProcessor:
     def __init__(
         self,
         store: SliceStore,
-        publisher: BusPublisher,
+        publisher: Publisher,
         metrics: AnalyzerMetrics,
         clock: Clock,
         random: Random,
@@ -134,7 +133,8 @@ class AnalyzerProcessor:
         if owned.caught_up.is_set():
             return
         try:
-            await asyncio.wait_for(owned.caught_up.wait(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                await owned.caught_up.wait()
         except TimeoutError:
             if owned.catching_up is not None and owned.catching_up.done():
                 await owned.catching_up

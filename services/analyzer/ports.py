@@ -252,10 +252,26 @@ class RebuildStore(Protocol):
 class Publisher(Protocol):
     """Puts models and progress on the bus, in order, after the slice that changed them is committed."""
 
+    async def open(self, state: PartitionState) -> None:
+        """Begin to publish for a partition just claimed, on the cluster it was claimed for."""
+        ...
+
     def offer(self, state: PartitionState, models: Sequence[ModelRow], *, urgent: bool = True) -> None:
         """Publish ``models``, then the progress of ``state``; what is not urgent at most once a second."""
         ...
 
+    def offer_models(self, partition: int, models: Sequence[ModelRow]) -> None:
+        """Publish ``models`` of a partition that has not caught up yet; says nothing about progress."""
+        ...
+
     def published(self, partition: int) -> tuple[int, int]:
         """Revision up to which everything is acknowledged, and the next offset of ``customer-models``."""
+        ...
+
+    async def room(self, partition: int) -> None:
+        """Wait, but not for ever, while very much of ``partition`` is unsent."""
+        ...
+
+    async def close(self, partitions: frozenset[int]) -> None:
+        """Forget ``partitions``, after a short time to send what waits; the next claim sends the rest."""
         ...

@@ -13,13 +13,7 @@ from libs.common.bus.ports import Bus, ClusterChanged, Producer, Record
 from libs.common.bus.sender import Backoff
 from libs.common.contracts import customer_model, progress
 from libs.common.contracts.progress import Progress, encode_progress
-from libs.common.contracts.topics import (
-    CUSTOMER_MODELS,
-    HEADER_REVISION,
-    HEADER_SCHEMA,
-    PROGRESS,
-    TOPICS,
-)
+from libs.common.contracts.topics import CUSTOMER_MODELS, HEADER_REVISION, HEADER_SCHEMA, PROGRESS
 from libs.common.errors import Invalid, Transient
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.ports import ModelRow, PartitionState
@@ -73,7 +67,6 @@ class BusPublisher:
         """Begin to publish for a partition just claimed, on the cluster it was claimed for."""
         if state.cluster != self._cluster:
             await self._leave_cluster()
-            await self._bus.ensure_topics(TOPICS)
             self._cluster = state.cluster
             self._producer = self._bus.producer(state.cluster)
         self._lanes[state.partition] = _Lane(state.published, state.models_offset)
@@ -105,7 +98,8 @@ class BusPublisher:
             return
         lane.room.clear()
         try:
-            await asyncio.wait_for(lane.room.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await lane.room.wait()
         except TimeoutError:
             _log.warning("models wait for the bus", extra={"partition": partition})
 
@@ -167,8 +161,10 @@ class BusPublisher:
         if whatever:
             await asyncio.sleep(seconds)
             return
+        # Trap: not wait_for, which on Python 3.11 swallows a cancellation that comes with the wake-up.
         try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
         except TimeoutError:
             pass
         self._wake.clear()
