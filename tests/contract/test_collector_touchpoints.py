@@ -283,6 +283,16 @@ async def test_import_without_manage_is_named_what_it_lacks(tmp_path: Path) -> N
         assert "manage" in answer.json()["detail"]
 
 
+async def test_import_needs_no_other_scope_than_manage(tmp_path: Path) -> None:
+    key = KeyFile(tmp_path).add("loader", [Scope.MANAGE]).key
+    headers = {"authorization": f"Bearer {key}"}
+    async with collecting(tmp_path) as collector:
+        answer = await collector.post(VIEW, "/v1/touchpoints?mode=import", headers=headers)
+        assert answer.status_code == 202
+        answer = await collector.post(VIEW, headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing")
+
+
 async def test_unknown_mode_is_refused(collector: Collector) -> None:
     answer = await collector.post(VIEW, "/v1/touchpoints?mode=replay")
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "/mode")

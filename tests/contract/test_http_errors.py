@@ -340,7 +340,8 @@ async def test_gzip_bomb_is_413_and_never_unpacked(caller: Caller) -> None:
 async def test_imports_may_be_larger_for_those_who_manage(caller: Caller) -> None:
     large = [{"name": "a" * 1000}] * 1100
     importing = "/v1/things?mode=import"
-    assert await caller.refused(large, importing) == (413, "body_too_large")
+    assert await caller.refused(large) == (413, "body_too_large")
+    assert await caller.refused(large, importing) == (403, "scope_missing")
     good = await caller.post(large, importing, authorization="Bearer open-sesame")
     assert good.json()["accepted"] == 1100
     huge = b"[" + b" " * 10_500_000 + b"]"

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from libs.common.errors import ClosedloopError
 from libs.common.http.auth import authenticate, authorize, key_missing
 from libs.common.http.body import ClientGone, content_kind, read_body
-from libs.common.http.calls import Call, Endpoint, parse_query
+from libs.common.http.calls import Call, Endpoint
 from libs.common.http.problems import Refused, problem_response, refusal_of
 from libs.common.keys import Key, KeyRing
 from libs.common.keys import Scope as KeyScope
@@ -140,14 +140,14 @@ class Edge:
         if not self._lifecycle.serving and not endpoint.always:
             raise Refused(503, "starting", "the service is starting")
         call = Call(scope, request_id, _unquoted(path) if path else path)
+        # An import is another matter than the rest of its endpoint: larger, and allowed by another scope.
+        importing = endpoint.import_limit > endpoint.limit and call.query.get("mode") == "import"
         if endpoint.scope is not None:
-            call.key = self._key(endpoint, endpoint.scope, headers)
+            call.key = self._key(endpoint, KeyScope.MANAGE if importing else endpoint.scope, headers)
         if endpoint.takes is not None:
             content_type = headers.get(b"content-type", b"")
             call.lines = content_kind(content_type, endpoint.lenient, endpoint.batch)
-            limit = endpoint.limit
-            if scope["query_string"] and endpoint.import_limit > limit:
-                limit = self._limit_of(endpoint, call)
+            limit = endpoint.import_limit if importing else endpoint.limit
             call.body = await read_body(
                 receive, headers.get(b"content-length"), headers.get(b"content-encoding", b""), limit
             )
@@ -163,12 +163,6 @@ class Edge:
         origin = headers.get(b"origin")
         authorize(key, wanted, origin.decode("latin-1") if origin is not None else None)
         return key
-
-    def _limit_of(self, endpoint: Endpoint, call: Call) -> int:
-        """Imports may be larger, but only from those who may import."""
-        importing = parse_query(call.scope["query_string"]).get("mode") == "import"
-        trusted = call.key is not None and KeyScope.MANAGE in call.key.scopes
-        return endpoint.import_limit if importing and trusted else endpoint.limit
 
     def _refuse(self, error: Exception, request_id: str, route: str) -> Response:
         refused = refusal_of(error)

@@ -86,7 +86,7 @@ class HttpApp(FastAPI):
         limit:
             Largest body in bytes, unpacked.
         imports:
-            ``?mode=import`` from a key with scope manage allows 10 MB.
+            ``?mode=import`` needs scope manage in place of ``scope``, and allows 10 MB.
         always:
             Answered also before the service has started.
         query:
