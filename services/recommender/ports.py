@@ -52,7 +52,7 @@ class CatalogueStore(Protocol):
     """The catalogue at rest; each entry is its own outbox. All calls raise `Transient` without the store."""
 
     async def put(self, kind: str, entries: Sequence[tuple[str, CatalogueEntry]]) -> None:
-        """Store entries under new revisions; what is there word for word stays. The last of an id counts."""
+        """Store entries under new revisions; unchanged ones stay as they are. The last of an id counts."""
         ...
 
     async def get(self, kind: str, entry_id: str) -> CatalogueEntry | None: ...

@@ -62,7 +62,7 @@ class Explainer:
         return reasons.POPULAR if sold[position] > sold.mean() else reasons.FROM_RANGE
 
     def _pairs(self, among: Sequence[str]) -> list[Pair | None]:
-        """For each chosen candidate the product of ``among`` that speaks most for it, None where none does."""
+        """For each chosen candidate the product of ``among`` that speaks most for it, if any."""
         learned = self._here.tables.learned.complements
         known = [product_id for product_id in among if product_id in learned.index]
         none: list[Pair | None] = [None] * len(self._wanted)

@@ -1,0 +1,244 @@
+"""Whom an answer is for: links, consent, groups, freshness, keys."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from libs.common.clock import DAY, MINUTE, ManualClock
+from libs.common.contracts.catalogue import Placement
+from libs.common.contracts.customer_model import Consent
+from libs.common.contracts.identity import partition_of
+from libs.common.errors import Transient
+from libs.common.keys import KeyFile, Scope
+from libs.common.position import Position
+from libs.common.times import format_time
+from tests.contract.recommender_world import NOW, SPOOL, URL, World, ask, products, stocked
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> World:
+    return await stocked(tmp_path)
+
+
+def repeats(answer: dict[str, Any]) -> set[str]:
+    return {offer["product_id"] for offer in answer["offers"] if offer["kind"] == "repeat"}
+
+
+async def test_links_are_read_as_one_and_foreign_visitors_are_not(world: World) -> None:
+    async with world.up() as client:
+        world.progress()
+        world.knows("c1", "milk", links=("anon:home", "anon:shared"))
+        world.knows("anon:home", "bread", owner="c1")
+        world.knows("anon:shared", "jam", owner="c2")
+        world.knows("anon:now", "tea")
+        assert repeats(await ask(client, limit=9, customer_id="c1")) == {"milk", "bread"}
+        both = await ask(client, limit=9, customer_id="c1", anonymous_id="now")
+        assert repeats(both) == {"milk", "bread", "tea"}
+        assert repeats(await ask(client, limit=9, anonymous_id="home")) == {"bread"}
+        assert repeats(await ask(client, limit=9, customer_id="c1", anonymous_id="shared")) == {
+            "milk",
+            "bread",
+        }
+        assert repeats(await ask(client, limit=9)) == set()
+    assert {event.customer for event in world.decisions} >= {"c1", "anon:home"}
+    assert world.decisions[-1].customer.startswith("event:")
+
+
+async def test_refusal_holds_for_every_channel_and_is_named(world: World) -> None:
+    refused = {"personalization": Consent(False, NOW)}
+    async with world.up() as client:
+        world.progress()
+        world.knows("c1", "milk", consents=refused)
+        world.knows("c2", "milk", consents={"marketing/email": Consent(False, NOW)})
+        world.knows("anon:x", "bread", owner="c1")
+        answer = await ask(client, limit=9, customer_id="c1")
+        assert (repeats(answer), answer["limited_by"]) == (set(), ["consent_refused:personalization"])
+        owned = await ask(client, limit=9, anonymous_id="x")
+        assert (repeats(owned), owned["limited_by"]) == (set(), ["consent_refused:personalization"])
+        assert repeats(await ask(client, limit=9, customer_id="c2")) == {"milk"}
+        mail = await ask(client, limit=9, customer_id="c2", channel="email")
+        assert (repeats(mail), mail["limited_by"]) == (set(), ["consent_refused:marketing/email"])
+
+
+async def test_unknown_consent_is_personal_on_own_channels_only(world: World) -> None:
+    async with world.up() as client:
+        world.progress()
+        world.knows("c1", "milk")
+        world.knows("c2", "milk", consents={"marketing/email": Consent(True, NOW)})
+        for channel in ("web", "store", "service", "call_centre"):
+            assert repeats(await ask(client, limit=9, customer_id="c1", channel=channel)) == {"milk"}
+        for channel in ("email", "phone", "post"):
+            answer = await ask(client, limit=9, customer_id="c1", channel=channel)
+            assert (repeats(answer), answer["limited_by"]) == (set(), ["consent_unknown"])
+        assert repeats(await ask(client, limit=9, customer_id="c2", channel="email")) == {"milk"}
+    async with world.up(unknown_consent="contextual") as client:
+        world.knows("c1", "milk")
+        answer = await ask(client, limit=9, customer_id="c1")
+        assert (repeats(answer), answer["limited_by"]) == (set(), ["consent_unknown"])
+
+
+async def test_stale_partition_gets_only_the_non_personal_default(world: World) -> None:
+    await world.stores.catalogue.put(
+        "placement", [("shy", Placement(placement_id="shy", exploration=0.0, fallback="none"))]
+    )
+    async with world.up() as client:
+        world.knows("c1", "milk")
+        world.progress(behind=6 * MINUTE)
+        answer = await ask(client, limit=9, customer_id="c1")
+        assert (answer["degraded"], answer["fresh"], repeats(answer)) == (["stale"], False, set())
+        assert len(answer["offers"]) == 7
+        assert (await ask(client, placement="shy", customer_id="c1"))["offers"] == []
+        assert len((await ask(client, placement="shy"))["offers"]) == 5
+        world.progress(behind=4 * MINUTE)
+        answer = await ask(client, limit=9, customer_id="c1")
+        assert (answer["degraded"], answer["fresh"], repeats(answer)) == ([], False, {"milk"})
+        world.progress(behind=1_000)
+        assert (await ask(client, customer_id="c1"))["fresh"] is True
+
+
+async def test_staleness_never_applies_on_a_journal_clock(world: World) -> None:
+    async with world.up(clock="journal") as client:
+        world.knows("c1", "milk")
+        world.progress(behind=6 * MINUTE)
+        answer = await ask(client, limit=9, customer_id="c1")
+        assert (answer["degraded"], answer["fresh"], repeats(answer)) == ([], True, {"milk"})
+        other = (partition_of("c1") + 1) % 12
+        world.progress(only=other)
+        assert (await ask(client, customer_id="c1"))["fresh"] is False
+
+
+async def test_after_waits_until_the_customers_model_includes_it(world: World) -> None:
+    mine, other = partition_of("c1"), (partition_of("c1") + 1) % 12
+    async with world.up() as client:
+        world.progress(applied=3)
+        position = Position(SPOOL, {mine: 4}).encode()
+        late = await ask(client, customer_id="c1", after=position, wait_ms=30)
+        assert late["fresh"] is False
+        waiting = asyncio.create_task(ask(client, customer_id="c1", after=position, wait_ms=1000))
+        await asyncio.sleep(0.02)
+        world.progress(applied=4)
+        assert (await waiting)["fresh"] is True
+        elsewhere = Position(SPOOL, {other: 99}).encode()
+        assert (await ask(client, customer_id="c1", after=elsewhere, wait_ms=0))["fresh"] is True
+
+
+async def test_at_needs_manage_and_marks_a_replay_on_a_wall_clock(world: World) -> None:
+    key = KeyFile(world.folder).add("shop", [Scope.RECOMMEND]).key
+    at = format_time(NOW - 40 * DAY)
+    async with world.up() as client:
+        await ask(client, at=at)
+        shop = {"authorization": f"Bearer {key}"}
+        refused = await client.post(URL, json={"placement": "sure", "at": at}, headers=shop)
+        assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+        batch = await client.post(f"{URL}/batch", json=[{"placement": "sure", "at": at}], headers=shop)
+        assert batch.json()["answers"][0]["status"] == 403
+    event = world.decisions[0]
+    assert (event.replay, event.occurred_at, event.recorded_at) == (True, NOW - 40 * DAY, NOW)
+    async with world.up(clock="journal") as client:
+        await ask(client, at=format_time(NOW + DAY))
+    assert (world.decisions[1].replay, world.decisions[1].occurred_at) == (False, NOW + DAY)
+
+
+async def test_groups_decide_what_is_shown_and_control_is_logged(world: World) -> None:
+    key = KeyFile(world.folder).add("shop", [Scope.RECOMMEND]).key
+    await world.stores.catalogue.put(
+        "placement",
+        [
+            ("listed", Placement(placement_id="listed", baseline=["product:jam", "product:tea"])),
+            ("bare", Placement(placement_id="bare", baseline="none")),
+        ],
+    )
+    async with world.up(holdout=(1.0, 0.0)) as client:
+        world.progress()
+        world.knows("c1", "milk")
+        baseline = await ask(client, customer_id="c1", limit=3, decision_id="b")
+        assert (baseline["group"], len(baseline["offers"])) == ("baseline", 3)
+        assert {offer["propensity"] for offer in baseline["offers"]} == {1.0}
+        assert products(await ask(client, customer_id="c1", placement="listed")) == ["jam", "tea"]
+        assert (await ask(client, customer_id="c1", placement="bare"))["offers"] == []
+        decision = (await client.get("/v1/decisions/b")).json()
+        assert [slot["pool"] for slot in decision["slots"]] == [
+            [{"offer_id": offer["offer_id"], "propensity": 1.0}] for offer in baseline["offers"]
+        ]
+        assert len(decision["candidates"]) == 7
+        assert (await ask(client))["group"] == "treatment", "nobody is held out"
+    async with world.up(holdout=(0.0, 1.0)) as client:
+        nothing = await ask(client, customer_id="c1", decision_id="n")
+        assert (nothing["group"], nothing["offers"]) == ("none", [])
+        slots = (await client.get("/v1/decisions/n")).json()["slots"]
+        assert slots == [
+            {
+                "rank": 1,
+                "offer_id": "none",
+                "propensity": 1.0,
+                "pool": [{"offer_id": "none", "propensity": 1.0}],
+            }
+        ]
+        forced = {"closedloop-group": "treatment"}
+        answer = await client.post(URL, json={"placement": "sure", "customer_id": "c1"}, headers=forced)
+        assert (answer.json()["group"], len(answer.json()["offers"])) == ("treatment", 5)
+        wrong = await client.post(URL, json={"placement": "sure"}, headers={"closedloop-group": "best"})
+        assert wrong.status_code == 422
+        shop = {"authorization": f"Bearer {key}", **forced}
+        assert (await client.post(URL, json={"placement": "sure"}, headers=shop)).status_code == 403
+    assert [event.forced for event in world.decisions][-1] is True
+    assert world.decisions[-2].group == "none"
+    assert world.decisions[-2].offers == ()
+
+
+async def test_keys_are_asked_for(world: World) -> None:
+    key = KeyFile(world.folder).add("collector", [Scope.COLLECT]).key
+    async with world.up() as client:
+        body = {"placement": "sure"}
+        none = await client.post(URL, json=body, headers={"authorization": ""})
+        assert none.status_code == 401
+        wrong = await client.post(URL, json=body, headers={"authorization": f"Bearer {key}"})
+        assert (wrong.status_code, wrong.json()["code"]) == (403, "scope_missing")
+        assert (
+            await client.put("/v1/products/x", json={}, headers={"authorization": f"Bearer {key}"})
+        ).status_code == 403
+
+
+async def test_browsers_see_no_score_and_prove_who_they_speak_for(world: World) -> None:
+    made = KeyFile(world.folder).add_publishable("shop", ["https://shop.example"])
+    assert made.identity_secret is not None
+    browser = {"authorization": f"Bearer {made.key}", "origin": "https://shop.example"}
+    signature = hmac.new(made.identity_secret.encode(), b"c1", hashlib.sha256).hexdigest()
+    async with world.up() as client:
+        seen = await client.post(URL, json={"placement": "sure", "anonymous_id": "a"}, headers=browser)
+        assert seen.status_code == 200
+        assert not {"group", "policy_version"} & set(seen.json())
+        assert not {"score", "propensity"} & set(seen.json()["offers"][0])
+        named = {"placement": "sure", "customer_id": "c1"}
+        bare = await client.post(URL, json=named, headers=browser)
+        assert (bare.status_code, bare.json()["code"]) == (403, "signature_missing")
+        signed = await client.post(URL, json=named | {"customer_signature": signature}, headers=browser)
+        assert signed.status_code == 200
+        decision = f"/v1/decisions/{signed.json()['decision_id']}"
+        assert (await client.get(decision, headers=browser)).status_code == 403
+
+
+async def test_full_spool_costs_the_record_and_not_the_answer(world: World) -> None:
+    async with world.up() as client:
+        world.journal.refuse = Transient("disk full")
+        answer = await ask(client)
+        assert answer["degraded"] == ["unrecorded"]
+        assert {offer["token"] for offer in answer["offers"]} == {None}
+        assert len(answer["offers"]) == 5
+        world.journal.refuse = None
+    assert world.decisions == []
+
+
+async def test_clock_is_the_platforms(world: World) -> None:
+    assert isinstance(world.clock, ManualClock)
+    async with world.up() as client:
+        await ask(client)
+        world.clock.tick(DAY)
+        await ask(client)
+    assert [event.occurred_at for event in world.decisions] == [NOW, NOW + DAY]
