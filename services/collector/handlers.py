@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from libs.common.clock import MINUTE, SECOND, Clock, JournalClock, Millis
 from libs.common.contracts.customer_event import CustomerEvent, Tick
 from libs.common.contracts.identity import PARTITIONS
-from libs.common.intake import JournalIntake
+from libs.common.intake import Admitted, JournalIntake
 from libs.common.position import Position
 from libs.common.times import parse_time
 from services.collector.model import (
@@ -56,16 +56,24 @@ class Collector:
     def on_identity(self, item: IdentityIn, sender: Sender) -> Sequence[CustomerEvent]:
         """The two records of a link; raises `Invalid`."""
         check_ids(item.customer_id, item.anonymous_id)
-        said = None if item.occurred_at is None else parse_time(item.occurred_at, "/occurred_at")
-        times = self._intake.admit(said)
+        times = self._times_of_word(item.occurred_at)
         return identity_events(item.customer_id, item.anonymous_id, item.id or self._new_id(), sender, times)
 
     def on_consent(self, item: ConsentIn, sender: Sender) -> Sequence[CustomerEvent]:
         """The event of a consent or refusal; raises `Invalid`."""
         check_consent(item)
-        said = None if item.occurred_at is None else parse_time(item.occurred_at, "/occurred_at")
-        times = self._intake.admit(said)
+        times = self._times_of_word(item.occurred_at)
         return [consent_event(item, item.id or self._new_id(), sender, times)]
+
+    def _times_of_word(self, said: str | None) -> Admitted:
+        """When somebody gave his word: never in a future that nobody could take it back in.
+
+        A touchpoint out of the window is kept without being learned from; a refusal must hold all the same.
+        """
+        times = self._intake.admit(None if said is None else parse_time(said, "/occurred_at"))
+        if not times.learn and times.occurred_at > times.recorded_at:
+            return times._replace(occurred_at=times.recorded_at)
+        return times
 
     def append(self, events: Sequence[CustomerEvent]) -> Position:
         """Put the events of one request in line, all in one spool transaction; raises `Transient`."""

@@ -246,6 +246,21 @@ async def test_consent_is_kept(collector: Collector) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "kept"),
+    [("9999-12-31T00:00:00Z", NOW), ("2001-01-01T00:00:00Z", 978_307_200_000), (ISO_NOW, NOW)],
+)
+async def test_word_given_in_the_far_future_can_be_taken_back(
+    collector: Collector, said: str, kept: int
+) -> None:
+    body = {"customer_id": "c1", "purpose": "personalisation", "granted": True, "occurred_at": said}
+    assert (await collector.post(body, "/v1/consents")).status_code == 202
+    link = {"customer_id": "c1", "anonymous_id": "v1", "occurred_at": said}
+    assert (await collector.post(link, "/v1/identities")).status_code == 202
+    about = [event for event in collector.events if isinstance(event, ConsentGiven | IdentityLinked)]
+    assert [event.occurred_at for event in about] == [kept] * 3
+
+
+@pytest.mark.parametrize(
     ("occurred_at", "learned"),
     [
         (ISO_NOW, True),
