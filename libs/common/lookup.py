@@ -34,7 +34,7 @@ class Lookup(Protocol):
     async def reached(self, partition: int, offset: int, timeout: float, cluster: str = "") -> bool:
         """Wait until the view holds everything of ``partition`` before ``offset``; False after ``timeout``.
 
-        ``offset`` is as in ``Progress.models_offset``. Give the cluster it was taken on (`ProgressBoard.cluster`)
+        ``offset`` is as in ``Progress.models_offset``. Give the cluster it is of (`ProgressBoard.cluster`)
         where the broker may have been replaced in between: offsets of another cluster mean nothing.
         """
         ...
