@@ -186,7 +186,7 @@ class OrderCounts:
         return number
 
     def reach(self, at: Millis) -> None:
-        """See to it that ``at`` can be weighed: scales everything by powers of two, so changes no bit."""
+        """See to it that ``at`` can be weighed; what is scaled for it is scaled by powers of two, exactly."""
         if half_lives := self.popularity_decay.excess(at):
             factor = self.popularity_decay.move(half_lives)
             self.total *= factor

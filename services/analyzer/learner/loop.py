@@ -49,6 +49,7 @@ class Learner:
         poll_seconds: float = 0.05,
         publish_seconds: float = 1.0,
         checkpoint_seconds: float = 30.0,
+        watch_seconds: float = 2.0,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -58,6 +59,7 @@ class Learner:
         self._poll = poll_seconds
         self._publish = publish_seconds
         self._checkpoint = checkpoint_seconds
+        self._watch = watch_seconds
         self._saved = 0.0
         self._saved_place: object = None
         self.elected = False
@@ -93,7 +95,14 @@ class Learner:
         fold = await asyncio.to_thread(checkpoint.restore, claim.checkpoint, self._parameters)
         self.fold = fold = fold or Fold(self._parameters)
         self._saved, self._saved_place = time.monotonic(), fold.place
-        publisher = Publisher(self._bus, self._store, self._metrics, claim.epoch, self._publish)
+        publisher = Publisher(
+            self._bus,
+            self._store,
+            self._metrics,
+            claim.epoch,
+            interval=self._publish,
+            watch=self._watch,
+        )
         self.elected, self.trouble = True, None
         _log.info("elected", extra={"epoch": claim.epoch, "orders": fold.counts.orders})
         try:

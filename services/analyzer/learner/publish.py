@@ -21,8 +21,6 @@ from services.analyzer.learner.ports import LearnerStore, Published
 _log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-CLUSTER_SECONDS = 2.0
-"""How often it is asked whether the bus is still the same."""
 BYTES_PER_SECOND = 400_000
 """Beyond a rate like this larger models are published less often, …"""
 SLOWEST_SECONDS = 4.0
@@ -41,16 +39,26 @@ class Publisher:
         Of the election: the fence of every write.
     interval:
         Least seconds between two publications.
+    watch:
+        Seconds between two looks whether the bus is still the same.
     """
 
     def __init__(
-        self, bus: Bus, store: LearnerStore, metrics: LearnerMetrics, epoch: int, interval: float
+        self,
+        bus: Bus,
+        store: LearnerStore,
+        metrics: LearnerMetrics,
+        epoch: int,
+        *,
+        interval: float,
+        watch: float,
     ) -> None:
         self._bus = bus
         self._store = store
         self._metrics = metrics
         self._epoch = epoch
         self._interval = interval
+        self._watch_seconds = watch
         self._producer: Producer | None = None
         self._publications = Publications()
         self._solved = Solved()
@@ -167,7 +175,7 @@ class Publisher:
 
     async def _another_bus(self) -> bool:
         """Whether the cluster is another one than at the last publication; asked every few seconds."""
-        if self._cluster is not None and time.monotonic() - self._asked < CLUSTER_SECONDS:
+        if self._cluster is not None and time.monotonic() - self._asked < self._watch_seconds:
             return False
         cluster = await self._bus.cluster_id()
         self._asked = time.monotonic()

@@ -1,0 +1,311 @@
+"""Publication and the whole loop in memory: what readers put together, elections, another bus, ticks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from random import Random
+
+import msgspec
+import numpy as np
+import pytest
+
+from libs.common.bus.memory import MemoryBus
+from libs.common.clock import DAY, SECOND
+from libs.common.contracts.identity import PARTITIONS
+from libs.common.contracts.learned_model import (
+    COMPLEMENTS,
+    MANIFEST_KEY,
+    MAX_PART_BYTES,
+    POPULARITY,
+    Manifest,
+    decode_learned,
+)
+from libs.common.contracts.topics import LEARNED_MODELS, TOPICS
+from libs.common.errors import Fenced
+from libs.common.scoring.learned import LearnedAssembler
+from libs.common.telemetry import Metrics
+from services.analyzer.learner import checkpoint
+from services.analyzer.learner.complements import ComplementParameters
+from services.analyzer.learner.fold import Fold, Parameters, Place
+from services.analyzer.learner.loop import Learner
+from services.analyzer.learner.memory import MemoryLearnerStore
+from services.analyzer.learner.metrics import LearnerMetrics
+from services.analyzer.learner.parts import Publications, Solved, content_of
+from services.analyzer.model.lessons import LessonLine, OrderLesson, encode_lesson
+
+T0 = 1_700_000_000_000
+S0 = T0 // SECOND
+SMALL = Parameters(complements=ComplementParameters(ridge=2.0, support=2.0, neighbours=20))
+
+
+def lesson(n: int, products: list[str], at: int) -> OrderLesson:
+    lines = [LessonLine(product_id, 1.0, None) for product_id in products]
+    return OrderLesson(customer=f"c{n}", at=at, occurred_at=at, order_id=f"o{n}", lines=lines)
+
+
+def orders(count: int, products: int = 40, prefix: str = "p") -> list[OrderLesson]:
+    random = np.random.default_rng(8)
+    return [
+        lesson(n, [f"{prefix}{p}" for p in random.choice(products, size=6, replace=False)], T0 + n * 137)
+        for n in range(count)
+    ]
+
+
+def folded(lessons: list[OrderLesson]) -> Fold:
+    fold = Fold(SMALL)
+    for n, one in enumerate(lessons):
+        fold.learn_one(Place(one.at // SECOND, 0, n), one)
+        if (at := fold.due(one.at)) is not None:
+            fold.accept(fold.solve(at), at)
+    return fold
+
+
+def assembled(assembler: LearnedAssembler, publications: Publications, fold: Fold, version: int) -> int:
+    """Publish ``fold`` to a reader; the number of parts that were sent."""
+    records, manifest = publications.records(content_of(fold, fold.last_at, Solved()), version)
+    for key, value, _ in records:
+        assert len(value) <= MAX_PART_BYTES
+        assert not assembler.put(key, value)
+    assert assembler.put(MANIFEST_KEY, manifest)
+    return len(records)
+
+
+def test_large_models_are_split_and_put_together_again() -> None:
+    fold = folded(
+        orders(1500, products=900, prefix="a rather long name of a product, so that parts fill up ")
+    )
+    assembler, publications = LearnedAssembler(), Publications()
+    assert assembled(assembler, publications, fold, 7) > 4
+    models = assembler.models
+    assert (models.version, models.orders) == (7, 1500)
+    assert len(models.popularity.products) == len(fold.counts.products)
+    solved = fold.solution.rows()
+    for product_id in fold.solution.products:
+        assert models.complements.of(product_id) == solved[product_id]
+    most = models.popularity.products[0]
+    assert models.popularity.orders[0] == fold.counts.seen[fold.counts.index[most]]
+    share = fold.counts.popular[fold.counts.index[most]] / fold.counts.total
+    assert models.popularity.share[0] == pytest.approx(share)
+
+
+def test_unchanged_parts_are_not_sent_again() -> None:
+    lessons = orders(60)
+    fold = folded(lessons)
+    assembler, publications = LearnedAssembler(), Publications()
+    assembled(assembler, publications, fold, 1)
+    fold.learn_one(Place(10**10, 0, 0), lesson(0, ["p1"], T0 + DAY))
+    assert fold.loose == {}
+    # One product bought alone: popularity moves, the complements stay.
+    assert assembled(assembler, publications, fold, 2) == 1
+    assert assembler.models.version == 2
+    late = LearnedAssembler()
+    publications.forget()
+    assembled(late, publications, fold, 3)
+    assert late.models.complements.products == assembler.models.complements.products
+    assert np.array_equal(late.models.complements.weight, assembler.models.complements.weight)
+
+
+def test_product_that_the_solution_lacks_has_neighbours_at_once() -> None:
+    fold = folded(orders(60))
+    for n in range(3):
+        fold.learn_one(Place(10**10, 0, n), lesson(n, ["brand new", "p1"], T0 + DAY))
+    assembler = LearnedAssembler()
+    assembled(assembler, Publications(), fold, 1)
+    assert assembler.models.complements.of("brand new")[0].product_id == "p1"
+    content = content_of(fold, 0, Solved())
+    methods = {key: method for part in content.methods for key, method in part.items()}
+    assert methods["brand new"] == "lift"
+    assert methods["p1"] == "ease"
+
+
+def _twelve(n: int) -> int:
+    return n % PARTITIONS
+
+
+class Rig:
+    """A learner's surroundings: store, bus, and a reader that follows the topic."""
+
+    def __init__(self) -> None:
+        self.store = MemoryLearnerStore()
+        self.bus = MemoryBus()
+        self.assembler = LearnedAssembler()
+        self.manifests: list[Manifest] = []
+
+    @classmethod
+    async def ready(cls, lessons: list[OrderLesson], partition_of: Callable[[int], int] = _twelve) -> Rig:
+        rig = cls()
+        await rig.bus.ensure_topics(TOPICS)
+        for n, one in enumerate(lessons):
+            rig.store.rows[Place(one.at // SECOND, partition_of(n), n)] = encode_lesson(one)
+        return rig
+
+    def passes(self, second: int) -> None:
+        self.store.journal_times = dict.fromkeys(range(PARTITIONS), second * SECOND)
+
+    def learner(self, **changes: float) -> Learner:
+        pauses = {
+            "poll_seconds": 0.001,
+            "publish_seconds": 0.0,
+            "checkpoint_seconds": 0.0,
+            "watch_seconds": 0.01,
+        }
+        pauses |= changes
+        return Learner(
+            self.store, self.bus, LearnerMetrics(Metrics("learner")), Random(1), parameters=SMALL, **pauses
+        )
+
+    @asynccontextmanager
+    async def running(self, learner: Learner) -> AsyncIterator[Learner]:
+        task = asyncio.create_task(learner.run())
+        yield learner
+        await learner.stop()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    def read(self) -> None:
+        for message in self.bus.records(LEARNED_MODELS):
+            assert message.value is not None
+            self.assembler.put(message.key, message.value)
+            record = decode_learned(message.value)
+            if isinstance(record, Manifest):
+                self.manifests.append(record)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not true():
+            await asyncio.sleep(0.002)
+
+
+async def test_lessons_are_folded_in_canonical_order_however_they_are_spread() -> None:
+    lessons = orders(120)
+    digests = set()
+    for spread in (lambda n: 0, lambda n: n % 2, lambda n: n % 12):
+        rig = await Rig.ready(lessons, spread)
+        # Same seconds would come in another order when the partitions change: one order a second here.
+        rig.store.rows = {
+            Place(S0 + place.number, place.partition, place.number): body
+            for place, body in rig.store.rows.items()
+        }
+        async with rig.running(rig.learner()) as learner:
+            for second in range(S0, S0 + 122, 11):
+                rig.passes(second)
+                await until(lambda second=second: learner.passed >= second * SECOND)
+            rig.passes(S0 + 200)
+            await until(lambda store=rig.store: store.state.orders == 120)
+        fold = checkpoint.restore(rig.store.body, SMALL)
+        assert fold is not None
+        # The place names a partition; what was learned does not.
+        fold.place = Place()
+        digests.add(checkpoint.digest(fold))
+    assert len(digests) == 1
+
+
+async def test_no_lesson_is_folded_before_every_partition_has_passed_its_second() -> None:
+    rig = await Rig.ready([lesson(n, ["a", "b"], T0 + n * SECOND) for n in range(10)])
+    async with rig.running(rig.learner()) as learner:
+        await until(lambda: learner.elected)
+        await asyncio.sleep(0.02)
+        assert learner.fold is not None
+        assert learner.fold.counts.orders == 0
+        rig.passes(S0 + 20)
+        rig.store.journal_times[7] = (S0 + 4) * SECOND
+        await until(lambda: learner.fold is not None and learner.fold.counts.orders == 4)
+        await asyncio.sleep(0.02)
+        assert learner.fold.counts.orders == 4
+        del rig.store.journal_times[7]
+        await asyncio.sleep(0.02)
+        rig.passes(S0 + 20)
+        await until(lambda: rig.store.state.orders == 10)
+
+
+async def test_state_after_restarts_equals_that_of_an_undisturbed_learner() -> None:
+    lessons = orders(200)
+    rig, calm = await Rig.ready(lessons), await Rig.ready(lessons)
+    calm.passes(S0 + 100)
+    async with calm.running(calm.learner()):
+        await until(lambda: calm.store.state.orders == 200)
+    for second in (S0 + 3, S0 + 9, S0 + 17, S0 + 100):
+        rig.passes(second)
+        async with rig.running(rig.learner()) as learner:
+            await until(lambda second=second: learner.passed >= second * SECOND)
+    assert rig.store.body == calm.store.body
+    assert rig.store.epoch == 4
+
+
+async def test_second_learner_waits_and_takes_over_with_higher_versions() -> None:
+    rig = await Rig.ready(orders(50))
+    first, second = rig.learner(), rig.learner()
+    async with rig.running(second), rig.running(first):
+        rig.passes(S0 + 4)
+        await until(lambda: rig.store.state.version > 0)
+        assert sorted([first.elected, second.elected]) == [False, True]
+        leader, other = (first, second) if first.elected else (second, first)
+        before = rig.store.version
+        await leader.stop()
+        await until(lambda: other.elected)
+        rig.passes(S0 + 90)
+        await until(lambda: rig.store.state.orders == 50)
+    assert rig.store.version > before
+
+
+async def test_learner_whose_epoch_is_over_writes_nothing() -> None:
+    store = MemoryLearnerStore()
+    async with store.leadership() as claim:
+        store.epoch += 1
+        with pytest.raises(Fenced):
+            await store.next_version(claim.epoch)
+        with pytest.raises(Fenced):
+            await store.checkpoint(claim.epoch, Place(), b"")
+    assert store.body is None
+
+
+async def test_time_without_orders_is_published_under_the_same_version() -> None:
+    rig = await Rig.ready(orders(30))
+    async with rig.running(rig.learner()):
+        rig.passes(S0 + 30)
+        await until(
+            lambda: rig.store.state.orders == 30 and rig.store.state.journal_time == (S0 + 30) * SECOND
+        )
+        version = rig.store.state.version
+        rig.passes(S0 + 77)
+        await until(lambda: rig.store.state.journal_time == (S0 + 77) * SECOND)
+        assert rig.store.state.version == version
+    rig.read()
+    assert rig.manifests[-1].version == version
+    assert rig.manifests[-1].journal_time == (S0 + 77) * SECOND
+    assert (rig.assembler.models.version, rig.assembler.models.orders) == (version, 30)
+
+
+async def test_everything_is_published_again_on_another_cluster() -> None:
+    rig = await Rig.ready(orders(60))
+    async with rig.running(rig.learner()):
+        rig.passes(S0 + 60)
+        await until(lambda: rig.store.state.orders == 60)
+        version = rig.store.state.version
+        rig.bus.replace_cluster("memory-2")
+        await rig.bus.ensure_topics(TOPICS)
+        await until(lambda: rig.store.state.version > version and rig.store.cluster == "memory-2")
+    rig.read()
+    assert rig.assembler.models.orders == 60
+    assert rig.manifests[-1].parts[POPULARITY] == 1
+    assert rig.manifests[-1].parts[COMPLEMENTS] == 1
+
+
+async def test_broker_away_costs_freshness_only() -> None:
+    rig = await Rig.ready(orders(60))
+    rig.bus.go_away()
+    async with rig.running(rig.learner()) as learner:
+        rig.passes(S0 + 60)
+        await until(lambda: learner.fold is not None and learner.fold.counts.orders == 60)
+        rig.bus.come_back()
+        await until(lambda: rig.store.state.orders == 60)
+
+
+def test_records_on_the_wire_are_the_contract() -> None:
+    records, manifest = Publications().records(content_of(folded(orders(30)), 5, Solved()), 3)
+    for _, value, version in records:
+        assert decode_learned(value).version == version == 3  # type: ignore[union-attr]
+    assert msgspec.msgpack.decode(manifest, type=Manifest).part_versions(COMPLEMENTS) == [3]
