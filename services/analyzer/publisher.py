@@ -62,6 +62,7 @@ class BusPublisher:
         self._cluster: str | None = None
         self._producer: Producer | None = None
         self._wake = asyncio.Event()
+        self._running = False
 
     async def open(self, state: PartitionState) -> None:
         """Begin to publish for a partition just claimed, on the cluster it was claimed for."""
@@ -109,7 +110,7 @@ class BusPublisher:
         for partition in partitions & self._lanes.keys():
             self._lanes[partition].due = 0.0
         self._wake.set()
-        while any(self._waits(p) for p in partitions) and self._monotonic() < deadline:
+        while self._running and any(self._waits(p) for p in partitions) and self._monotonic() < deadline:
             await asyncio.sleep(0.005)
         for partition in partitions:
             self._lanes.pop(partition, None)
@@ -131,6 +132,13 @@ class BusPublisher:
 
     async def run(self) -> None:
         """Publish whatever is offered, for ever."""
+        self._running = True
+        try:
+            await self._publish()
+        finally:
+            self._running = False
+
+    async def _publish(self) -> None:
         while True:
             due = self._due()
             if due > 0.0:

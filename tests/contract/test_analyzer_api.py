@@ -1,0 +1,229 @@
+"""The analyzer over HTTP, fed through an in-memory bus: customers, timeline, ledger, models."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from libs.common.bus.memory import MemoryBus
+from libs.common.bus.ports import Record
+from libs.common.clock import ManualClock
+from libs.common.contracts.customer_event import (
+    CustomerEvent,
+    IdentityLinked,
+    SpoolReported,
+    Touchpoint,
+    encode_event,
+)
+from libs.common.contracts.identity import partition_of
+from libs.common.contracts.topics import CUSTOMER_EVENTS, TOPICS
+from libs.common.runtime import running
+from services.analyzer.app import create_service
+from services.analyzer.ports import LearnedState
+from services.analyzer.settings import AnalyzerSettings
+from services.analyzer.store.memory import MemoryAnalyzerStore
+
+T0 = 1_790_000_000_000
+SPOOL = "0f3a9c1e"
+
+
+class Caller:
+    """A running analyzer, a journal to write to, and a client."""
+
+    def __init__(self, http: httpx.AsyncClient, bus: MemoryBus, store: MemoryAnalyzerStore) -> None:
+        self.http = http
+        self.bus = bus
+        self.store = store
+        self.producer = bus.producer()
+        self.seqs: dict[int, int] = {}
+
+    async def happen(self, *events: CustomerEvent) -> None:
+        """Put events on the journal and wait until the analyzer has them."""
+        for event in events:
+            key = event.customer if hasattr(event, "customer") else "spool"
+            partition = partition_of(key)
+            seq = self.seqs[partition] = self.seqs.get(partition, 0) + 1
+            headers = (("spool", SPOOL.encode()), ("seq", b"%d" % seq))
+            await self.producer.send(
+                CUSTOMER_EVENTS, partition, [Record(key.encode(), encode_event(event), headers)]
+            )
+        for _ in range(500):
+            states = self.store.states
+            if all(p in states and states[p].applied.get(SPOOL) == n for p, n in self.seqs.items()):
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("the analyzer does not get on")
+
+    async def get(self, path: str, status: int = 200, **query: Any) -> Any:
+        answer = await self.http.get(path, params=query)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+
+@pytest.fixture
+async def caller(tmp_path: Path) -> AsyncIterator[Caller]:
+    bus, store = MemoryBus(), MemoryAnalyzerStore()
+    await bus.ensure_topics(TOPICS)
+    service = create_service(
+        AnalyzerSettings(data_dir=tmp_path, dev_key="dev-key"), bus=bus, store=store, clock=ManualClock(T0)
+    )
+    headers = {"authorization": "Bearer dev-key"}
+    transport = httpx.ASGITransport(service.app, raise_app_exceptions=False)
+    async with (
+        running(service),
+        httpx.AsyncClient(transport=transport, base_url="http://a", headers=headers) as http,
+    ):
+        yield Caller(http, bus, store)
+
+
+def touch(id_: str, at: int, customer: str = "c-7", **more: Any) -> Touchpoint:
+    return Touchpoint(
+        id=id_,
+        source="shop",
+        customer=customer,
+        occurred_at=at,
+        recorded_at=at + 3,
+        **{"type": "page_viewed", "channel": "web", **more},
+    )
+
+
+def link(internal: bool = False) -> IdentityLinked:
+    return IdentityLinked(
+        id="l-1",
+        source="shop",
+        customer="anon:v/3" if internal else "c-7",
+        occurred_at=T0 + 50,
+        recorded_at=T0 + 50,
+        customer_id="c-7",
+        anonymous_id="v/3",
+        internal=internal,
+    )
+
+
+async def test_customer_is_read_with_his_links(caller: Caller) -> None:
+    order = {"order_id": "o", "products": [{"product_id": "coffee", "quantity": 2, "price": 7.5}]}
+    await caller.happen(
+        touch("a", T0, customer="anon:v/3", type="product_viewed", properties={"product_id": "filter"}),
+        touch("b", T0 + 10, type="order_completed", channel="store", properties=order),
+        link(),
+        link(internal=True),
+    )
+    seen = await caller.get("/v1/customers/c-7")
+    assert seen["customer"] == "c-7"
+    assert seen["totals"] == {"product_viewed": 1, "order_completed": 1, "identity_linked": 1}
+    assert [touch["type"] for touch in seen["recent"]] == ["order_completed", "product_viewed"]
+    assert seen["links"] == ["anon:v/3"]
+    assert {item["product_id"] for item in seen["items"]} == {"coffee", "filter"}
+    assert seen["purchases"]["value"] == 15.0
+    visitor = await caller.get("/v1/customers/anon:v%2F3")
+    assert visitor["totals"] == {"product_viewed": 1}
+    assert visitor["owner"] == "c-7"
+    timeline = await caller.get("/v1/customers/c-7/timeline")
+    assert [(entry["id"], entry["kind"], entry["type"]) for entry in timeline] == [
+        ("l-1", "identity", "identity_linked"),
+        ("b", "touchpoint", "order_completed"),
+        ("a", "touchpoint", "product_viewed"),
+    ]
+    assert timeline[2] == {
+        "id": "a",
+        "kind": "touchpoint",
+        "type": "product_viewed",
+        "channel": "web",
+        "occurred_at": "2026-09-21T14:13:20.000Z",
+        "recorded_at": "2026-09-21T14:13:20.003Z",
+        "properties": {"product_id": "filter"},
+    }
+
+
+async def test_timeline_takes_limit_and_before(caller: Caller) -> None:
+    await caller.happen(*(touch(f"e-{n}", T0 + n) for n in range(5)))
+    first = await caller.get("/v1/customers/c-7/timeline", limit=2)
+    assert [entry["id"] for entry in first] == ["e-4", "e-3"]
+    rest = await caller.get("/v1/customers/c-7/timeline", before="e-3")
+    assert [entry["id"] for entry in rest] == ["e-2", "e-1", "e-0"]
+    for wrong in ({"limit": 0}, {"limit": 1001}, {"limit": "x"}, {"limit": -1}, {"before": "nobody"}):
+        await caller.get("/v1/customers/c-7/timeline", 422, **wrong)
+
+
+async def test_unknown_customer_is_a_404_problem(caller: Caller) -> None:
+    for path in ("/v1/customers/nobody", "/v1/customers/nobody/timeline", "/v1/customers/anon:x"):
+        problem = await caller.get(path, 404)
+        assert problem["code"] == "unknown_customer"
+
+
+async def test_ledger_tells_every_source(caller: Caller) -> None:
+    report = SpoolReported(spool=SPOOL, service="collector", recorded_at=T0, accepted={"shop": 4})
+    await caller.happen(touch("a", T0), touch("a", T0), touch("b", T0), link(internal=True), report)
+    ledger = await caller.get("/v1/ledger")
+    assert ledger == {
+        "accepted": 4,
+        "applied": 2,
+        "duplicate": 1,
+        "rejected": 0,
+        "dead_lettered": 0,
+        "erased": 0,
+        "in_flight": 1,
+        "balanced": True,
+        "internal": 2,
+        "redelivered": 0,
+        "gaps": 0,
+        "unmatched": 0,
+        "by_source": [
+            {
+                "source": "shop",
+                "accepted": 4,
+                "applied": 2,
+                "duplicate": 1,
+                "rejected": 0,
+                "dead_lettered": 0,
+                "erased": 0,
+                "in_flight": 1,
+            }
+        ],
+    }
+
+
+async def test_models_tell_how_far_the_learner_is(caller: Caller) -> None:
+    nothing = {"version": 0, "journal_time": 0, "orders": 0, "trials": 0}
+    assert await caller.get("/v1/models") == {"learned": nothing}
+    caller.store.learned_state = LearnedState(3, T0, 20, 0)
+    assert (await caller.get("/v1/models"))["learned"]["journal_time"] == T0
+
+
+async def test_dead_letters_are_listed_without_their_content(caller: Caller) -> None:
+    bad = touch("x", T0, type="order_completed", properties={"order_id": "secret"})
+    await caller.happen(bad)
+    (letter,) = (await caller.get("/v1/dead-letters"))["dead_letters"]
+    assert (letter["code"], letter["source"], letter["seq"]) == ("wrong_type", "shop", 1)
+    assert "secret" not in str(letter)
+
+
+async def test_database_away_is_503(caller: Caller) -> None:
+    caller.store.away = True
+    for path in ("/v1/customers/c-7", "/v1/ledger", "/v1/models"):
+        answer = await caller.http.get(path)
+        assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+    caller.store.away = False
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/customers/c-7", "/v1/customers/c-7/timeline", "/v1/ledger", "/v1/models"]
+)
+async def test_every_path_needs_a_key(caller: Caller, path: str) -> None:
+    answer = await caller.http.get(path, headers={"authorization": ""})
+    assert answer.status_code == 401
+
+
+async def test_interface_is_described(caller: Caller) -> None:
+    paths = (await caller.get("/openapi.json"))["paths"]
+    assert {path.replace(":path", "") for path in paths} >= {
+        "/v1/customers/{id}",
+        "/v1/customers/{id}/timeline",
+        "/v1/ledger",
+        "/v1/models",
+    }
