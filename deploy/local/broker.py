@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import string
@@ -159,7 +160,9 @@ def kafka_libs() -> Path:
             raise Misconfigured(f"CLOSEDLOOP_KAFKA_LIBS={given} holds no Kafka jars")
         return Path(given)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    libs = cache / "closedloop" / f"kafka-{KAFKA_VERSION}"
+    # Named by its content, so that a changed list of jars is fetched anew.
+    named = hashlib.sha256((KAFKA_FOLDER / "pom.xml").read_bytes()).hexdigest()[:8]
+    libs = cache / "closedloop" / f"kafka-{KAFKA_VERSION}-{named}"
     if any(libs.glob("kafka_*.jar")):
         return libs
     if shutil.which("mvn") is None:

@@ -71,8 +71,7 @@ class KafkaBus:
                 if error not in (NoError, TopicAlreadyExistsError):
                     raise Transient(f"cannot make topic {name}: {error.__name__}")
             for topic in topics:
-                while len(await leaders(client, topic.name)) < topic.partitions:
-                    await client.force_metadata_update()
+                await _wait_for_leaders(client, topic.name)
 
         await self._as_admin(create)
 
@@ -133,6 +132,19 @@ class KafkaBus:
                 raise Transient(f"broker at {self._bootstrap} does not answer: {error!r}") from error
             self._admin = client
             return done
+
+
+async def _wait_for_leaders(client: BoundClient, topic: str) -> None:
+    """Wait until every partition of ``topic``, which exists, can be written to; the caller bounds it."""
+    while True:
+        try:
+            led = await leaders(client, topic)
+        except Transient:
+            led = {}
+        if led and len(led) == len(client.cluster.partitions_for_topic(topic)):
+            return
+        await asyncio.sleep(_RETRY_BACKOFF_MS / 1000)
+        await client.force_metadata_update()
 
 
 async def cluster_at(bootstrap: str, timeout: float = 1.0) -> str:
