@@ -80,10 +80,30 @@ def ease(gram: Floats, ridge: float) -> Floats:
     ``gram`` (n, n) holds numbers of orders with both products, on its diagonal with one. Row i, column j
     says how much an order with i speaks for j, given all else in the order; the diagonal is 0.
     """
-    inverse = np.linalg.inv(gram + ridge * np.eye(len(gram)))
+    inverse = _inverse(gram + ridge * np.eye(len(gram)))
     weights = -inverse / np.diag(inverse)[None, :]
     np.fill_diagonal(weights, 0.0)
     return np.asarray(weights)
+
+
+def _inverse(matrix: Floats) -> Floats:
+    """Inverse of a symmetric positive definite matrix: (L Lᵀ)⁻¹, half the work of a general one."""
+    lower = _lower_inverse(np.linalg.cholesky(matrix))
+    return np.asarray(lower.T @ lower)
+
+
+def _lower_inverse(lower: Floats) -> Floats:
+    """Inverse of a lower triangular matrix, by halves: most of it is multiplication of blocks."""
+    size = len(lower)
+    if size <= 64:
+        return np.asarray(np.linalg.inv(lower))
+    half = size // 2
+    inverse = np.zeros_like(lower)
+    upper_left, lower_right = _lower_inverse(lower[:half, :half]), _lower_inverse(lower[half:, half:])
+    inverse[:half, :half] = upper_left
+    inverse[half:, half:] = lower_right
+    inverse[half:, :half] = -lower_right @ lower[half:, :half] @ upper_left
+    return inverse
 
 
 def solve(counts: OrderCounts, at: Millis, parameters: ComplementParameters) -> Solution:
