@@ -22,6 +22,8 @@ from services.analyzer.store.rebuilding import PostgresRebuildStore
 SCRATCH = "analyzer_rebuild"
 """Schema beside the live one where models are folded anew for a comparison."""
 
+ATTEMPTS = 3
+
 
 async def models_digest(store: RebuildStore) -> str:
     """SHA-256 over all (customer, part, body) in order: equal digests mean equal models."""
@@ -81,14 +83,21 @@ async def _models(
 
 
 async def compare(postgres: str) -> tuple[str, str]:
-    """Digest of the live models, and of those folded anew in a scratch schema that is dropped again."""
+    """Digest of the live models, and of those folded anew in a scratch schema that is dropped again.
+
+    Where events went on arriving meanwhile it is done again, as a comparison would mean nothing.
+    """
     database = Database(postgres, size=4, timeout=60.0)
     live, scratch = PostgresRebuildStore(database), PostgresRebuildStore(database, SCRATCH)
     try:
-        await scratch.drop()
-        await scratch.prepare()
-        rebuilt = await rebuild(live, scratch)
-        digest = await models_digest(live)
+        for _ in range(ATTEMPTS):
+            before = await live.events_stored()
+            await scratch.drop()
+            await scratch.prepare()
+            rebuilt = await rebuild(live, scratch)
+            digest = await models_digest(live)
+            if await live.events_stored() == before:
+                break
         await scratch.drop()
     finally:
         await database.close()

@@ -30,6 +30,14 @@ class PostgresRebuildStore:
         async with self._database.bulk() as connection:
             await connection.execute(f"DROP SCHEMA IF EXISTS {self._schema} CASCADE")
 
+    async def events_stored(self) -> int:
+        """How many events all slices have stored so far."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(
+                f"SELECT coalesce(sum(number), 0)::bigint FROM {self._schema}.partitions"
+            )
+        return int(row[0])
+
     def events(self, partition: int) -> AsyncIterator[Sequence[StoredEvent]]:
         return self._events(partition)
 
