@@ -15,6 +15,7 @@ from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database, migrate
 from libs.common.errors import Fenced
 from services.analyzer.ports import ModelRow, PartitionState, SliceWrite
+from services.analyzer.store.statements import statements
 
 SCHEMA = "analyzer"
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
@@ -22,11 +23,6 @@ MIGRATIONS = Path(__file__).parent.parent / "migrations"
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _LOCK_DAYS = 0x636C6461
 """Advisory lock under which tables of days are made."""
-
-STATE_COLUMNS = (
-    "partition, epoch, cluster_id, next_offset, number, journal_time, applied, counters, notes,"
-    " published, models_offset"
-)
 
 
 class PostgresAnalyzerStore:
@@ -44,7 +40,7 @@ class PostgresAnalyzerStore:
         self._database = database
         self._days: set[int] = set()
         self._schema = schema
-        self._sql = _statements(schema)
+        self._sql = statements(schema)
 
     async def prepare(self) -> None:
         """Make or migrate the schema."""
@@ -173,67 +169,3 @@ def state_of(row: Any) -> PartitionState:
         published=row["published"],
         models_offset=row["models_offset"],
     )
-
-
-def _statements(schema: str) -> dict[str, str]:
-    models = "partition, customer, part, revision, body"
-    return {
-        "found": f"""
-            INSERT INTO {schema}.partitions (partition, epoch, generation, cluster_id, next_offset, number,
-                journal_time, applied, counters, notes, models_offset, published)
-            VALUES ($1, 0, -1, $2, 0, 0, 0, '{{}}', '{{}}', '{{}}', 0, 0) ON CONFLICT DO NOTHING""",
-        "lock": f"SELECT cluster_id, generation FROM {schema}.partitions WHERE partition = $1 FOR UPDATE",
-        # Another cluster is empty: its offsets begin at 0, and all models are to be published again.
-        "claim": f"""
-            UPDATE {schema}.partitions SET epoch = epoch + 1, generation = $2, cluster_id = $3,
-                next_offset = CASE WHEN $4 = 'same' THEN next_offset ELSE 0 END,
-                models_offset = CASE WHEN $4 = 'same' THEN models_offset ELSE 0 END,
-                published = CASE WHEN $4 = 'same' THEN published ELSE 0 END
-            WHERE partition = $1 RETURNING {STATE_COLUMNS}""",
-        "load": f"SELECT {STATE_COLUMNS} FROM {schema}.partitions WHERE partition = $1",
-        "known": f"SELECT hash, journal_time FROM {schema}.event_ids WHERE partition = $1 AND hash = ANY($2)",
-        "models": f"SELECT {models} FROM {schema}.models WHERE partition = $1 AND customer = ANY($2)",
-        "unpublished": f"""
-            SELECT {models} FROM {schema}.models
-            WHERE partition = $1 AND revision > $2 AND (customer, part) > ($3, $4)
-            ORDER BY customer, part LIMIT $5""",
-        "fence": f"""
-            UPDATE {schema}.partitions SET next_offset = $3, number = $4, journal_time = $5, applied = $6,
-                counters = $7, notes = $8, published = $9, models_offset = $10
-            WHERE partition = $1 AND epoch = $2""",
-        "events": f"""
-            INSERT INTO {schema}.events (partition, number, recorded_at, journal_time, occurred_at, customer,
-                kind, id, body)
-            SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
-                $6::text[], $7::text[], $8::text[], $9::bytea[])""",
-        "ids": f"""
-            INSERT INTO {schema}.event_ids (partition, hash, journal_time)
-            SELECT $1, * FROM unnest($2::bytea[], $3::bigint[])
-            ON CONFLICT (partition, hash) DO UPDATE SET journal_time = EXCLUDED.journal_time""",
-        "put_models": f"""
-            INSERT INTO {schema}.models ({models})
-            SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])
-            ON CONFLICT (partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision,
-                body = EXCLUDED.body""",
-        "lessons": f"""
-            INSERT INTO {schema}.lessons (partition, number, second, kind, body)
-            SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::text[], $5::bytea[])""",
-        "dead_letters": f"""
-            INSERT INTO {schema}.dead_letters (partition, cluster_id, log_offset, spool, seq, source, code,
-                reason, journal_time, key, value)
-            SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[],
-                $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bytea[])
-            ON CONFLICT DO NOTHING""",
-        "report": f"""
-            INSERT INTO {schema}.spool_reports (partition, spool, service, recorded_at, accepted)
-            VALUES ($1, $2, $3, $4, $5) ON CONFLICT (partition, spool) DO UPDATE
-                SET service = EXCLUDED.service, recorded_at = EXCLUDED.recorded_at,
-                accepted = EXCLUDED.accepted""",
-        "fates": f"""
-            INSERT INTO {schema}.fates AS known (partition, spool, source, fate, count)
-            SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[])
-            ON CONFLICT (partition, spool, source, fate) DO UPDATE
-                SET count = known.count + EXCLUDED.count""",
-        "forget": f"DELETE FROM {schema}.event_ids WHERE partition = $1 AND journal_time < $2",
-        "days": f"SELECT day FROM {schema}.event_days WHERE day = ANY($1)",
-    }

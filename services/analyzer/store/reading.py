@@ -22,7 +22,8 @@ from services.analyzer.ports import (
     SpoolReport,
     StoredEvent,
 )
-from services.analyzer.store.postgres import SCHEMA, STATE_COLUMNS, state_of
+from services.analyzer.store.postgres import SCHEMA, state_of
+from services.analyzer.store.statements import STATE_COLUMNS
 
 DAYS_AT_ONCE = 64
 """Tables of days one statement may touch: each takes locks, of which a server has some thousand."""

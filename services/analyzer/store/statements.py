@@ -1,0 +1,79 @@
+"""The statements of a slice: SCHEMA stands for the schema, STATE_COLUMNS for those of a partition's row."""
+
+from __future__ import annotations
+
+STATE_COLUMNS = (
+    "partition, epoch, cluster_id, next_offset, number, journal_time, applied, counters, notes,"
+    " published, models_offset"
+)
+
+_STATEMENTS = {
+    "found": """
+        INSERT INTO SCHEMA.partitions (partition, epoch, generation, cluster_id, next_offset, number,
+            journal_time, applied, counters, notes, models_offset, published)
+        VALUES ($1, 0, -1, $2, 0, 0, 0, '{}', '{}', '{}', 0, 0) ON CONFLICT DO NOTHING""",
+    "lock": "SELECT cluster_id, generation FROM SCHEMA.partitions WHERE partition = $1 FOR UPDATE",
+    # Another cluster is empty: its offsets begin at 0, and all models are to be published again.
+    "claim": """
+        UPDATE SCHEMA.partitions SET epoch = epoch + 1, generation = $2, cluster_id = $3,
+            next_offset = CASE WHEN $4 = 'same' THEN next_offset ELSE 0 END,
+            models_offset = CASE WHEN $4 = 'same' THEN models_offset ELSE 0 END,
+            published = CASE WHEN $4 = 'same' THEN published ELSE 0 END
+        WHERE partition = $1 RETURNING STATE_COLUMNS""",
+    "load": "SELECT STATE_COLUMNS FROM SCHEMA.partitions WHERE partition = $1",
+    "known": "SELECT hash, journal_time FROM SCHEMA.event_ids WHERE partition = $1 AND hash = ANY($2)",
+    "models": """
+        SELECT partition, customer, part, revision, body FROM SCHEMA.models
+        WHERE partition = $1 AND customer = ANY($2)""",
+    "unpublished": """
+        SELECT partition, customer, part, revision, body FROM SCHEMA.models
+        WHERE partition = $1 AND revision > $2 AND (customer, part) > ($3, $4)
+        ORDER BY customer, part LIMIT $5""",
+    "fence": """
+        UPDATE SCHEMA.partitions SET next_offset = $3, number = $4, journal_time = $5, applied = $6,
+            counters = $7, notes = $8, published = $9, models_offset = $10
+        WHERE partition = $1 AND epoch = $2""",
+    "events": """
+        INSERT INTO SCHEMA.events (partition, number, recorded_at, journal_time, occurred_at, customer,
+            kind, id, body)
+        SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
+            $6::text[], $7::text[], $8::text[], $9::bytea[])""",
+    "ids": """
+        INSERT INTO SCHEMA.event_ids (partition, hash, journal_time)
+        SELECT $1, * FROM unnest($2::bytea[], $3::bigint[])
+        ON CONFLICT (partition, hash) DO UPDATE SET journal_time = EXCLUDED.journal_time""",
+    "put_models": """
+        INSERT INTO SCHEMA.models (partition, customer, part, revision, body)
+        SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])
+        ON CONFLICT (partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision,
+            body = EXCLUDED.body""",
+    "lessons": """
+        INSERT INTO SCHEMA.lessons (partition, number, second, kind, body)
+        SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::text[], $5::bytea[])""",
+    "dead_letters": """
+        INSERT INTO SCHEMA.dead_letters (partition, cluster_id, log_offset, spool, seq, source, code,
+            reason, journal_time, key, value)
+        SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[],
+            $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bytea[])
+        ON CONFLICT DO NOTHING""",
+    "report": """
+        INSERT INTO SCHEMA.spool_reports (partition, spool, service, recorded_at, accepted)
+        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (partition, spool) DO UPDATE
+            SET service = EXCLUDED.service, recorded_at = EXCLUDED.recorded_at,
+            accepted = EXCLUDED.accepted""",
+    "fates": """
+        INSERT INTO SCHEMA.fates AS known (partition, spool, source, fate, count)
+        SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[])
+        ON CONFLICT (partition, spool, source, fate) DO UPDATE
+            SET count = known.count + EXCLUDED.count""",
+    "forget": "DELETE FROM SCHEMA.event_ids WHERE partition = $1 AND journal_time < $2",
+    "days": "SELECT day FROM SCHEMA.event_days WHERE day = ANY($1)",
+}
+
+
+def statements(schema: str) -> dict[str, str]:
+    """All statements for the tables in ``schema``, by name."""
+    return {
+        name: text.replace("SCHEMA.", f"{schema}.").replace("STATE_COLUMNS", STATE_COLUMNS)
+        for name, text in _STATEMENTS.items()
+    }
