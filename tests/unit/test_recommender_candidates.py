@@ -87,6 +87,11 @@ def source_of(pool: Pool, offer_id: str) -> str:
     return SOURCES[pool.sources[pool.offer_ids.index(offer_id)]]
 
 
+def explained(pool: Pool, at: int) -> list[str]:
+    [one] = pool.chosen([at])
+    return Explainer(pool, [one]).reasons(one)
+
+
 def test_page_basket_excluded_and_unavailable_are_masked_before_candidates_are_chosen() -> None:
     market = Market(
         product("page"),
@@ -184,8 +189,8 @@ def test_complements_of_page_basket_and_history_are_found_and_named() -> None:
     assert source_of(pool, "product:x82") == "history"
     assert source_of(pool, "product:x3") == "repeat"
     chosen = [pool.offer_ids.index(f"product:{p}") for p in ("x80", "x81", "x82", "x3")]
-    explainer = Explainer(pool, chosen)
-    assert [explainer.reasons(at)[0] for at in chosen] == [
+    explainer = Explainer(pool, pool.chosen(chosen))
+    assert [explainer.reasons(one)[0] for one in pool.chosen(chosen)] == [
         "Goes with X1: in 40 of 100 such baskets",
         "Goes with the X2 in your basket: in 34 of 100 such baskets",
         "Goes with the X3 you bought: in 20 of 100 baskets with it",
@@ -200,7 +205,7 @@ def test_upgrades_are_found_and_explained() -> None:
     pool = market.pool({"cheap": bought()})
     at = pool.offer_ids.index("product:best")
     assert source_of(pool, "product:best") == "upgrade"
-    assert Explainer(pool, [at]).reasons(at) == ["A better one than Cheap"]
+    assert explained(pool, at) == ["A better one than Cheap"]
 
 
 def test_at_most_a_hundred_of_the_best_go_on_and_the_rest_are_counted() -> None:
@@ -222,7 +227,7 @@ def test_popular_products_come_first_and_fill_up_where_nothing_is_known() -> Non
     assert [pool.product_ids[at] for at in best[:2]] == ["x3", "x1"]
     assert len(pool) == 5
     top = int(best[0])
-    assert Explainer(pool, [top]).reasons(top) == ["Popular right now"]
+    assert explained(pool, top) == ["Popular right now"]
 
 
 def test_kinds_that_were_not_asked_for_are_left_out_and_counted() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
-from services.recommender.candidates.gather import Pool
+from services.recommender.candidates.gather import Chosen, Pool
 from services.recommender.model import reasons
-from services.recommender.model.authored import NO_PRODUCT
 from services.recommender.model.situation import Situation, top_of
 
 Pair = tuple[str, float]
@@ -22,40 +22,43 @@ MOST_BASKET = 32
 class Explainer:
     """Explains the ``chosen`` candidates of one pool; the learned pairs of all are looked up at once."""
 
-    def __init__(self, pool: Pool, chosen: Sequence[int]) -> None:
+    def __init__(self, pool: Pool, chosen: Sequence[Chosen]) -> None:
         here = pool.here
-        self._pool = pool
         self._here = here
-        self._places = {at: place for place, at in enumerate(chosen)}
-        learned = here.tables.learned.complements
-        products = [pool.product_ids[at] for at in chosen]
-        self._wanted = np.array([-2 if p is None else learned.index.get(p, -2) for p in products])
+        self._places = {one.at: place for place, one in enumerate(chosen)}
+        learned = here.tables.learned.complements.index
+        self._wanted = np.array(
+            [-2 if one.product_id is None else learned.get(one.product_id, -2) for one in chosen]
+        )
         self._page = self._pairs([here.page] if here.page is not None else [])
         self._basket = self._pairs(here.basket[:MOST_BASKET])
-        self._history = self._pairs(_most_bought(here))
 
-    def reasons(self, at: int) -> list[str]:
-        """At most `MOST` sentences about candidate ``at``, the strongest first; never none."""
-        position = int(self._pool.positions[at])
-        if position == NO_PRODUCT:
+    @cached_property
+    def _history(self) -> list[Pair | None]:
+        return self._pairs(_most_bought(self._here))
+
+    def reasons(self, one: Chosen) -> list[str]:
+        """At most `MOST` sentences about a chosen candidate, the strongest first; never none."""
+        if one.product_id is None:
             return [reasons.FROM_RANGE]
-        here, place = self._here, self._places[at]
+        here, place = self._here, self._places[one.at]
         found: list[str] = []
-        replaces = int(self._pool.replaces[at])
-        if replaces >= 0:
-            found.append(reasons.better_than(here.name(replaces)))
+        if one.replaces >= 0:
+            found.append(reasons.better_than(here.name(one.replaces)))
         if (pair := self._page[place]) is not None:
             found.append(reasons.goes_with_page(*pair))
         if (pair := self._basket[place]) is not None:
             found.append(reasons.goes_with_basket(*pair))
-        item = here.items.get(here.tables.shelf.ids[position])
+        if len(found) >= MOST:
+            return found[:MOST]
+        item = here.items.get(one.product_id)
         if item is not None and item.orders > 0:
             found.append(reasons.usual(item))
-        elif (pair := self._history[place]) is not None:
+        elif here.items and (pair := self._history[place]) is not None:
             found.append(reasons.goes_with_history(*pair))
         if item is not None and item.orders == 0 and item.last_viewed_at:
             found.append(reasons.seen(item, here.now))
-        return found[:MOST] or [self._common(position)]
+        return found[:MOST] or [self._common(one.position)]
 
     def _common(self, position: int) -> str:
         sold = self._here.tables.log_share

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.common.contracts.catalogue import KINDS, Offer, Placement
+from libs.common.contracts.catalogue import KINDS, Kind, Offer, Placement
 from libs.common.scoring.choice import ChoiceModel
 from libs.common.scoring.features import FEATURES, candidate_features
 from services.recommender.candidates import complements, popular, repeats, upgrades
@@ -39,6 +40,22 @@ SOURCES = (
 NONE: Positions = np.empty(0, dtype=np.int64)
 
 _REPEAT, _CROSS, _UP = KIND_CODES["repeat"], KIND_CODES["cross_sell"], KIND_CODES["up_sell"]
+
+
+class Chosen(NamedTuple):
+    """One candidate of a pool in plain Python: what answer, record and reasons are written from."""
+
+    at: int
+    position: int
+    offer_id: str
+    product_id: str | None
+    kind: Kind
+    source: str
+    price: float | None
+    score: float
+    chance: float
+    replaces: int
+    offer: Offer | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +102,39 @@ class Pool:
         return [
             f"{PRODUCT_OFFER}{product_id}" if offer is None else offer.offer_id
             for offer, product_id in zip(self.offers, self.product_ids, strict=True)
+        ]
+
+    def chosen(self, places: Sequence[int]) -> list[Chosen]:
+        """The candidates at ``places``; arrays are read once for all of them."""
+        some = np.array(places, dtype=np.int64)
+        positions = self.positions[some]
+        prices = self.here.assortment.price[positions].tolist() if len(self.here.assortment.price) else []
+        columns = zip(
+            places,
+            positions.tolist(),
+            self.kinds[some].tolist(),
+            self.sources[some].tolist(),
+            prices or [0.0] * len(places),
+            self.score[some].tolist(),
+            self.chance[some].tolist(),
+            self.replaces[some].tolist(),
+            strict=True,
+        )
+        return [
+            Chosen(
+                at=at,
+                position=position,
+                offer_id=self.offer_ids[at],
+                product_id=self.product_ids[at],
+                kind=KINDS[kind],
+                source=SOURCES[source],
+                price=None if position == NO_PRODUCT else price,
+                score=score,
+                chance=chance,
+                replaces=replaces,
+                offer=self.offers[at],
+            )
+            for at, position, kind, source, price, score, chance, replaces in columns
         ]
 
 

@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 
 from libs.common.clock import Millis
-from libs.common.contracts.catalogue import KINDS, Placement
+from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import Decision
 from libs.common.contracts.customer_model import Item
 from libs.common.scoring.choice import ChoiceModel
 from libs.common.tokens import OfferToken
 from services.recommender.candidates.explain import Explainer
-from services.recommender.candidates.gather import NONE, Pool, gather
+from services.recommender.candidates.gather import NONE, Chosen, Pool, gather
 from services.recommender.candidates.popular import popular
 from services.recommender.errors import STALE
 from services.recommender.handlers.record import Slate, basket_of, decision_of, page_of, pool_of
@@ -172,6 +172,7 @@ class Decider:
             pool=pool,
             ranking=ranking,
             slots=slots,
+            placed=pool.chosen([slot.chosen for slot in slots if slot.chosen != NOBODY]),
             drawn=drawn,
             seed=seed,
             decided_at=question.now,
@@ -181,37 +182,42 @@ class Decider:
         )
 
     def _offers(self, slate: Slate, dry_run: bool) -> list[Offered]:
-        explainer = Explainer(slate.pool, [slot.chosen for slot in slate.placed])
+        explainer = Explainer(slate.pool, slate.placed)
+        # "No offer" ends a slate, so that offers and slots go side by side up to there.
+        pairs = zip(slate.placed, slate.slots, strict=False)
         return [
-            self._offer(slate, slot, place, explainer, dry_run)
-            for place, slot in enumerate(slate.placed, start=1)
+            self._offer(slate, one, slot.propensity, place, explainer.reasons(one), dry_run)
+            for place, (one, slot) in enumerate(pairs, start=1)
         ]
 
-    def _offer(self, slate: Slate, slot: Slot, place: int, explainer: Explainer, dry_run: bool) -> Offered:
-        pool, at = slate.pool, slot.chosen
-        position = int(pool.positions[at])
-        offer_id, product_id, authored = pool.offer_ids[at], pool.product_ids[at], pool.offers[at]
-        price = None if product_id is None else float(self._assortment.price[position])
-        token = OfferToken(
-            decision_id=slate.decision_id,
-            offer_id=offer_id,
-            customer=slate.key,
-            placement=slate.placement.placement_id,
-            issued_at=slate.recorded_at,
-            product_id=product_id,
-            price=price,
-        )
+    def _offer(
+        self, slate: Slate, one: Chosen, propensity: float, place: int, reasons: list[str], dry_run: bool
+    ) -> Offered:
+        content = msgspec.UNSET if one.offer is None or not one.offer.content else one.offer.content
+        token = None
+        if not dry_run:
+            token = self._seal(
+                OfferToken(
+                    decision_id=slate.decision_id,
+                    offer_id=one.offer_id,
+                    customer=slate.key,
+                    placement=slate.placement.placement_id,
+                    issued_at=slate.recorded_at,
+                    product_id=one.product_id,
+                    price=one.price,
+                )
+            )
         return Offered(
-            offer_id=offer_id,
-            product_id=product_id,
-            kind=KINDS[pool.kinds[at]],
+            offer_id=one.offer_id,
+            product_id=one.product_id,
+            kind=one.kind,
             rank=place,
-            score=float(pool.score[at]),
-            propensity=slot.propensity,
-            reasons=explainer.reasons(at),
-            product=EMPTY if product_id is None else self._assortment.cards[position],
-            token=None if dry_run else self._seal(token),
-            content=authored.content if authored is not None and authored.content else msgspec.UNSET,
+            score=one.score,
+            propensity=propensity,
+            reasons=reasons,
+            product=EMPTY if one.product_id is None else self._assortment.cards[one.position],
+            token=token,
+            content=content,
         )
 
 

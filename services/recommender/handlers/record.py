@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 
 from libs.common.clock import Millis
-from libs.common.contracts.catalogue import KINDS, Placement
+from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import DecidedOffer, Decision, encode_event
 from libs.common.scoring.features import FEATURES
-from services.recommender.candidates.gather import SOURCES, Pool
+from services.recommender.candidates.gather import SOURCES, Chosen, Pool
 from services.recommender.model.groups import Group
-from services.recommender.model.policy import NOBODY, POLICY_VERSION, Slot
+from services.recommender.model.policy import POLICY_VERSION, Slot
 from services.recommender.model.pool import PoolRecord, encode_pool, packed_slots
 from services.recommender.model.wire import Ask
 
@@ -35,6 +35,8 @@ class Slate(NamedTuple):
         Indices of the pool, best first, `NOBODY` for "no offer".
     slots:
         What was placed; where ``drawn`` is false it was not drawn from the ranking.
+    placed:
+        The offers in the slots, those without an offer left out.
     """
 
     decision_id: str
@@ -44,6 +46,7 @@ class Slate(NamedTuple):
     pool: Pool
     ranking: Sequence[int] | np.ndarray[Any, Any]
     slots: list[Slot]
+    placed: list[Chosen]
     drawn: bool
     seed: int
     decided_at: Millis
@@ -56,17 +59,13 @@ class Slate(NamedTuple):
         """Versions of the learned models and of the catalogue."""
         return self.pool.here.tables.learned.version, self.pool.here.assortment.version
 
-    @property
-    def placed(self) -> list[Slot]:
-        return [slot for slot in self.slots if slot.chosen != NOBODY]
-
 
 def decision_of(slate: Slate, ask: Ask) -> Decision:
     """The event; features of the lower ranks are left out where it would grow over `MOST_BYTES`."""
     model, catalogue = slate.versions
     placed = slate.placed
     # Five decimals are more than a model can tell apart, in half the bytes.
-    features = slate.pool.features[[slot.chosen for slot in placed]].round(5).tolist()
+    features = slate.pool.features[[one.at for one in placed]].round(5).tolist()
     event = Decision(
         id=slate.decision_id,
         source=SOURCE,
@@ -82,8 +81,8 @@ def decision_of(slate: Slate, ask: Ask) -> Decision:
         seed=slate.seed,
         objective=slate.placement.objective,
         offers=tuple(
-            _decided(slate.pool, slot, place, tuple(features[place - 1]))
-            for place, slot in enumerate(placed, start=1)
+            _decided(one, slot.propensity, place, tuple(features[place - 1]))
+            for place, (one, slot) in enumerate(zip(placed, slate.slots, strict=False), start=1)
         ),
         feature_names=FEATURES if placed else (),
         context=_context(ask),
@@ -127,20 +126,17 @@ def pool_of(slate: Slate) -> bytes:
     )
 
 
-def _decided(pool: Pool, slot: Slot, place: int, features: tuple[float, ...]) -> DecidedOffer:
-    at = slot.chosen
-    product_id = pool.product_ids[at]
-    position = int(pool.positions[at])
+def _decided(one: Chosen, propensity: float, place: int, features: tuple[float, ...]) -> DecidedOffer:
     return DecidedOffer(
-        offer_id=pool.offer_ids[at],
-        product_id=product_id,
-        kind=KINDS[pool.kinds[at]],
+        offer_id=one.offer_id,
+        product_id=one.product_id,
+        kind=one.kind,
         rank=place,
-        score=float(pool.score[at]),
-        propensity=slot.propensity,
-        mean=float(pool.chance[at]),
-        source=SOURCES[pool.sources[at]],
-        price=None if product_id is None else float(pool.here.assortment.price[position]),
+        score=one.score,
+        propensity=propensity,
+        mean=one.chance,
+        source=one.source,
+        price=one.price,
         features=features,
     )
 
