@@ -32,7 +32,7 @@ class ComplementParameters:
     """
 
     ridge: float = 50.0
-    support: float = 3.0
+    support: float = 8.0
     items: int = 3_000
     neighbours: int = 60
 
@@ -88,7 +88,7 @@ def ease(gram: Floats, ridge: float) -> Floats:
 
 def _inverse(matrix: Floats) -> Floats:
     """Inverse of a symmetric positive definite matrix: (L Lᵀ)⁻¹, half the work of a general one."""
-    lower = _lower_inverse(np.linalg.cholesky(matrix))
+    lower = _lower_inverse(np.asarray(np.linalg.cholesky(matrix), dtype=np.float64))
     return np.asarray(lower.T @ lower)
 
 
