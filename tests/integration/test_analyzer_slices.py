@@ -554,3 +554,46 @@ async def test_timeline_ids_are_unique_among_sources_and_links(stores: Stores, b
     assert seen.links == [f"anon:{visitor}"]
     assert (await queries.customer(f"anon:{visitor}")).owner == "c-7"
     await rig.processor.release(frozenset({C7}))
+
+
+async def test_what_is_published_is_not_published_again_by_the_heir(rig: Rig, bus: MemoryBus) -> None:
+    await rig.claim(C7)
+    await rig.processor.process(C7, rig.messages(view("a")))
+    await rig.told()
+    await rig.processor.process(C7, rig.messages(Tick(partition=C7, recorded_at=T0 + 9), first=2))
+    assert len(bus.records(CUSTOMER_MODELS)) == 2
+    heir = make_rig(rig.stores, bus)
+    running = asyncio.create_task(heir.publisher.run())
+    await heir.claim(C7, generation=2)
+    assert (await heir.told()).models_offset == 2
+    assert len(bus.records(CUSTOMER_MODELS)) == 2
+    await heir.processor.release(frozenset({C7}))
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_visitor_of_another_customer_is_not_read_with_his_link(rig: Rig) -> None:
+    visitor = next(f"v-{n}" for n in range(1000) if partition_of(f"anon:v-{n}") == C7)
+    other = next(f"o-{n}" for n in range(1000) if partition_of(f"o-{n}") == C7)
+
+    def link(id_: str, customer: str, owner: str) -> IdentityLinked:
+        return IdentityLinked(
+            **base(id_, customer=customer, internal=customer != owner),
+            customer_id=owner,
+            anonymous_id=visitor,
+        )
+
+    anonymous = f"anon:{visitor}"
+    events = [
+        view("a", customer=anonymous),
+        link("1", other, other),
+        link("2", anonymous, other),
+        link("3", "c-7", "c-7"),
+        link("4", anonymous, "c-7"),
+    ]
+    await rig.claim(C7)
+    await rig.processor.process(C7, rig.messages(*events))
+    queries = Queries(rig.stores.reading)
+    assert "product_viewed" in (await queries.customer(other)).totals
+    assert "product_viewed" not in (await queries.customer("c-7")).totals
+    assert [entry.id for entry in await queries.timeline("c-7", 10, None)] == ["3"]
