@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import uuid
@@ -16,8 +17,10 @@ from deploy.local.program import Program
 from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.memory import MemoryBus
 from libs.common.bus.ports import Bus, TopicSpec
+from libs.common.errors import Transient
 
 PARTITIONS = 4
+PATIENCE = 30.0
 KINDS = [
     pytest.param("memory", id="memory"),
     pytest.param("embedded", id="embedded", marks=pytest.mark.embedded),
@@ -139,5 +142,11 @@ async def bus(broker: Broker) -> AsyncIterator[Bus]:
 @pytest.fixture
 async def topic(bus: Bus) -> str:
     name = f"t-{uuid.uuid4().hex[:12]}"
-    await bus.ensure_topics([TopicSpec(name, PARTITIONS, {"cleanup.policy": "delete"})])
-    return name
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await bus.ensure_topics([TopicSpec(name, PARTITIONS, {"cleanup.policy": "delete"})])
+                return name
+            except Transient:
+                # A broker that was made to hang may need a moment to be leader again.
+                await asyncio.sleep(0.2)
