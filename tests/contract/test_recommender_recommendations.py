@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from libs.common.clock import DAY
 from libs.common.contracts.customer_event import encode_event
 from libs.common.secrets import Secrets
 from libs.common.tokens import TokenSealer
+from services.recommender.memory import MemoryDecisionStore
+from services.recommender.ports import KeptDecision
 from tests.contract.recommender_world import URL, World, ask, products, stocked, until
 
 
@@ -157,11 +160,26 @@ async def test_answer_is_remembered_by_spool_and_by_store(world: World) -> None:
     assert len(world.decisions) == 1
 
 
-async def test_one_decision_id_asked_twice_at_once_is_decided_once(world: World) -> None:
+class SlowStore(MemoryDecisionStore):
+    """A store that answers after others had their turn, as a database does."""
+
+    async def find(self, decision_ids: Sequence[str]) -> dict[str, KeptDecision]:
+        await asyncio.sleep(0.01)
+        return await super().find(decision_ids)
+
+
+async def test_one_decision_id_asked_at_once_is_decided_once(world: World) -> None:
+    world.stores.decisions = SlowStore()
     async with world.up() as client:
         answers = await asyncio.gather(*(ask(client, placement="lucky", decision_id="d") for _ in range(8)))
+        batch = {"requests": [{"placement": "lucky", "decision_id": name} for name in ("x", "y", "x", "d")]}
+        posts = [client.post(f"{URL}/batch", json=batch) for _ in range(3)]
+        [first, *others] = [reply.json()["answers"] for reply in await asyncio.gather(*posts)]
     assert all(answer == answers[0] for answer in answers)
-    assert len(world.decisions) == 1
+    assert others == [first, first]
+    assert first[0] == first[2]
+    assert first[3] == answers[0]
+    assert len(world.decisions) == 3
 
 
 async def test_dry_run_leaves_nothing(world: World) -> None:

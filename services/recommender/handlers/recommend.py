@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -132,27 +132,60 @@ class Recommender:
         return (await self._record([self._decide(question)]))[0]
 
     async def _answer_some(self, asks: Sequence[Ask], forced: Forced) -> list[bytes | Exception]:
-        """Plain requests are decided and recorded together; those that name a decision go one by one."""
+        """Known answers are looked up, the others decided, all of them recorded: each at once."""
+        ids = sorted({ask.decision_id for ask in asks if ask.decision_id is not None})
         answers: list[bytes | Exception] = [b""] * len(asks)
-        plain = [at for at, ask in enumerate(asks) if ask.decision_id is None]
-        named = [at for at, ask in enumerate(asks) if ask.decision_id is not None]
-        waiting = [self._question(asks[at], forced) for at in plain]
-        questions = await asyncio.gather(*waiting, return_exceptions=True)
+        async with AsyncExitStack() as held:
+            for decision_id in ids:
+                await held.enter_async_context(self._one_at_a_time(decision_id))
+            known = await self._first_answers(ids)
+            makers: dict[str, int] = {}
+            new: list[int] = []
+            for at, ask in enumerate(asks):
+                if ask.decision_id in known:
+                    answers[at] = known[ask.decision_id]
+                elif ask.decision_id not in makers:
+                    new.append(at)
+                    if ask.decision_id is not None and not ask.dry_run:
+                        makers[ask.decision_id] = at
+            made = await self._answer_new([asks[at] for at in new], forced)
+            for at, answer in zip(new, made, strict=True):
+                answers[at] = answer
+            for at, ask in enumerate(asks):
+                if ask.decision_id in makers and at > makers[ask.decision_id]:
+                    answers[at] = answers[makers[ask.decision_id]]
+        return answers
+
+    async def _first_answers(self, decision_ids: Sequence[str]) -> dict[str, bytes]:
+        """`first_answer` of many."""
+        known = {key: self._answers[key] for key in decision_ids if key in self._answers}
+        missing = [key for key in decision_ids if key not in known]
+        for key in missing:
+            if (row := await self._journal.find_local(key)) is not None:
+                known[key] = decode_kept(row).answer
+        if missing := [key for key in missing if key not in known]:
+            try:
+                found = await self._store.find(missing)
+            except Transient:
+                found = {}
+            known |= {key: kept.answer for key, kept in found.items()}
+        self._metrics.repeated.add(len(known))
+        return known
+
+    async def _answer_new(self, asks: Sequence[Ask], forced: Forced) -> list[bytes | Exception]:
+        answers: list[bytes | Exception] = []
+        waiting = [self._question(ask, forced) for ask in asks]
         decided: list[Decided] = []
         places: list[int] = []
-        for at, question in zip(plain, questions, strict=True):
+        for place, question in enumerate(await asyncio.gather(*waiting, return_exceptions=True)):
             if isinstance(question, BaseException):
-                answers[at] = _failure(question)
+                answers.append(_failure(question))
                 continue
+            answers.append(b"")
             decided.append(self._decide(question))
-            places.append(at)
-        for at, answer in zip(places, await self._record(decided), strict=True):
-            answers[at] = answer
-        for at in named:
-            try:
-                answers[at] = await self.answer(asks[at], forced)
-            except Exception as error:
-                answers[at] = error
+            places.append(place)
+        for place, answer in zip(places, await self._record(decided), strict=True):
+            answers[place] = answer
         return answers
 
     def _decide(self, question: Question) -> Decided:
