@@ -25,6 +25,10 @@ _LOCK_DAYS = 0x636C6461
 """Advisory lock under which tables of days are made."""
 
 
+DAYS_AHEAD = 7
+LAST_DAY = date.max.toordinal() - _EPOCH_ORDINAL
+
+
 class PostgresAnalyzerStore:
     """Implements `ports.SliceStore`.
 
@@ -130,7 +134,11 @@ class PostgresAnalyzerStore:
             await connection.execute(self._sql["forget"], partition, slice_.forget_before)
 
     async def _make_days(self, days: set[int]) -> None:
-        """Make tables for ``days``; attached afterwards, because that lets others go on writing."""
+        """Make tables for ``days`` and some after them, because time goes on and each commit takes its time.
+
+        Attached after they are made: that lets others go on writing.
+        """
+        days = {day + ahead for day in days for ahead in range(DAYS_AHEAD) if day + ahead <= LAST_DAY}
         async with self._database.bulk() as connection:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_DAYS)
             rows = await connection.fetch(self._sql["days"], list(days))
