@@ -15,7 +15,7 @@ Pair = tuple[str, float]
 """Name of a product, and how many of 100 orders with it have the other one too."""
 
 MOST = 2
-MOST_HISTORY = 16
+MOST_HISTORY = 8
 MOST_BASKET = 32
 
 

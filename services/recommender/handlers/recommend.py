@@ -204,7 +204,8 @@ class Recommender:
             position = Position.decode(ask.after)
             fresh = await self._reached(position, whom, ask.wait_ms / 1000)
             whom = self._who(ask, decision_id)
-        present = self._clock.now()
+        # A replay may ask before anything was ever recorded.
+        present = self._clock.now() or at or 0
         return Question(
             ask=ask,
             decision_id=decision_id,

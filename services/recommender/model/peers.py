@@ -12,6 +12,10 @@ from libs.common.scoring.features import Shelf
 Positions = NDArray[np.int64]
 
 
+MOST_HELD = 2_000_000
+"""Positions kept in all peer groups together (16 MB)."""
+
+
 class PeerGroup(NamedTuple):
     """What one product can be compared with: all, the dearer ones, and those of a higher tier too."""
 
@@ -26,6 +30,7 @@ class Peers:
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self._known: dict[int, PeerGroup] = {}
+        self._held = 0
 
     def of(self, position: int) -> PeerGroup:
         """The peers of the product at ``position``."""
@@ -35,5 +40,10 @@ class Peers:
             comparable = comparables.comparable_with(position)
             dearer = comparable[self.shelf.price[comparable] > self.shelf.price[position]]
             group = PeerGroup(comparable, dearer, comparables.upgrades(position))
+            self._held += sum(map(len, group))
+            if self._held > MOST_HELD:
+                # Where thousands are comparable with each other, remembering all would fill the memory.
+                self._known.clear()
+                self._held = sum(map(len, group))
             self._known[position] = group
         return group
