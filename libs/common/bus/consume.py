@@ -88,7 +88,6 @@ class ConsumeLoop:
         self._slots = asyncio.Semaphore(concurrency)
         self._stopping = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._epoch = 0
         self._owned: frozenset[int] = frozenset()
         self._unclaimed: Assignment | None = None
         self._claim_at = 0.0
@@ -128,17 +127,17 @@ class ConsumeLoop:
                 await self._claim_again()
                 self._resume_due()
                 slices = await self._consumer.poll(self._max_records, self._poll_seconds())
-                await self._work(slices, self._epoch)
+                await self._work(slices)
                 self._show()
         finally:
             await self._hide()
             await self._consumer.close()
 
-    async def _work(self, slices: Mapping[int, Sequence[Message]], epoch: int) -> None:
+    async def _work(self, slices: Mapping[int, Sequence[Message]]) -> None:
         """Process ``slices``, and wait for all of them before the worst failure is raised."""
         tasks = []
         for partition, messages in slices.items():
-            task = asyncio.create_task(self._slice(partition, messages, epoch))
+            task = asyncio.create_task(self._slice(partition, messages))
             self._in_hand[partition] = task
             tasks.append(task)
         if not tasks:
@@ -158,11 +157,11 @@ class ConsumeLoop:
             raise failure
         self._rejoining.succeeded()
 
-    async def _slice(self, partition: int, messages: Sequence[Message], epoch: int) -> None:
+    async def _slice(self, partition: int, messages: Sequence[Message]) -> None:
         async with self._slots:
-            # Trap: owned again is not owned still. Between poll and here the partition may have been away
-            # with another member, and these messages be done already.
-            if epoch != self._epoch or partition not in self._owned:
+            # Trap: it may have had to wait for a slot, and the partition be revoked meanwhile. It cannot be
+            # owned again yet, because a revocation waits for this very task.
+            if partition not in self._owned:
                 return
             try:
                 await self._processor.process(partition, messages)
@@ -178,7 +177,6 @@ class ConsumeLoop:
 
     async def _on_assigned(self, assignment: Assignment) -> Mapping[int, int]:
         async with self._turn:
-            self._epoch += 1
             if not assignment.partitions:
                 return {}
             return await self._claim(assignment)
@@ -211,7 +209,6 @@ class ConsumeLoop:
 
     async def _on_revoked(self, partitions: frozenset[int]) -> None:
         # First of all, so that no slice of them begins any more.
-        self._epoch += 1
         self._owned -= partitions
         async with self._turn:
             self._owned -= partitions

@@ -222,11 +222,12 @@ class _Cursor:
 
     async def poll(self, max_records: int, timeout: float) -> Mapping[int, Sequence[Message]]:
         deadline = asyncio.get_running_loop().time() + timeout
+        # Others get a turn. Trap: not after taking, a rebalance could pass between that and the caller.
+        await asyncio.sleep(0)
         while True:
             got = self._take(max_records)
             left = deadline - asyncio.get_running_loop().time()
             if got or left <= 0:
-                await asyncio.sleep(0)
                 return got
             await self._broker.change(left)
 
