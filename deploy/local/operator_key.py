@@ -14,37 +14,34 @@ VARIABLE = "CLOSEDLOOP_DEV_KEY"
 
 
 def operator_key(data_dir: Path) -> str:
-    """A key that may do everything: ``CLOSEDLOOP_DEV_KEY``, else the stored one, else a new one."""
+    """A key that may do everything: ``CLOSEDLOOP_DEV_KEY``, else the stored one, else a new one.
+
+    One is stored in any case: commands run from another shell, where the variable is not set.
+    """
     given = os.environ.get(VARIABLE)
-    if given:
-        return given
     try:
         stored = _stored(data_dir)
-        if stored is not None:
-            return stored
-        keys = KeyFile(data_dir)
-        keys.revoke(NAME)
-        made = keys.add(NAME, list(Scope)).key
-        _store(data_dir, made)
+        if stored is None:
+            keys = KeyFile(data_dir)
+            keys.revoke(NAME)
+            stored = keys.add(NAME, list(Scope)).key
+            _store(data_dir, stored)
     except OSError as error:
         raise unreadable(data_dir, error) from None
-    return made
+    return given or stored
 
 
 def stored_key(data_dir: Path) -> str:
-    """The key commands use; raises `Misconfigured` where this data directory has none."""
-    given = os.environ.get(VARIABLE)
-    if given:
-        return given
+    """The key commands use: the stored one, else ``CLOSEDLOOP_DEV_KEY``; raises `Misconfigured` without."""
     try:
-        stored = _stored(data_dir)
+        key = _stored(data_dir) or os.environ.get(VARIABLE)
     except OSError as error:
         raise unreadable(data_dir, error) from None
-    if stored is None:
+    if not key:
         raise Misconfigured(
             f"{data_dir} has no operator key: start  closedloop up --data-dir {data_dir}  once"
         )
-    return stored
+    return key
 
 
 def _path(data_dir: Path) -> Path:

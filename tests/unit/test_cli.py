@@ -232,9 +232,16 @@ def test_revoked_operator_key_is_made_anew(tmp_path: Path) -> None:
     assert KeyRing(tmp_path).find(anew) is not None
 
 
-def test_developer_key_goes_before_the_stored_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_developer_key_is_shown_and_commands_work_without_the_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CLOSEDLOOP_DEV_KEY", "for-development")
-    assert operator_key(tmp_path) == stored_key(tmp_path) == "for-development"
+    assert stored_key(tmp_path) == "for-development"
+    assert operator_key(tmp_path) == "for-development"
+    monkeypatch.delenv("CLOSEDLOOP_DEV_KEY")
+    found = KeyRing(tmp_path).find(stored_key(tmp_path))
+    assert found is not None
+    assert found.scopes == set(Scope)
 
 
 def test_files_are_read_by_their_suffix(tmp_path: Path) -> None:
