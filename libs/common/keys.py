@@ -20,6 +20,9 @@ from libs.common.errors import Invalid, Misconfigured
 from libs.common.secrets import make_private_folder
 
 DEV_SOURCE = "dev"
+RESERVED_NAMES = frozenset({DEV_SOURCE, "recommender", "feedback"})
+"""Sources of the platform's own: a key of that name would mix its events with theirs in ledger and dedupe."""
+
 _CHECK_EVERY = 0.5
 
 
@@ -195,7 +198,9 @@ class KeyFile:
             raise Invalid("wrong_type", "a key's name has 1 to 128 printable characters", "/name")
         with self._locked():
             stored = _read(self._path)
-            if entry.name == DEV_SOURCE or any(other.name == entry.name for other in stored.keys):
+            if entry.name in RESERVED_NAMES:
+                raise Invalid("wrong_type", f"{entry.name} is a name of the platform's own", "/name")
+            if any(other.name == entry.name for other in stored.keys):
                 raise Invalid("wrong_type", f"there is a key called {entry.name} already", "/name")
             self._replace(_StoredKeys([*stored.keys, entry]))
 

@@ -146,3 +146,10 @@ def test_damaged_secret_is_one_line_that_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "secrets" / "token.key").write_bytes(b"short")
     with pytest.raises(Misconfigured, match=r"token\.key is damaged"):
         Secrets(tmp_path).token_key()
+
+
+@pytest.mark.parametrize("name", ["dev", "recommender", "feedback"])
+def test_key_cannot_take_a_name_of_the_platform(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Invalid, match="the platform's own"):
+        KeyFile(tmp_path).add(name, [Scope.COLLECT])
+    assert KeyFile(tmp_path).list() == []
