@@ -31,8 +31,9 @@ class Popular(Struct, array_like=True, frozen=True):
 class Neighbour(Struct, array_like=True, frozen=True):
     """A product that goes with another.
 
-    ``weight`` is the model's: EASE coefficient, or above its size shrunken excess over chance; ``together`` is how many of
-    100 orders with the first product also have this one, ``lift`` how many times more than chance.
+    ``weight`` is the model's: EASE coefficient, or above its size shrunken excess over chance;
+    ``together`` is how many of 100 orders with the first product also have this one, ``lift`` how
+    many times more than chance.
     """
 
     product_id: str
