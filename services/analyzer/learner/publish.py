@@ -21,8 +21,8 @@ from services.analyzer.learner.ports import LearnerStore, Published
 _log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-BYTES_PER_SECOND = 400_000
-"""Beyond a rate like this larger models are published less often, …"""
+BYTES_PER_INTERVAL = 400_000
+"""Beyond so much at once larger models are published less often, in proportion, …"""
 SLOWEST_SECONDS = 4.0
 """… but at least this often, so that an order is in the models within 5 s."""
 
@@ -160,7 +160,7 @@ class Publisher:
         size = sum(len(value) for _, value, _ in missing)
         self._metrics.publications.add()
         self._metrics.publication_bytes.add(size)
-        pause = min(size / BYTES_PER_SECOND, SLOWEST_SECONDS)
+        pause = min(self._interval * size / BYTES_PER_INTERVAL, SLOWEST_SECONDS)
         self._due = max(self._due, time.monotonic() + max(pause - self._interval, 0.0))
 
     async def _write(self, records: list[Record]) -> None:
