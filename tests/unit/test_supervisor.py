@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from deploy.local.program import Command
-from deploy.local.supervisor import GaveUp, Supervised, RestartLimit, Supervisor, describe_exit, tail_of
+from deploy.local.supervisor import GaveUp, RestartLimit, Supervised, Supervisor, describe_exit, tail_of
 
 
 def shell(name: str, script: str, log: Path, **more: object) -> Supervised:

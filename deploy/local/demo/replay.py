@@ -78,6 +78,7 @@ class Replay:
     board: Scoreboard = field(default_factory=Scoreboard)
     halves: Scoreboard = field(default_factory=Scoreboard)
     live: Scoreboard = field(default_factory=Scoreboard)
+    _orders: int = field(default=0, init=False)
 
     async def run(self) -> None:
         """Everything, in the order of the journal."""
@@ -132,6 +133,7 @@ class Replay:
         posts = [self.calls.post("collector", "/v1/touchpoints", lane) for lane in lanes if lane]
         await asyncio.gather(*posts)
         self.pulse.events += len(baskets)
+        self._orders += len(baskets)
 
     async def _in_flight(self) -> int:
         """How many of the posted orders the analyzer has not counted yet.
@@ -145,16 +147,16 @@ class Replay:
         return self.pulse.events - self.pulse.done
 
     async def _learned(self, at: Millis) -> None:
-        """Wait until the learner has passed the second of ``at``."""
+        """Wait until the learner has passed the second of ``at`` and has learned from every order so far."""
         second = at // SECOND * SECOND
         deadline = time.monotonic() + LEARNER_PATIENCE
         while True:
             learned = (await self.calls.get("analyzer", "/v1/models"))["learned"]
-            if learned["journal_time"] >= second:
+            if learned["journal_time"] >= second and learned["orders"] >= self._orders:
                 return
             if time.monotonic() > deadline:
                 raise ClosedloopError(
-                    f"the learner stands at {learned['journal_time']}, short of {second}: see its log"
+                    f"the learner stands at {learned}, short of {self._orders} orders: see its log"
                 )
             await asyncio.sleep(0.02)
 
@@ -164,7 +166,7 @@ class Replay:
         await asyncio.gather(
             self._post_orders(day),
             self._post_outcomes(shown_outcomes(chosen, shown)),
-            self._probe(day[-1].at),
+            self._probe(day[0].at),
         )
         await self._post_outcomes(bought_outcomes(chosen, shown))
         for basket in day:
