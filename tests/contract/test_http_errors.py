@@ -465,7 +465,10 @@ async def test_all_four_forms_and_gzip_are_taken(caller: Caller) -> None:
     sent = await caller.post(packed, content_type="application/x-ndjson", content_encoding="gzip")
     assert sent.json()["accepted"] == 3
     assert await caller.refused({"things": [one], "wriet_key": 1}) == (422, "unknown_field")
-    assert await caller.refused({"things": 5}) == (422, "unknown_field")
+    misspelt = (await caller.post({"things": [one], "notes": 1})).json()["errors"][0]
+    assert misspelt["reason"] == "unknown field notes; known fields are things, write_key"
+    no_list = (await caller.post({"things": 5})).json()["errors"]
+    assert no_list == [{"field": "/things", "code": "wrong_type", "reason": "things must be a list"}]
 
 
 async def test_broken_lines_are_bad_items_each(caller: Caller) -> None:

@@ -128,6 +128,8 @@ class BatchDecoder(Generic[T]):
         Fields of the contract that are not built yet.
     envelope:
         Members allowed beside the list, e.g. ``write_key``.
+    max_item_bytes:
+        How large an item may be.
     """
 
     def __init__(
@@ -139,10 +141,12 @@ class BatchDecoder(Generic[T]):
         not_supported: frozenset[str] = frozenset(),
         envelope: frozenset[str] = frozenset(),
         max_items: int = MAX_ITEMS,
+        max_item_bytes: int = MAX_ITEM_BYTES,
     ) -> None:
         self.type = type_
         self.plural = plural
         self.max_items = max_items
+        self._max_item_bytes = max_item_bytes
         self._id_field = id_field
         self._not_supported = not_supported
         self._beside = envelope
@@ -188,7 +192,7 @@ class BatchDecoder(Generic[T]):
         else:
             items = [self._one.decode(data)]
         # An envelope may put items one level deeper than a member beside it: the exact look decides.
-        if len(data) > MAX_ITEM_BYTES and self._oversized(data, start):
+        if len(data) > self._max_item_bytes and self._oversized(data, start):
             return None
         if is_suspicious(data, levels):
             return None
@@ -198,20 +202,22 @@ class BatchDecoder(Generic[T]):
     def _oversized(self, data: bytes, start: bytes) -> bool:
         if start != b"[":
             return True
-        return any(len(memoryview(raw)) > MAX_ITEM_BYTES for raw in self._sizes.decode(data))
+        return any(len(memoryview(raw)) > self._max_item_bytes for raw in self._sizes.decode(data))
 
     def _slow(self, data: bytes) -> Batch[T]:
         raw = parse_json(data)
         beside: Mapping[str, Any] = {}
         prefix = "" if isinstance(raw, list) else None
         items = raw if isinstance(raw, list) else [raw]
-        if isinstance(raw, dict) and isinstance(raw.get(self.plural), list):
+        if isinstance(raw, dict) and self.plural in raw:
             items = raw[self.plural]
+            if not isinstance(items, list):
+                raise Invalid("wrong_type", f"{self.plural} must be a list", f"/{self.plural}")
             beside = {name: value for name, value in raw.items() if name != self.plural}
-            refuse_unknown(beside, self._beside, frozenset())
+            refuse_unknown(beside, self._beside | {self.plural}, frozenset())
             prefix = f"/{self.plural}"
         self._limit(len(items))
-        return self._sort_out(items, prefix, beside, len(data) > MAX_ITEM_BYTES)
+        return self._sort_out(items, prefix, beside, len(data) > self._max_item_bytes)
 
     def _sort_out(
         self, raws: Sequence[object], prefix: str | None, beside: Mapping[str, Any], weigh: bool
@@ -222,8 +228,8 @@ class BatchDecoder(Generic[T]):
             try:
                 if isinstance(raw, NotJson):
                     raise raw.as_item()
-                if weigh and encoded_size(raw) > MAX_ITEM_BYTES:
-                    raise Invalid("too_large", f"an item may have {MAX_ITEM_BYTES} bytes")
+                if weigh and encoded_size(raw) > self._max_item_bytes:
+                    raise Invalid("too_large", f"an item may have {self._max_item_bytes} bytes")
                 good.append((index, convert_item(raw, self.type, self._not_supported)))
             except Invalid as error:
                 bad.append((index, raw.get(self._id_field) if isinstance(raw, dict) else None, error))
@@ -235,7 +241,7 @@ class BatchDecoder(Generic[T]):
     def _decode_lines(self, data: bytes) -> Batch[T]:
         rows = [row for row in data.split(b"\n") if row and not row.isspace()]
         self._limit(len(rows))
-        if not is_suspicious(data, MAX_DEPTH) and max(map(len, rows)) <= MAX_ITEM_BYTES:
+        if not is_suspicious(data, MAX_DEPTH) and max(map(len, rows)) <= self._max_item_bytes:
             try:
                 return self._batch(list(enumerate(map(self._one.decode, rows))), len(rows), "", {})
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
