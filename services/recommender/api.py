@@ -114,14 +114,19 @@ class RecommendEdge:
         self._metrics = metrics
         self.asks = ObjectDecoder(Ask, not_supported=ASK_NOT_BUILT, max_bytes=ASK_BYTES)
         self.batches = BatchDecoder(
-            Ask, "requests", id_field="decision_id", not_supported=ASK_NOT_BUILT, max_items=MAX_BATCH
+            Ask,
+            "requests",
+            id_field="decision_id",
+            not_supported=ASK_NOT_BUILT,
+            max_items=MAX_BATCH,
+            max_item_bytes=ASK_BYTES,
         )
 
     async def post(self, call: Call) -> Response:
         return await self._answer(call, self.asks.decode(call.body))
 
     async def get(self, call: Call) -> Response:
-        return await self._answer(call, convert_item(from_query(call.query), Ask, ASK_NOT_BUILT))
+        return await self._answer(call, convert_item(from_query(call.query_pairs), Ask, ASK_NOT_BUILT))
 
     async def post_batch(self, call: Call) -> Response:
         batch = self.batches.decode(call.body, lines=call.lines)

@@ -85,6 +85,9 @@ async def test_get_answers_as_post(world: World) -> None:
             "exclude": ["jam"], "limit": 9, "kinds": ["up_sell", "cross_sell"],
         }  # fmt: skip
         assert products(response.json()) == products(await ask(client, **body))
+        repeated = "placement=sure&limit=9&exclude=jam&exclude=tea&basket=milk&basket=bread&kinds="
+        answer = (await client.get(f"{URL}?{repeated}")).json()
+        assert sorted(products(answer)) == ["coffee", "espresso", "honey"]
         assert (await client.get(f"{URL}?placement=sure&limit=many")).json()["code"] == "wrong_type"
         assert (await client.get(f"{URL}?limit=3")).json()["code"] == "missing"
         assert (await client.get(f"{URL}?placement=sure&color=red")).json()["code"] == "unknown_field"
@@ -108,7 +111,8 @@ async def test_get_answers_as_post(world: World) -> None:
         ({"after": "nonsense"}, "wrong_type", "/after"),
         ({"wait_ms": 5000}, "wrong_type", "/wait_ms"),
         ({"at": "yesterday"}, "bad_time", "/at"),
-        ({"decision_id": "ü"}, "wrong_type", "/decision_id"),
+        ({"decision_id": "a\u200bb"}, "bad_string", "/decision_id"),
+        ({"context": {"note": "x" * 33_000}}, "too_large", "/context"),
         ({"decision_id": "x" * 129}, "too_large", "/decision_id"),
         ({"dry_run": 1}, "wrong_type", "/dry_run"),
         ({"placment": "x"}, "unknown_field", "/placment"),
@@ -166,6 +170,26 @@ class SlowStore(MemoryDecisionStore):
     async def find(self, decision_ids: Sequence[str]) -> dict[str, KeptDecision]:
         await asyncio.sleep(0.01)
         return await super().find(decision_ids)
+
+
+async def test_decision_id_may_be_of_any_printable_characters(world: World) -> None:
+    async with world.up() as client:
+        first = await ask(client, decision_id="Käse/№ 1 😀")
+        assert await ask(client, decision_id="Käse/№ 1 😀", limit=1) == first
+        path = "/v1/decisions/K%C3%A4se%2F%E2%84%96%201%20%F0%9F%98%80"
+        assert (await client.get(path)).json()["decision_id"] == "Käse/№ 1 😀"
+
+
+async def test_a_thousand_long_ids_are_excluded_in_a_batch_too(world: World) -> None:
+    exclude = ["milk", *(f"{number:0>60}" for number in range(999))]
+    async with world.up() as client:
+        single = await ask(client, limit=10, exclude=exclude)
+        request = {"placement": "sure", "limit": 10, "exclude": exclude}
+        response = await client.post(f"{URL}/batch", json={"requests": [request]})
+        (answer,) = response.json()["answers"]
+        assert products(answer) == products(single)
+        response = await client.post(f"{URL}/batch", json={"requests": 5})
+        assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "/requests")
 
 
 async def test_one_decision_id_asked_at_once_is_decided_once(world: World) -> None:

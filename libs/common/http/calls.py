@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -37,7 +37,7 @@ class Call:
         The ASGI scope.
     """
 
-    __slots__ = ("_query", "body", "key", "lines", "path", "request_id", "scope")
+    __slots__ = ("_pairs", "body", "key", "lines", "path", "request_id", "scope")
 
     def __init__(
         self,
@@ -54,15 +54,20 @@ class Call:
         self.key = key
         self.body = body
         self.lines = lines
-        self._query: Mapping[str, str] | None = None
+        self._pairs: list[tuple[str, str]] | None = None
 
     @property
     def query(self) -> Mapping[str, str]:
         """The query parameters; of a repeated one the last counts."""
-        if self._query is None:
+        return dict(self.query_pairs)
+
+    @property
+    def query_pairs(self) -> Sequence[tuple[str, str]]:
+        """The query parameters in their order, repeated ones too."""
+        if self._pairs is None:
             raw: bytes = self.scope["query_string"]
-            self._query = parse_query(raw) if raw else {}
-        return self._query
+            self._pairs = parse_query(raw) if raw else []
+        return self._pairs
 
     @property
     def source(self) -> str:
@@ -86,14 +91,14 @@ class Call:
         return self.key
 
 
-def parse_query(raw: bytes) -> Mapping[str, str]:
+def parse_query(raw: bytes) -> list[tuple[str, str]]:
     """Query parameters; raises `Refused` 400 for what is not UTF-8, holds NUL, or too many of them."""
     try:
         text = raw.decode("ascii")
-        found = dict(parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1_000))
+        found = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=1_000)
     except ValueError:
         raise Refused(400, "bad_query", "the query cannot be read") from None
-    if any("\0" in part for pair in found.items() for part in pair):
+    if any("\0" in part for pair in found for part in pair):
         raise Refused(400, "bad_query", "the query holds NUL")
     return found
 

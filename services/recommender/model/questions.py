@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from libs.common.errors import Invalid
+from libs.common.items import MAX_ITEM_BYTES
 from services.recommender.model.entries import check_caller
 from services.recommender.model.wire import MAX_BASKET, Ask
 
@@ -17,17 +18,21 @@ _TRUTH = {"true": True, "1": True, "false": False, "0": False}
 _SECRET = ("score", "propensity")
 
 
-def from_query(query: Mapping[str, str]) -> dict[str, Any]:
-    """The members of an `Ask` named by a query; what does not fit is left as it is, to be refused by name."""
+def from_query(query: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """The members of an `Ask` named by a query; what does not fit is left as it is, to be refused by name.
+
+    Lists may be repeated as well as separated by commas; of anything else the last counts.
+    """
     raw: dict[str, Any] = {}
     context: dict[str, Any] = {}
-    for name, text in query.items():
+    for name, text in query:
         if name == "product_id":
             context[name] = text
         elif name == "basket":
-            context[name] = _list(text)
+            context[name] = [*context.get(name, ()), *_list(text)]
         elif name in _LISTS:
-            raw[name] = _list(text)
+            if found := _list(text):
+                raw[name] = [*raw.get(name, ()), *found]
         elif name in _NUMBERS:
             raw[name] = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
         elif name == "dry_run":
@@ -45,6 +50,11 @@ def check_ask(ask: Ask) -> None:
     """Raise `Invalid` for what the types do not say."""
     check_caller("customer_id", ask.customer_id)
     check_caller("anonymous_id", ask.anonymous_id)
+    if ask.decision_id is not None and not ask.decision_id.isprintable():
+        raise Invalid("bad_string", "decision_id must hold printable characters only", "/decision_id")
+    free = {name: value for name, value in ask.context.items() if name != "basket"}
+    if free and len(msgspec.json.encode(free)) > MAX_ITEM_BYTES:
+        raise Invalid("too_large", f"context may have {MAX_ITEM_BYTES} bytes beside the basket", "/context")
     page = ask.context.get("product_id")
     if page is not None and not isinstance(page, str):
         raise Invalid("wrong_type", "product_id must be a string", "/context/product_id")

@@ -19,7 +19,7 @@ NO_OFFER = "none"
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_LIMIT)]
 WaitMillis = Annotated[int, Meta(ge=0, le=1_000)]
-DecisionId = Annotated[str, Meta(pattern=r"\A[\x20-\x7e]{1,128}\Z", min_length=1, max_length=128)]
+DecisionId = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
 class Ask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
