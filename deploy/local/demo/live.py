@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from deploy.local.demo.figures import quantile
@@ -31,15 +31,15 @@ async def watching(pulse: Pulse, console: Console) -> AsyncIterator[None]:
         TimeElapsedColumn(),
         console=console,
     )
-    tasks: dict[str, int] = {}
+    tasks: dict[str, TaskID] = {}
     seen: deque[tuple[float, int]] = deque(maxlen=_RATE_OVER)
 
     def draw() -> Group:
         if pulse.stage not in tasks:
-            for other in tasks.values():
-                progress.stop_task(other)  # type: ignore[arg-type]
+            for task in progress.tasks:
+                progress.update(task.id, completed=task.total)
             tasks[pulse.stage] = progress.add_task(pulse.stage, total=pulse.total or None)
-        progress.update(tasks[pulse.stage], completed=pulse.done, total=pulse.total or None)  # type: ignore[arg-type]
+        progress.update(tasks[pulse.stage], completed=pulse.done, total=pulse.total or None)
         seen.append((time.monotonic(), pulse.events))
         return Group(progress, Text(line(pulse, rate(seen))))
 

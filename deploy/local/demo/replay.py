@@ -36,7 +36,7 @@ PLACEMENTS: tuple[dict[str, Any], ...] = (
 class Pulse:
     """Figures of the run so far, written by the replay and read by whoever draws them."""
 
-    stage: str = "starting"
+    stage: str = "loading the catalogue"
     done: int = 0
     total: int = 0
     events: int = 0
@@ -158,7 +158,7 @@ class Replay:
                 raise ClosedloopError(
                     f"the learner stands at {learned}, short of {self._orders} orders: see its log"
                 )
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
     async def _day(self, day: list[Basket]) -> None:
         chosen = [basket for basket in day if basket.customer in self.journey.scored]
@@ -230,7 +230,13 @@ class Replay:
                 "occurred_at": iso(at),
             }
             position = (await self.calls.post("collector", "/v1/touchpoints", seen))["position"]
-            request = {"placement": BASKET, "customer_id": customer, "after": position, "dry_run": True}
+            request: dict[str, Any] = {
+                "placement": BASKET,
+                "customer_id": customer,
+                "after": position,
+                "dry_run": True,
+            }
+            request["wait_ms"] = 1_000
             answer = await self.calls.post("recommender", "/v1/recommendations", request)
             if answer["fresh"]:
                 self.pulse.loop_seconds.append(time.monotonic() - began)
