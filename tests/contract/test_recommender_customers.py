@@ -64,6 +64,10 @@ async def test_refusal_holds_for_every_channel_and_is_named(world: World) -> Non
         assert repeats(await ask(client, limit=9, customer_id="c2")) == {"milk"}
         mail = await ask(client, limit=9, customer_id="c2", channel="email")
         assert (repeats(mail), mail["limited_by"]) == (set(), ["consent_refused:marketing/email"])
+        own_words = {"recommendations": Consent(False, NOW), "marketing": Consent(True, NOW)}
+        world.knows("c3", "milk", consents=own_words)
+        answer = await ask(client, limit=9, customer_id="c3")
+        assert (repeats(answer), answer["limited_by"]) == (set(), ["consent_refused:recommendations"])
 
 
 async def test_unknown_consent_is_personal_on_own_channels_only(world: World) -> None:

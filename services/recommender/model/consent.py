@@ -10,7 +10,7 @@ from libs.common.contracts.customer_model import Consent
 UnknownConsent = Literal["personal", "contextual"]
 
 PURPOSES = ("personalization", "personalisation", "profiling", "marketing")
-"""Purposes whose refusal forbids to use what is known about the customer when choosing offers."""
+"""Purposes whose consent allows to use what is known about the customer where he did not come by himself."""
 
 OWN_CHANNELS = frozenset(
     {"web", "app", "store", "service", "field_service", "call_centre", "sales", "auction"}
@@ -33,19 +33,20 @@ def allowed(consents: Mapping[str, Consent], channel: str, unknown: UnknownConse
     A refusal holds whatever the setting says and whatever else was granted; where nothing was said,
     ``unknown`` decides on own channels, and elsewhere the answer is contextual.
     """
-    granted = False
-    refused: list[str] = []
-    for purpose in PURPOSES if consents else ():
-        for name in (purpose, f"{purpose}/{channel}"):
-            consent = consents.get(name)
-            if consent is None:
-                continue
-            if consent.granted:
-                granted = True
-            else:
-                refused.append(f"consent_refused:{name}")
+    refused = [
+        f"consent_refused:{name}"
+        for name, consent in sorted(consents.items())
+        # Trap: purposes are words of the caller's choosing. To honour only those we know would pass over
+        # a refusal of, say, "recommendations"; too strict errs on the right side.
+        if not consent.granted and ("/" not in name or name.endswith(f"/{channel}"))
+    ]
     if refused:
         return Allowed(False, tuple(refused))
+    granted = any(
+        name in consents and consents[name].granted
+        for purpose in PURPOSES
+        for name in (purpose, f"{purpose}/{channel}")
+    )
     if granted or (unknown == "personal" and channel in OWN_CHANNELS):
         return Allowed(True)
     return Allowed(False, (UNKNOWN,))
