@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from libs.common.bus.ports import Record
 from libs.common.clock import ManualClock
 from libs.common.contracts.customer_event import (
     CustomerEvent,
+    Decision,
     IdentityLinked,
     SpoolReported,
     Touchpoint,
@@ -84,11 +86,10 @@ async def caller(tmp_path: Path) -> AsyncIterator[Caller]:
 def touch(id_: str, at: int, customer: str = "c-7", **more: Any) -> Touchpoint:
     return Touchpoint(
         id=id_,
-        source="shop",
         customer=customer,
         occurred_at=at,
         recorded_at=at + 3,
-        **{"type": "page_viewed", "channel": "web", **more},
+        **{"source": "shop", "type": "page_viewed", "channel": "web", **more},
     )
 
 
@@ -138,6 +139,21 @@ async def test_customer_is_read_with_his_links(caller: Caller) -> None:
         "recorded_at": "2026-09-21T14:13:20.003Z",
         "properties": {"product_id": "filter"},
     }
+
+
+async def test_ids_are_unique_and_a_decision_keeps_its_own(caller: Caller) -> None:
+    decision = Decision(
+        id="d-1", source="recommender", customer="c-7", occurred_at=T0 + 2, recorded_at=T0 + 2,
+        placement="home", channel="web", group="treatment", policy_version="p", model_version=1,
+        catalogue_version=1, seed=1, objective="uplift",
+    )  # fmt: skip
+    await caller.happen(touch("d-1", T0), decision, touch("d-1", T0 + 4, source="till"))
+    timeline = await caller.get("/v1/customers/c-7/timeline")
+    assert len({entry["id"] for entry in timeline}) == 3
+    assert [entry["kind"] for entry in timeline if entry["id"] == "d-1"] == ["decision"]
+    for newer, older in pairwise(timeline):
+        after = await caller.get("/v1/customers/c-7/timeline", before=newer["id"], limit=1)
+        assert after == [older]
 
 
 async def test_timeline_takes_limit_and_before(caller: Caller) -> None:

@@ -72,7 +72,7 @@ class Queries:
         return entries
 
     async def _unique_ids(self, keys: Sequence[CustomerKey], events: Sequence[StoredEvent]) -> list[str]:
-        """Ids are unique per source and key only: of several the first recorded keeps the bare id."""
+        """Ids are unique per source and key only: of several a decision, else the first, keeps the bare id."""
         if not events:
             return []
         same = await self._store.same_ids(keys, sorted({event.id for event in events}))
@@ -121,9 +121,12 @@ def _row(event: StoredEvent) -> tuple[int, int]:
 
 
 def _firsts(events: Sequence[StoredEvent]) -> dict[str, tuple[int, int]]:
-    """By id: the row of the first event recorded under it."""
+    """By id: the row of the decision with it, else of the first event recorded under it."""
     firsts: dict[str, tuple[int, int]] = {}
-    for event in sorted(events, key=lambda event: (event.recorded_at, event.partition, event.number)):
+    for event in sorted(
+        events,
+        key=lambda event: (event.kind != "decision", event.recorded_at, event.partition, event.number),
+    ):
         firsts.setdefault(event.id, _row(event))
     return firsts
 
