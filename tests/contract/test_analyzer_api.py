@@ -143,11 +143,11 @@ async def test_customer_is_read_with_his_links(caller: Caller) -> None:
 
 async def test_ids_are_unique_and_a_decision_keeps_its_own(caller: Caller) -> None:
     decision = Decision(
-        id="d-1", source="recommender", customer="c-7", occurred_at=T0 + 2, recorded_at=T0 + 2,
+        id="d-1", source="recommender", customer="c-7", occurred_at=T0 + 9, recorded_at=T0 + 9,
         placement="home", channel="web", group="treatment", policy_version="p", model_version=1,
         catalogue_version=1, seed=1, objective="uplift",
     )  # fmt: skip
-    await caller.happen(touch("d-1", T0), decision, touch("d-1", T0 + 4, source="till"))
+    await caller.happen(touch("d-1", T0), decision, touch("d-1", T0 + 20, source="till"))
     timeline = await caller.get("/v1/customers/c-7/timeline")
     assert len({entry["id"] for entry in timeline}) == 3
     assert [entry["kind"] for entry in timeline if entry["id"] == "d-1"] == ["decision"]

@@ -72,7 +72,7 @@ class Queries:
         return entries
 
     async def _unique_ids(self, keys: Sequence[CustomerKey], events: Sequence[StoredEvent]) -> list[str]:
-        """Ids are unique per source and key only: of several a decision, else the first, keeps the bare id."""
+        """Ids are unique per source and key only: of several the decision or first keeps the bare id."""
         if not events:
             return []
         same = await self._store.same_ids(keys, sorted({event.id for event in events}))
