@@ -11,12 +11,13 @@ from typing import Protocol
 from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.ports import Bus
 from libs.common.bus.topic_keeper import TopicKeeper
-from libs.common.clock import Clock, JournalClock, WallClock
+from libs.common.clock import Clock, JournalClock, Millis, WallClock
 from libs.common.contracts.topics import CATALOGUE, CUSTOMER_MODELS, LEARNED_MODELS, TOPICS
 from libs.common.db import Database
 from libs.common.errors import Transient
 from libs.common.http.factory import create_http
 from libs.common.http.health import Lifecycle
+from libs.common.intake import LEAP
 from libs.common.journal import Journal, LocalJournal
 from libs.common.keys import KeyRing
 from libs.common.lookup import Lookup
@@ -144,6 +145,7 @@ def create_service(
         clock,
         metrics,
         wall=settings.clock == "wall",
+        latest_start=_latest_start,
         new_id=lambda: f"{random.getrandbits(128):032x}",
         remembered=settings.answers,
         monotonic=monotonic,
@@ -246,3 +248,8 @@ def _trouble(journal: Journal) -> Callable[[], str | None]:
 def _mover(clock: JournalClock) -> Callable[[ProgressBoard], None]:
     """The greatest journal time in all progress is now."""
     return lambda board: clock.advance(board.journal_time())
+
+
+def _latest_start() -> Millis:
+    """As far ahead of the machine's clock as the first event of a journal may lie, see `JournalIntake`."""
+    return WallClock().now() + LEAP

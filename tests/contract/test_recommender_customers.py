@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from libs.common.clock import DAY, MINUTE, ManualClock
+from libs.common.clock import DAY, MINUTE, JournalClock, ManualClock
 from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_model import Consent
 from libs.common.contracts.identity import partition_of
@@ -147,6 +147,16 @@ async def test_at_needs_manage_and_marks_a_replay_on_a_wall_clock(world: World) 
     async with world.up(clock="journal") as client:
         await ask(client, at=format_time(NOW + DAY))
     assert (world.decisions[1].replay, world.decisions[1].occurred_at) == (False, NOW + DAY)
+
+
+async def test_at_starts_a_journal_clock_but_not_in_the_far_future(world: World) -> None:
+    world.clock = JournalClock()
+    async with world.up(clock="journal") as client:
+        await ask(client, at="9999-12-31T23:59:59Z")
+        await ask(client, at="2017-03-01T00:00:00Z")
+    far, start = world.decisions
+    assert (far.occurred_at, far.recorded_at) == (253_402_300_799_000, 0)
+    assert start.occurred_at == start.recorded_at == 1_488_326_400_000
 
 
 async def test_groups_decide_what_is_shown_and_control_is_logged(world: World) -> None:

@@ -48,6 +48,8 @@ class Recommender:
     ----------
     wall:
         Whether the platform lives in wall time: only then can a model be stale, and ``at`` be a replay.
+    latest_start:
+        How far ``at`` may set a journal clock that has not begun.
     new_id:
         Makes decision ids.
     remembered:
@@ -65,6 +67,7 @@ class Recommender:
         metrics: RecommenderMetrics,
         *,
         wall: bool,
+        latest_start: Callable[[], Millis],
         new_id: Callable[[], str],
         remembered: int,
         monotonic: Callable[[], float],
@@ -77,6 +80,7 @@ class Recommender:
         self._clock = clock
         self._metrics = metrics
         self._wall = wall
+        self._latest_start = latest_start
         self._new_id = new_id
         self._remembered = remembered
         self._monotonic = monotonic
@@ -204,8 +208,11 @@ class Recommender:
             position = Position.decode(ask.after)
             fresh = await self._reached(position, whom, ask.wait_ms / 1000)
             whom = self._who(ask, decision_id)
+        present = self._clock.now()
         # A replay may ask before anything was ever recorded.
-        present = self._clock.now() or at or 0
+        # Trap: unbounded, one question about the year 9999 would make all data a past of 8,000 years.
+        if not present and at is not None and at <= self._latest_start():
+            present = at
         return Question(
             ask=ask,
             decision_id=decision_id,
