@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import asyncpg
 import msgspec
 
 from deploy.local.broker import ApacheBroker, EmbeddedBroker
@@ -34,6 +35,7 @@ from deploy.local.running import (
 from deploy.local.supervisor import GaveUp, Supervised, Supervisor, tail_of
 from libs.common.bus.kafka import KafkaBus
 from libs.common.contracts.topics import TOPICS
+from libs.common.db import Database
 from libs.common.errors import Misconfigured, Transient
 
 MODULES = {name: f"services.{name}" for name in SERVICES} | {"learner": "services.analyzer.learner"}
@@ -115,6 +117,7 @@ class Platform:
         check_ports(self.options.ports)
         self.key = operator_key(self.data_dir)
         self._supervisor = Supervisor(self.say, self._record)
+        await self._check_postgres()
         await self._start_servers()
         for name in SERVICES:
             await self._supervisor.start(self._service(name))
@@ -138,6 +141,18 @@ class Platform:
             self._lock.close()
             if self.options.data_dir is None:
                 shutil.rmtree(self.data_dir, ignore_errors=True)
+
+    async def _check_postgres(self) -> None:
+        """Say at once what is wrong with a database that was given; never with its password."""
+        if self.options.postgres is None:
+            return
+        database = Database(self.options.postgres, size=1)
+        try:
+            await database.ping()
+        except (Transient, asyncpg.PostgresError) as error:
+            raise Misconfigured(f"no PostgreSQL serves us at {database.place}: {error}") from None
+        finally:
+            await database.close()
 
     async def _start_servers(self) -> None:
         starts = []

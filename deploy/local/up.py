@@ -31,6 +31,7 @@ async def _serve(options: Options, say: Callable[[str], None]) -> int:
     stop = stop_signal()
     platform = Platform(options, say)
     began = time.monotonic()
+    farewell = "stopped"
     try:
         starting = asyncio.create_task(platform.start())
         if await first_of(starting, stop):
@@ -46,10 +47,12 @@ async def _serve(options: Options, say: Callable[[str], None]) -> int:
         return 1
     except ClosedloopError as error:
         say(f"Error: {error}")
+        farewell = ""
         return 1
     finally:
         await platform.stop()
-        say("stopped")
+        if farewell:
+            say(farewell)
 
 
 def stop_signal() -> asyncio.Event:

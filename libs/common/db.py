@@ -37,7 +37,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -70,7 +70,13 @@ class Database:
     """
 
     def __init__(self, url: str, *, size: int = 5, timeout: float = 10.0) -> None:
-        parsed = make_url(url).set(drivername="postgresql+asyncpg")
+        try:
+            parsed = make_url(url).set(drivername="postgresql+asyncpg")
+        except (ArgumentError, ValueError):
+            # Trap: what SQLAlchemy says may quote the password.
+            raise Misconfigured(
+                "the URL of PostgreSQL cannot be read: write postgresql://user:password@host:port/name"
+            ) from None
         self._url: URL = parsed
         self._size = size
         self._timeout = timeout
@@ -91,6 +97,12 @@ class Database:
     def url(self) -> str:
         """The URL with its password, for others that connect by themselves."""
         return self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    @property
+    def place(self) -> str:
+        """Where it is, without user and password: fit to be shown."""
+        host = self._url.host or self._url.query.get("host") or "localhost"
+        return f"{host}:{self._url.port or 5432}/{self._url.database or ''}"
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:

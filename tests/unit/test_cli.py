@@ -213,6 +213,21 @@ def test_leftovers_are_stopped_only_where_they_are_ours(tmp_path: Path) -> None:
             process.wait()
 
 
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://me:secret@127.0.0.1:1/shop", "no PostgreSQL serves us at 127.0.0.1:1/shop"),
+        ("me:secret@127.0.0.1", "the URL of PostgreSQL cannot be read"),
+        ("postgresql://me:secret@127.0.0.1:port/shop", "the URL of PostgreSQL cannot be read"),
+    ],
+)
+def test_database_that_cannot_be_used_is_one_line_without_its_password(url: str, says: str) -> None:
+    result = run("up", "--ephemeral", "--port-base", "0", "--postgres", url)
+    assert result.exit_code == 1
+    assert says in said(result)
+    assert "secret" not in result.output
+
+
 def test_operator_key_is_made_once_and_found_again(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="no operator key"):
         stored_key(tmp_path)
