@@ -38,7 +38,8 @@ def figures() -> Figures:
             scores = {name: score(ranked, ["a", "b"]) for name, ranked in rankings.items()}
             replay.board.add(f"h{household}", week, scores)
             replay.live.add(f"h{household}", week, {"live": scores["learned"]})
-            pair = {"with": score(["c"], ["c"]), "without": score(["x", "c"], ["c"])}
+            lists = {"with": ["c"], "without": ["x", "c"], "masked": ["c"]}
+            pair = {name: score(ranked, ["c"]) for name, ranked in lists.items()}
             replay.halves.add(f"h{household}", week, pair)
     replay.pulse.loop_seconds = [0.010, 0.020, 0.5]
     found = [Complement("Pasta <dry>", "Sauce", "often bought together")]
@@ -69,6 +70,7 @@ def test_figures_are_plain_json_with_their_bars() -> None:
     plain = json.loads(msgspec.json.encode(figures().as_json()))
     assert plain["means"]["learned"]["ndcg"]["mean"] == 1.0
     assert plain["halves"]["ratio"] == pytest.approx(1.585, abs=0.001)
+    assert plain["halves"]["ratio_masked"] == 1.0
     assert [bar["met"] for bar in plain["bars"]] == [True, True, True]
     assert plain["speed"]["loop_ms_p50"] == 20.0
     assert set(plain["weekly"]) == {"40", "41"}

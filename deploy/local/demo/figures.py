@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deploy.local.demo.data import Journey
-from deploy.local.demo.replay import CHANNEL, Pulse, Replay, iso
+from deploy.local.demo.replay import BASKET, CHANNEL, Pulse, Replay, iso
 from deploy.local.demo.scores import MEASURES, Interval
 
 RANKINGS = {"learned": "learned ranking", "habit": "personal habit", "popular": "popularity"}
@@ -16,6 +16,7 @@ HABIT_MARGIN = 0.005
 POPULAR_FACTOR = 1.5
 HALF_FACTOR = 1.2
 COMPLEMENTS = 12
+COMMONPLACE = 20
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class Figures:
     weekly:
         week → ranking → measure → mean; ``baskets`` counts them.
     halves:
-        NDCG@10 of the other half of a basket: ``with`` and ``without`` the given half, and their ``ratio``.
+        NDCG@10 of the other half of a basket: ``with`` one half given, ``without`` it (the same request but
+        for the basket), and ``masked``: without it too, but with its products excluded; the ratios of the
+        first to the others.
     speed:
         How fast it went.
     """
@@ -142,9 +145,15 @@ def figures_of(
 
 
 def _halves(replay: Replay) -> dict[str, float]:
-    given, bare = (replay.halves.mean(name, "ndcg") for name in ("with", "without"))
-    ratio = given / bare if bare > 0 else math.inf
-    return {"baskets": len(replay.halves), "with": given, "without": bare, "ratio": ratio}
+    given, bare, masked = (replay.halves.mean(name, "ndcg") for name in ("with", "without", "masked"))
+    return {
+        "baskets": len(replay.halves),
+        "with": given,
+        "without": bare,
+        "masked": masked,
+        "ratio": given / bare if bare > 0 else math.inf,
+        "ratio_masked": given / masked if masked > 0 else math.inf,
+    }
 
 
 def _speed(pulse: Pulse, seconds: float) -> dict[str, float]:
@@ -170,29 +179,31 @@ def quantile(values: list[float], share: float) -> float:
 
 
 async def ask_complements(replay: Replay) -> list[Complement]:
-    """What goes with the products bought most, asked like any page of a shop would ask."""
+    """What goes with the products bought most, asked like any page of a shop would ask.
+
+    What is in everybody's basket goes with everything; it is excluded, so that the answers tell something.
+    """
     journey = replay.journey
-    popular = replay.popular(COMPLEMENTS)
+    popular = replay.popular(COMMONPLACE + 10 * COMPLEMENTS)
     at = iso(journey.baskets[-1].at)
     asked = [
         {
-            "placement": "product-page",
+            "placement": BASKET,
             "channel": CHANNEL,
             "context": {"product_id": product},
             "kinds": ["cross_sell"],
-            "limit": 1,
+            "exclude": popular[:COMMONPLACE],
+            "limit": 10,
             "at": at,
             "dry_run": True,
         }
         for product in popular
     ]
-    answers = await replay.calls.recommend(asked)
-    return [
-        Complement(
-            product=journey.names[product],
-            goes_with=journey.names[answer["offers"][0]["product_id"]],
-            reason="; ".join(answer["offers"][0]["reasons"]),
-        )
-        for product, answer in zip(popular, answers, strict=True)
-        if answer["offers"]
-    ]
+    found: dict[frozenset[str], Complement] = {}
+    for product, answer in zip(popular, await replay.calls.recommend(asked), strict=True):
+        told = [offer for offer in answer["offers"] if offer["reasons"][0].startswith("Goes with")]
+        if told:
+            pair = frozenset((product, told[0]["product_id"]))
+            names = journey.names[product], journey.names[told[0]["product_id"]]
+            found.setdefault(pair, Complement(*names, told[0]["reasons"][0]))
+    return list(found.values())[:COMPLEMENTS]

@@ -205,8 +205,9 @@ class Replay:
             served.append(live)
             if half:
                 rest = set(basket.products) - set(half)
-                pair = {name: score(listed(next(place)), rest) for name in ("with", "without")}
-                self.halves.add(basket.customer, basket.week, pair)
+                lists = {"with": next(place), "masked": next(place), "without": plain}
+                compared = {name: score(listed(answer), rest) for name, answer in lists.items()}
+                self.halves.add(basket.customer, basket.week, compared)
         return served
 
     def _half(self, basket: Basket) -> list[str]:
@@ -267,9 +268,10 @@ def order(basket: Basket) -> dict[str, Any]:
 
 
 def requests_for(basket: Basket, half: list[str]) -> list[dict[str, Any]]:
-    """What is asked before a basket: plain, served, and where it can be halved with and without the half.
+    """What is asked before a basket: plain, served, and where it can be halved with the half given.
 
-    Without the half its products are excluded all the same, so that both lists choose among the same.
+    And once more without saying that the half is in the basket, but excluding it all the same: so that
+    it can be told how much of the gain is only knowing what need not be offered.
     """
     common = {"customer_id": basket.customer, "channel": CHANNEL, "limit": SIZE, "at": iso(basket.at)}
     asked: list[dict[str, Any]] = [
