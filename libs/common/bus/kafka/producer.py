@@ -21,7 +21,7 @@ from libs.common.bus.kafka.client import BROKEN, BoundClient, leaders
 from libs.common.bus.ports import MAX_RECORD_BYTES, Record
 from libs.common.errors import Invalid, Transient
 
-_LZ4 = 3
+_ZSTD = 4
 """Number of this codec in the record format; both brokers take it."""
 
 _ALL_REPLICAS = -1
@@ -133,7 +133,7 @@ class KafkaProducer:
 
 
 def encode(records: Sequence[Record]) -> Iterator[tuple[bytes, int]]:
-    """``records`` as batches of format 2, compressed by lz4, each with its number of records.
+    """``records`` as batches of format 2, compressed by zstd, each with its number of records.
 
     Raises `Invalid` (``too_large``) for a record that fits in no batch.
     """
@@ -154,7 +154,7 @@ def encode(records: Sequence[Record]) -> Iterator[tuple[bytes, int]]:
 def _builder() -> DefaultRecordBatchBuilder:
     return DefaultRecordBatchBuilder(
         magic=2,
-        compression_type=_LZ4,
+        compression_type=_ZSTD,
         is_transactional=0,
         producer_id=-1,
         producer_epoch=-1,
