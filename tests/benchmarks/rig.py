@@ -131,4 +131,4 @@ def platform(*options: str) -> Iterator[Rig]:
 def _pids(data_dir: Path) -> dict[str, int]:
     """Process ids by name, as `up` notes them."""
     noted = json.loads((data_dir / "platform.json").read_text())
-    return {name: int(pid) for name, pid in noted["pids"].items()}
+    return {name: int(process["pid"]) for name, process in noted["processes"].items()}
