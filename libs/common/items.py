@@ -141,12 +141,22 @@ def invalid_from(error: msgspec.ValidationError, type_: Any = None) -> Invalid:
     if "out of range" in text:
         return Invalid("not_finite", f"{leaf} must be a finite number", pointer(*steps))
     if match := _EXPECTED.match(text):
-        code = "too_large" if "of length <=" in match[2] else "wrong_type"
-        return Invalid(code, f"{leaf} must be {_wanted(match[1], match[2])}", pointer(*steps))
+        return Invalid(
+            _code_of(match[1], match[2]), f"{leaf} must be {_wanted(match[1], match[2])}", pointer(*steps)
+        )
     # What is left quotes the caller's value (enums): say what is allowed instead.
     allowed = _allowed(type_, steps)
     known = f"one of {', '.join(map(str, allowed))}" if allowed else "one of the known values"
     return Invalid("wrong_type", f"{leaf} must be {known}", pointer(*steps))
+
+
+def _code_of(types: str, rest: str) -> str:
+    """The code for what msgspec expected: ``types``, and the ``rest`` of its sentence."""
+    if "of length <=" in rest:
+        return "too_large"
+    if "float" in types and rest.lstrip().startswith(("<", ">")):
+        return "not_finite"
+    return "wrong_type"
 
 
 def _wanted(types: str, rest: str) -> str:

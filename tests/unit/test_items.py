@@ -113,7 +113,7 @@ def refusal(raw: Any) -> tuple[str, str, str]:
         ({}, "missing", "/name", "name is required"),
         ({"name": ""}, "wrong_type", "/name", "name must be a string of length >= 1"),
         ({"name": "aaaaa"}, "too_large", "/name", "name must be a string of length <= 4"),
-        ({"name": "a", "parts": [{"price": -1}]}, "wrong_type", "/parts/0/price",
+        ({"name": "a", "parts": [{"price": -1}]}, "not_finite", "/parts/0/price",
          "price must be a finite number >= 0"),
         ({"name": "a", "parts": [{"price": 1}] * 3}, "too_large", "/parts",
          "parts must be a list of length <= 2"),

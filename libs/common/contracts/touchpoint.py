@@ -44,7 +44,7 @@ class OrderChange(Struct, frozen=True):
 class ProductSeen(Struct, frozen=True):
     """Properties of ``product_viewed``, ``product_added``, ``product_removed`` and ``product_liked``."""
 
-    product_id: Name
+    product_id: Name | None = None
     quantity: Quantity = 1.0
     price: Amount | None = None
     category: str | None = None
@@ -53,7 +53,7 @@ class ProductSeen(Struct, frozen=True):
 class SurveyAnswer(Struct, frozen=True):
     """Properties of ``survey_answered``: ``rating`` from 0 (worst) to 10 (best)."""
 
-    rating: Annotated[float, Meta(ge=0, le=10)]
+    rating: Annotated[float, Meta(ge=0, le=10)] | None = None
     case_id: str | None = None
 
 

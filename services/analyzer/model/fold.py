@@ -105,7 +105,7 @@ def _on_touchpoint(models: Models, event: Touchpoint, journal_time: Millis) -> S
         else:
             profile = profile_folds.unbought(profile, None)
         lesson = _change_lesson(event, typed, journal_time)
-    elif isinstance(typed, ProductSeen) and event.type == "product_viewed":
+    elif isinstance(typed, ProductSeen) and typed.product_id and event.type == "product_viewed":
         items = item_folds.viewed(items, typed.product_id, at)
     rating = profile_folds.rating_of(event)
     if rating is not None:
