@@ -9,9 +9,10 @@ import pytest
 
 from libs.common.clock import DAY
 from services.analyzer.learner import checkpoint
-from services.analyzer.learner.complements import ComplementParameters, ease, lift_row, solve
+from services.analyzer.learner.complements import ComplementParameters, ease, solve
 from services.analyzer.learner.counts import PAIR_SHIFT, OrderCounts
 from services.analyzer.learner.fold import Fold, Parameters, Place
+from services.analyzer.learner.pairs import lists_from_pairs
 from services.analyzer.model.lessons import LessonLine, OrderChangeLesson, OrderLesson
 
 T0 = 1_700_000_000_000
@@ -110,10 +111,11 @@ def test_pair_that_solution_lacks_is_ranked_by_its_excess_over_chance() -> None:
     counts = OrderCounts(60 * DAY, 365 * DAY)
     for n in range(20):
         counts.learn_one(["milk", "new", "lemon"] if n < 3 else ["milk", f"x{n}"], T0)
-    number = counts.index["new"]
-    row = lift_row(
-        counts, number, [counts.index["milk"], counts.index["lemon"]], 1.0, ComplementParameters(ridge=1.0)
-    )
+    new, lemon, milk = (counts.index[product_id] for product_id in ("new", "lemon", "milk"))
+    others = {new: {milk, lemon}, lemon: {milk, new}}
+    lists = lists_from_pairs(counts, [new, lemon], others, T0, ComplementParameters(ridge=1.0))
+    assert list(lists) == ["new", "lemon"]
+    row = lists["new"]
     assert [n.product_id for n in row] == ["lemon"]
     assert row[0].weight == pytest.approx((3 - 3 * 3 / 20) / (3 + 1))
     assert (row[0].together, row[0].lift) == (100.0, pytest.approx(20 / 3))

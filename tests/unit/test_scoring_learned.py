@@ -25,7 +25,7 @@ def popularity(version: int, part: int, *names: str) -> tuple[bytes, bytes]:
 
 def complements(version: int, part: int = 0) -> tuple[bytes, bytes]:
     lists = {"a": [Neighbour("b", 0.1 * version, 10.0, 2.0), Neighbour("c", 0.05, 5.0, 1.5)], "c": []}
-    made = ComplementsPart(version=version, part=part, neighbours=lists, method={"a": "ease"})
+    made = ComplementsPart(version=version, part=part, neighbours=lists)
     return part_key(COMPLEMENTS, part), encode_learned(made)
 
 

@@ -17,9 +17,10 @@ MANIFEST_KEY = b"manifest"
 
 POPULARITY = "popularity"
 COMPLEMENTS = "complements"
+PAIRS = "pairs"
 
 
-class Popular(Struct, array_like=True, frozen=True):
+class Popular(Struct, array_like=True, frozen=True, gc=False):
     """How often a product is in orders: decayed number (half-life 60 days), share of orders, orders seen."""
 
     product_id: str
@@ -28,10 +29,11 @@ class Popular(Struct, array_like=True, frozen=True):
     orders: int
 
 
-class Neighbour(Struct, array_like=True, frozen=True):
+class Neighbour(Struct, array_like=True, frozen=True, gc=False):
     """A product that goes with another.
 
-    ``weight`` is the model's: EASE coefficient, or above its size shrunken excess over chance;
+    ``weight`` is the model's: among complements a coefficient of EASE, among pairs the shrunken excess over
+    chance. The two may be added.
     ``together`` is how many of 100 orders with the first product also have this one, ``lift`` how
     many times more than chance.
     """
@@ -51,12 +53,23 @@ class PopularityPart(Struct, frozen=True, kw_only=True, tag="popularity"):
 
 
 class ComplementsPart(Struct, frozen=True, kw_only=True, tag="complements"):
-    """Neighbour lists by product; ``method`` is ``ease`` or ``lift``."""
+    """Neighbour lists by product, solved over all orders (EASE); they change with each solve."""
 
     version: int
     part: int
     neighbours: dict[str, list[Neighbour]]
-    method: dict[str, str]
+
+
+class PairsPart(Struct, frozen=True, kw_only=True, tag="pairs"):
+    """Neighbour lists of products that the solution lacks, from their pairs alone; made as they are bought.
+
+    A product may be in several parts: the list in the highest one is the newest, and the only one that
+    counts, also where it is empty.
+    """
+
+    version: int
+    part: int
+    neighbours: dict[str, list[Neighbour]]
 
 
 class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="manifest"):
@@ -80,7 +93,7 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="manif
         return self.versions.get(name) or [self.version] * self.parts.get(name, 0)
 
 
-LearnedModel = PopularityPart | ComplementsPart | Manifest
+LearnedModel = PopularityPart | ComplementsPart | PairsPart | Manifest
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder: msgspec.msgpack.Decoder[LearnedModel] = msgspec.msgpack.Decoder(LearnedModel)

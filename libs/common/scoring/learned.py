@@ -13,10 +13,12 @@ from libs.common.clock import Millis
 from libs.common.contracts.learned_model import (
     COMPLEMENTS,
     MANIFEST_KEY,
+    PAIRS,
     POPULARITY,
     ComplementsPart,
     Manifest,
     Neighbour,
+    PairsPart,
     Popular,
     PopularityPart,
     decode_learned,
@@ -26,7 +28,8 @@ from libs.common.contracts.learned_model import (
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_Part = TypeVar("_Part", PopularityPart, ComplementsPart)
+Part = PopularityPart | ComplementsPart | PairsPart
+_Part = TypeVar("_Part", PopularityPart, ComplementsPart, PairsPart)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +58,7 @@ class Complements:
     Parameters
     ----------
     products, index:
-        Product ids in ascending order, and the row of each; neighbours are among them.
+        Product ids, and the row of each; neighbours are among them.
     neighbours:
         Rows of the neighbours, best first; −1 where the list is shorter than the widest.
     weight, together, lift:
@@ -98,23 +101,30 @@ def popularity_of(products: Iterable[Popular]) -> Popularity:
     )
 
 
-def complements_of(lists: Mapping[str, Sequence[Neighbour]]) -> Complements:
-    """Padded arrays from neighbour lists."""
-    names = set(lists)
-    for neighbours in lists.values():
-        names.update(neighbour.product_id for neighbour in neighbours)
-    products = sorted(names)
-    index = {product_id: at for at, product_id in enumerate(products)}
-    width = max((len(neighbours) for neighbours in lists.values()), default=0)
-    shape = (len(products), width)
-    columns = np.full(shape, -1, dtype=np.int64)
-    numbers = np.zeros((3, *shape))
-    for product_id, neighbours in lists.items():
-        if neighbours:
-            row, size = index[product_id], len(neighbours)
-            columns[row, :size] = [index[neighbour.product_id] for neighbour in neighbours]
-            numbers[:, row, :size] = np.array([(n.weight, n.together, n.lift) for n in neighbours]).T
-    return Complements(products, index, columns, numbers[0], numbers[1], numbers[2])
+def complements_of(lists: Mapping[str, Sequence[Neighbour]], base: Complements | None = None) -> Complements:
+    """Padded arrays from neighbour lists; those of ``base`` stay, where ``lists`` has no newer."""
+    flat = [neighbour for neighbours in lists.values() for neighbour in neighbours]
+    known: Mapping[str, int] = base.index if base is not None else {}
+    new = sorted({*lists, *(neighbour.product_id for neighbour in flat)}.difference(known))
+    old = list(base.products) if base is not None else []
+    index = {**known, **{product_id: at for at, product_id in enumerate(new, len(old))}}
+    sizes = np.fromiter(map(len, lists.values()), dtype=np.int64, count=len(lists))
+    before = base.neighbours.shape[1] if base is not None else 0
+    width = max(before, int(sizes.max(initial=0)))
+    columns = np.full((len(index), width), -1, dtype=np.int64)
+    numbers = np.zeros((3, len(index), width))
+    if base is not None:
+        columns[: len(old), :before] = base.neighbours
+        numbers[:, : len(old), :before] = base.weight, base.together, base.lift
+    rows = np.fromiter(map(index.__getitem__, lists), dtype=np.int64, count=len(lists))
+    columns[rows] = -1
+    numbers[:, rows] = 0.0
+    row, place = np.nonzero(np.arange(width) < sizes[:, None])
+    columns[rows[row], place] = [index[neighbour.product_id] for neighbour in flat]
+    numbers[0, rows[row], place] = [neighbour.weight for neighbour in flat]
+    numbers[1, rows[row], place] = [neighbour.together for neighbour in flat]
+    numbers[2, rows[row], place] = [neighbour.lift for neighbour in flat]
+    return Complements([*old, *new], index, columns, numbers[0], numbers[1], numbers[2])
 
 
 NO_POPULARITY = popularity_of(())
@@ -123,7 +133,10 @@ NO_COMPLEMENTS = complements_of({})
 
 @dataclass(frozen=True, eq=False)
 class LearnedModels:
-    """One complete version of what was learned from everybody; version 0 knows nothing."""
+    """One complete version of what was learned from everybody; version 0 knows nothing.
+
+    ``complements`` holds the solved lists, and for the products that the solution lacks those of pairs.
+    """
 
     version: int = 0
     journal_time: Millis = 0
@@ -142,10 +155,10 @@ class LearnedAssembler:
 
     def __init__(self) -> None:
         self.models = LearnedModels()
-        self._popularity: dict[bytes, PopularityPart] = {}
-        self._complements: dict[bytes, ComplementsPart] = {}
+        self._held: dict[bytes, Part] = {}
         self._manifest: Manifest | None = None
         self._built: dict[str, tuple[int, ...]] = {}
+        self._solved = NO_COMPLEMENTS
 
     def put(self, key: bytes, value: bytes) -> bool:
         """Take one record; True where `models` changed. Raises msgspec.DecodeError for foreign bytes."""
@@ -154,14 +167,10 @@ class LearnedAssembler:
             if key != MANIFEST_KEY or not self._newer(record):
                 return False
             self._manifest = record
-        elif isinstance(record, PopularityPart):
-            if key in self._popularity and self._popularity[key].version > record.version:
-                return False
-            self._popularity[key] = record
         else:
-            if key in self._complements and self._complements[key].version > record.version:
+            if key in self._held and self._held[key].version > record.version:
                 return False
-            self._complements[key] = record
+            self._held[key] = record
         return self._switch()
 
     def _newer(self, manifest: Manifest) -> bool:
@@ -174,9 +183,10 @@ class LearnedAssembler:
             return False
         if (manifest.version, manifest.journal_time) == (self.models.version, self.models.journal_time):
             return False
-        popularity = self._parts(POPULARITY, self._popularity)
-        complements = self._parts(COMPLEMENTS, self._complements)
-        if popularity is None or complements is None:
+        popularity = self._parts(POPULARITY, PopularityPart)
+        complements = self._parts(COMPLEMENTS, ComplementsPart)
+        pairs = self._parts(PAIRS, PairsPart)
+        if popularity is None or complements is None or pairs is None:
             return False
         self.models = LearnedModels(
             version=manifest.version,
@@ -184,17 +194,17 @@ class LearnedAssembler:
             orders=manifest.orders,
             trials=manifest.trials,
             popularity=self._popularity_now(popularity),
-            complements=self._complements_now(complements),
+            complements=self._complements_now(complements, pairs),
         )
         return True
 
-    def _parts(self, name: str, held: Mapping[bytes, _Part]) -> list[_Part] | None:
+    def _parts(self, name: str, kind: type[_Part]) -> list[_Part] | None:
         """The parts of ``name`` the manifest names, or None while one is missing or of another version."""
         assert self._manifest is not None
         parts = []
         for number, version in enumerate(self._manifest.part_versions(name)):
-            part = held.get(part_key(name, number))
-            if part is None or part.version != version:
+            part = self._held.get(part_key(name, number))
+            if not isinstance(part, kind) or part.version != version:
                 return None
             parts.append(part)
         return parts
@@ -204,15 +214,23 @@ class LearnedAssembler:
             return self.models.popularity
         return popularity_of(row for part in parts for row in part.products)
 
-    def _complements_now(self, parts: Sequence[ComplementsPart]) -> Complements:
-        # Trap: padded arrays are costly to build and mostly stay the same between two solves.
-        if self._unchanged(COMPLEMENTS, parts):
+    def _complements_now(self, solved: Sequence[ComplementsPart], pairs: Sequence[PairsPart]) -> Complements:
+        # Trap: the solved lists are many and stay the same between two solves; those of pairs are few.
+        same = self._unchanged(COMPLEMENTS, solved)
+        if not same:
+            self._solved = complements_of(_lists(solved))
+        if self._unchanged(PAIRS, pairs) and same:
             return self.models.complements
-        return complements_of({key: row for part in parts for key, row in part.neighbours.items()})
+        return complements_of(_lists(pairs), self._solved)
 
-    def _unchanged(self, name: str, parts: Sequence[PopularityPart | ComplementsPart]) -> bool:
+    def _unchanged(self, name: str, parts: Sequence[Part]) -> bool:
         versions = tuple(part.version for part in parts)
         if self._built.get(name) == versions:
             return True
         self._built[name] = versions
         return False
+
+
+def _lists(parts: Iterable[ComplementsPart | PairsPart]) -> dict[str, list[Neighbour]]:
+    """By product; what a later part says of one counts."""
+    return {product_id: row for part in parts for product_id, row in part.neighbours.items()}

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from libs.common.clock import Millis
 from services.analyzer.learner.complements import Solution
 from services.analyzer.learner.fold import Fold, Parameters, Place
+from services.analyzer.learner.pairs import Lists, PairLog
 
-FORMAT = 1
+FORMAT = 2
 
 
 class _Counts(Struct, frozen=True, kw_only=True):
@@ -37,6 +38,12 @@ class _Solution(Struct, frozen=True, kw_only=True):
     lift: bytes
 
 
+class _Pairs(Struct, frozen=True, kw_only=True):
+    parts: list[Lists]
+    added: int
+    touched: list[str]
+
+
 class _Checkpoint(Struct, frozen=True, kw_only=True):
     format: int
     parameters: Parameters
@@ -46,6 +53,7 @@ class _Checkpoint(Struct, frozen=True, kw_only=True):
     solved_at: Millis
     counts: _Counts
     solution: _Solution
+    pairs: _Pairs
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -82,6 +90,7 @@ def save(fold: Fold) -> bytes:
             together=_bytes(solution.together, "<f4"),
             lift=_bytes(solution.lift, "<f4"),
         ),
+        pairs=_Pairs(parts=fold.pair_log.parts, added=fold.pair_log.added, touched=list(fold.touched)),
     )
     return _encoder.encode(checkpoint)
 
@@ -103,6 +112,8 @@ def restore(body: bytes | None, parameters: Parameters) -> Fold | None:
     fold.solved_at = saved.solved_at
     _restore_counts(fold, saved.counts)
     fold.solution = _restore_solution(saved.solution)
+    fold.pair_log = PairLog(saved.pairs.parts, saved.pairs.added)
+    fold.touched = dict.fromkeys(saved.pairs.touched)
     fold.sort_out()
     return fold
 

@@ -1,4 +1,4 @@
-"""What goes with what: EASE where a product has support enough, lift of the pair alone elsewhere."""
+"""What goes with what: EASE, over the products that have support enough."""
 
 from __future__ import annotations
 
@@ -29,12 +29,22 @@ class ComplementParameters:
         Most products in the solution; the time of a solve grows with its third power.
     neighbours:
         Length of the published lists.
+    pair_neighbours:
+        Length of the lists of products that the solution lacks.
+    pair_lists:
+        So many of those are made anew after a solve, for the most popular; as many may be added until the
+        next or until all are made anew.
+    pair_orders:
+        After so many orders the lists of the products bought meanwhile are made anew.
     """
 
     ridge: float = 50.0
     support: float = 8.0
     items: int = 3_000
     neighbours: int = 60
+    pair_neighbours: int = 10
+    pair_lists: int = 2_000
+    pair_orders: int = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,30 +166,3 @@ def _best(weights: Floats, width: int) -> Ints:
     top = np.sort(np.argpartition(-weights, width - 1, axis=1)[:, :width], axis=1)
     order = np.argsort(-np.take_along_axis(weights, top, axis=1), axis=1, kind="stable")
     return np.take_along_axis(top, order, axis=1)
-
-
-def lift_row(
-    counts: OrderCounts, number: int, others: Sequence[int], scale: float, parameters: ComplementParameters
-) -> list[Neighbour]:
-    """Neighbours of one product from its pairs alone, best first: for what the solution lacks.
-
-    The weight is the excess over chance, shrunken by the ridge: (n_ij − n_i·n_j/n) / (n_i + λ), the ridge
-    coefficient of the pair alone, so that it may be added to those of EASE.
-    """
-    total = counts.total_pairs * scale
-    mine = counts.support[number] * scale
-    found = []
-    for other in others:
-        both = counts.pairs.get(min(number, other) << PAIR_SHIFT | max(number, other), 0.0) * scale
-        theirs = counts.support[other] * scale
-        excess = both - mine * theirs / total
-        if excess > 0.0:
-            numbers = (
-                excess / (mine + parameters.ridge),
-                100.0 * both / mine,
-                both * total / (mine * theirs),
-            )
-            weight, together, lift = np.array(numbers, dtype=np.float32).tolist()
-            found.append(Neighbour(counts.products[other], weight, together, lift))
-    found.sort(key=lambda neighbour: (-neighbour.weight, neighbour.product_id))
-    return found[: parameters.neighbours]

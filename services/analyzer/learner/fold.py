@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -16,6 +15,7 @@ from services.analyzer.learner.complements import (
     solve,
 )
 from services.analyzer.learner.counts import PAIR_SHIFT, OrderCounts
+from services.analyzer.learner.pairs import Lists, PairLog, lists_from_pairs
 from services.analyzer.model.lessons import Lesson, OrderLesson
 
 
@@ -44,7 +44,7 @@ class Parameters(Struct, frozen=True, kw_only=True):
         Longest journal time between solves, in ms, while orders come in.
     """
 
-    version: int = 1
+    version: int = 2
     half_life_popularity: Millis = HALF_LIFE_POPULARITY
     half_life_pairs: Millis = 365 * DAY
     max_pairs: int = 1_000_000
@@ -69,6 +69,10 @@ class Fold:
         The last lesson folded.
     last_at:
         Journal time of the last order, in ms.
+    pair_log:
+        Neighbour lists of products that the solution lacks, kept at fixed places of the sequence.
+    touched:
+        Products that the solution lacks and that were bought since then, in the sequence they were.
     """
 
     def __init__(self, parameters: Parameters | None = None) -> None:
@@ -87,7 +91,9 @@ class Fold:
         self.solved_at: Millis = 0
         self.loose: dict[int, set[int]] = {}
         """By number of a product that the solution lacks: numbers of the products bought with it."""
-        self._solved: set[int] = set()
+        self.pair_log = PairLog()
+        self.touched: dict[str, None] = {}
+        self._solved: frozenset[str] = frozenset()
 
     def learn_one(self, place: Place, lesson: Lesson) -> None:
         """Fold the lesson at ``place``, which must come after the present one."""
@@ -102,10 +108,13 @@ class Fold:
         numbers = self.counts.learn_one(product_ids, lesson.occurred_at)
         # Trap: what is imported may lie thousands of half-lives behind the journal time it is weighed at.
         self.counts.reach(self.last_at)
-        self._note_loose(numbers[: self.parameters.max_lines])
+        self._note_loose(numbers)
         if self.counts.crowded:
             self.counts.forget()
             self.sort_out()
+            self._begin_pairs()
+        elif self.counts.orders % self.parameters.complements.pair_orders == 0:
+            self._keep_pairs()
 
     def due(self, now: Millis) -> Millis | None:
         """The journal time a solve falls due at, where it does by ``now``; it sees what is folded so far."""
@@ -128,23 +137,52 @@ class Fold:
         self.solved_orders = self.counts.orders
         self.solved_at = at
         self.sort_out()
+        self._begin_pairs()
+
+    def pending_pairs(self) -> Lists:
+        """The lists of what was touched, from the present state."""
+        index = self.counts.index
+        numbers = [index[product_id] for product_id in self.touched if product_id in index]
+        return self._pairs_of(numbers)
 
     def sort_out(self) -> None:
         """Find anew which products the solution lacks, and their pairs."""
-        index = self.counts.index
-        self._solved = {index[key] for key in self.solution.products if key in index}
-        numbers = range(len(self.counts.products))
-        self.loose = {number: set() for number in numbers if number not in self._solved}
+        # Trap: by id. One that was forgotten and is bought again has another number, but still its list.
+        self._solved = frozenset(self.solution.products)
+        products = enumerate(self.counts.products)
+        self.loose = {number: set() for number, product_id in products if product_id not in self._solved}
         mask = (1 << PAIR_SHIFT) - 1
         for key in self.counts.pairs:
             self._pair_loose(key >> PAIR_SHIFT, key & mask)
 
-    def _note_loose(self, numbers: Iterable[int]) -> None:
-        numbers = list(numbers)
-        for number in numbers:
-            if number not in self._solved:
-                self.loose.setdefault(number, set()).update(numbers)
-                self.loose[number].discard(number)
+    def _keep_pairs(self) -> None:
+        self.pair_log.add(self.pending_pairs())
+        self.touched.clear()
+        if self.pair_log.added > 2 * self.parameters.complements.pair_lists:
+            self._begin_pairs()
+
+    def _begin_pairs(self) -> None:
+        """Make the lists of the most popular anew, and forget all others."""
+        popular = self.counts.popular
+        most = sorted(self.loose, key=lambda number: (-popular[number], number))
+        lists = self._pairs_of(most[: self.parameters.complements.pair_lists])
+        self.pair_log = PairLog()
+        self.pair_log.add({product_id: row for product_id, row in lists.items() if row})
+        self.touched.clear()
+
+    def _pairs_of(self, numbers: list[int]) -> Lists:
+        return lists_from_pairs(self.counts, numbers, self.loose, self.last_at, self.parameters.complements)
+
+    def _note_loose(self, numbers: list[int]) -> None:
+        products = self.counts.products
+        paired = numbers[: self.parameters.max_lines]
+        for place, number in enumerate(numbers):
+            if products[number] not in self._solved:
+                self.touched[products[number]] = None
+                others = self.loose.setdefault(number, set())
+                if place < len(paired):
+                    others.update(paired)
+                    others.discard(number)
 
     def _pair_loose(self, i: int, j: int) -> None:
         if i in self.loose:

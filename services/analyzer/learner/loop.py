@@ -16,13 +16,12 @@ from services.analyzer.learner.fold import Fold, Parameters
 from services.analyzer.learner.metrics import LearnerMetrics
 from services.analyzer.learner.ports import Claim, LearnerStore, LessonRow
 from services.analyzer.learner.publish import Publisher
+from services.analyzer.learner.threads import in_thread
 from services.analyzer.model.lessons import decode_lesson
 
 _log = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 2_000
-LESSONS_AT_A_STRETCH = 50
-"""So many lessons are folded before others get the event loop."""
 RETRY_SECONDS = (0.2, 2.0)
 _STOP_SECONDS = 6.0
 
@@ -92,7 +91,7 @@ class Learner:
             await asyncio.wait([self._leading], timeout=_STOP_SECONDS)
 
     async def _lead(self, claim: Claim) -> None:
-        fold = await asyncio.to_thread(checkpoint.restore, claim.checkpoint, self._parameters)
+        fold = await in_thread(checkpoint.restore, claim.checkpoint, self._parameters)
         self.fold = fold = fold or Fold(self._parameters)
         self._saved, self._saved_place = time.monotonic(), fold.place
         publisher = Publisher(
@@ -125,38 +124,39 @@ class Learner:
             # Not all of the last second need be among the rows.
             self.passed = max(self.passed, rows[-1].place.second * SECOND)
         else:
-            await self._solve_due(fold, watermark * SECOND)
+            if fold.due(watermark * SECOND) is not None:
+                await in_thread(self._solve_due, fold, watermark * SECOND)
             self.passed = max(self.passed, watermark * SECOND)
-        publisher.offer(fold, self.passed, behind=more)
+        await publisher.offer(fold, self.passed, behind=more)
         if time.monotonic() - self._saved >= self._checkpoint and fold.place != self._saved_place:
             await self._save(fold, epoch)
         return more
 
     async def _fold(self, fold: Fold, rows: Sequence[LessonRow]) -> None:
-        for number, row in enumerate(rows):
-            lesson = decode_lesson(row.body)
-            await self._solve_due(fold, lesson.at)
-            fold.learn_one(row.place, lesson)
-            if number % LESSONS_AT_A_STRETCH == 0:
-                await asyncio.sleep(0)
         if rows:
-            await self._solve_due(fold, fold.last_at)
+            await in_thread(self._learn, fold, rows)
             self._metrics.lessons.add(len(rows))
             self._metrics.orders.set(fold.counts.orders)
             self._metrics.products.set(len(fold.counts.products))
             self._metrics.pairs.set(len(fold.counts.pairs))
 
-    async def _solve_due(self, fold: Fold, now: Millis) -> None:
-        """Solve where that is due by ``now``. The fold waits; the event loop does not."""
+    def _learn(self, fold: Fold, rows: Sequence[LessonRow]) -> None:
+        for row in rows:
+            lesson = decode_lesson(row.body)
+            self._solve_due(fold, lesson.at)
+            fold.learn_one(row.place, lesson)
+        self._solve_due(fold, fold.last_at)
+
+    def _solve_due(self, fold: Fold, now: Millis) -> None:
         at = fold.due(now)
         if at is not None:
             started = time.monotonic()
-            fold.accept(await asyncio.to_thread(fold.solve, at), at)
+            fold.accept(fold.solve(at), at)
             self._metrics.solve.observe(time.monotonic() - started)
 
     async def _save(self, fold: Fold, epoch: int) -> None:
         place = fold.place
-        body = checkpoint.save(fold)
+        body = await in_thread(checkpoint.save, fold)
         await self._store.checkpoint(epoch, place, body)
         self._saved, self._saved_place = time.monotonic(), place
 

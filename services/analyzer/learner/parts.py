@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -15,68 +15,68 @@ from libs.common.clock import Millis
 from libs.common.contracts.learned_model import (
     COMPLEMENTS,
     MAX_PART_BYTES,
+    PAIRS,
     POPULARITY,
     ComplementsPart,
+    LearnedModel,
     Manifest,
-    Neighbour,
+    PairsPart,
     Popular,
     PopularityPart,
     encode_learned,
     part_key,
 )
-from services.analyzer.learner.complements import lift_row
 from services.analyzer.learner.fold import Fold
+from services.analyzer.learner.pairs import Lists, row_bytes
 
 PART_BYTES = 128_000
 """Aim for the size of a part; half of what is allowed leaves room for uneven ones."""
 MAX_POPULAR = 20_000
 """Products whose popularity is published, the most popular."""
-MAX_LOOSE = 2_000
-"""Products beyond the solution whose neighbours are published, the most popular."""
-
-EASE, LIFT = "ease", "lift"
 
 
 class Content(NamedTuple):
-    """What a version says, before it has a number."""
+    """What a version says, before it has a number. Nothing of it changes when the fold goes on."""
 
     journal_time: Millis
     orders: int
     popularity: list[list[Popular]]
-    complements: list[dict[str, list[Neighbour]]]
-    methods: list[dict[str, str]]
+    complements: list[Lists]
+    pairs: list[Lists]
 
 
 def content_of(fold: Fold, journal_time: Millis, solved: Solved) -> Content:
     """What ``fold`` has learned; a function of its state and nothing else."""
-    neighbours = dict(solved.rows(fold))
-    methods = dict.fromkeys(neighbours, EASE)
-    for product_id, row in _loose_rows(fold):
-        neighbours[product_id] = row
-        methods[product_id] = LIFT
-    parts = _spread(neighbours)
     return Content(
         journal_time=journal_time,
         orders=fold.counts.orders,
         popularity=list(_chunks(_popular(fold))),
-        complements=parts,
-        methods=[{product_id: methods[product_id] for product_id in part} for part in parts],
+        complements=solved.parts(fold),
+        pairs=fold.pair_log.with_pending(fold.pending_pairs()).parts,
     )
 
 
 class Solved:
-    """The lists of the latest solution, kept because they change only when it does."""
+    """The lists of the latest solution in parts, kept because they change only when it does."""
 
     def __init__(self) -> None:
         self._of: object = None
-        self._rows: dict[str, list[Neighbour]] = {}
+        self._parts: list[Lists] = []
 
-    def rows(self, fold: Fold) -> dict[str, list[Neighbour]]:
-        """By product that has any."""
+    def parts(self, fold: Fold) -> list[Lists]:
+        """Lists of the products that have any; the very same objects while the solution is the same."""
         if self._of is not fold.solution:
             self._of = fold.solution
-            self._rows = {key: row for key, row in fold.solution.rows().items() if row}
-        return self._rows
+            self._parts = _spread({key: row for key, row in fold.solution.rows().items() if row})
+        return self._parts
+
+
+class _Sent(NamedTuple):
+    """What the bus has under a key: the content (while it lives in here), its digest, its version."""
+
+    content: object
+    mark: bytes
+    version: int
 
 
 @dataclass
@@ -86,25 +86,30 @@ class Publications:
     Parameters
     ----------
     sent:
-        By record key: digest of the part without its version, and the version it was sent with.
+        By record key: what was sent last.
     """
 
-    sent: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    sent: dict[bytes, _Sent] = field(default_factory=dict)
 
     def records(self, content: Content, version: int) -> tuple[list[tuple[bytes, bytes, int]], bytes]:
         """Records (key, value, version) that the bus lacks, and the manifest to close them with."""
         missing: list[tuple[bytes, bytes, int]] = []
-        versions: dict[str, list[int]] = {POPULARITY: [], COMPLEMENTS: []}
-        for name, number, part in _parts(content):
-            key = part_key(name, number)
-            mark = hashlib.blake2b(encode_learned(part), digest_size=16).digest()
-            known = self.sent.get(key)
-            carries = known[1] if known is not None and known[0] == mark else version
-            if carries == version:
-                numbered = msgspec.structs.replace(part, version=version)
-                missing.append((key, encode_learned(numbered), version))
-                self.sent[key] = (mark, version)
-            versions[name].append(carries)
+        versions: dict[str, list[int]] = {}
+        for name, make, parts in _parts(content):
+            carried = versions[name] = []
+            for number, part in enumerate(parts):
+                key = part_key(name, number)
+                sent = self.sent.get(key)
+                # Most parts are the very same as last time: those need not even be looked at.
+                if sent is None or sent.content is not part:
+                    mark = hashlib.blake2b(encode_learned(make(0, number, part)), digest_size=16).digest()
+                    if sent is not None and sent.mark == mark:
+                        sent = sent._replace(content=part)
+                    else:
+                        sent = _Sent(part, mark, version)
+                        missing.append((key, encode_learned(make(version, number, part)), version))
+                    self.sent[key] = sent
+                carried.append(sent.version)
         manifest = Manifest(
             version=version,
             journal_time=content.journal_time,
@@ -126,11 +131,22 @@ def later(manifest: bytes, journal_time: Millis) -> bytes:
     return encode_learned(msgspec.structs.replace(old, journal_time=journal_time))
 
 
-def _parts(content: Content) -> Iterator[tuple[str, int, PopularityPart | ComplementsPart]]:
-    for number, products in enumerate(content.popularity):
-        yield POPULARITY, number, PopularityPart(version=0, part=number, products=products)
-    for number, (rows, methods) in enumerate(zip(content.complements, content.methods, strict=True)):
-        yield COMPLEMENTS, number, ComplementsPart(version=0, part=number, neighbours=rows, method=methods)
+def _parts(content: Content) -> Iterator[tuple[str, Callable[[int, int, Any], LearnedModel], Sequence[Any]]]:
+    yield POPULARITY, _popularity_part, content.popularity
+    yield COMPLEMENTS, _complements_part, content.complements
+    yield PAIRS, _pairs_part, content.pairs
+
+
+def _popularity_part(version: int, part: int, products: list[Popular]) -> PopularityPart:
+    return PopularityPart(version=version, part=part, products=products)
+
+
+def _complements_part(version: int, part: int, lists: Lists) -> ComplementsPart:
+    return ComplementsPart(version=version, part=part, neighbours=lists)
+
+
+def _pairs_part(version: int, part: int, lists: Lists) -> PairsPart:
+    return PairsPart(version=version, part=part, neighbours=lists)
 
 
 def _popular(fold: Fold) -> list[Popular]:
@@ -150,17 +166,6 @@ def _popular(fold: Fold) -> list[Popular]:
     ]
 
 
-def _loose_rows(fold: Fold) -> Iterator[tuple[str, list[Neighbour]]]:
-    counts = fold.counts
-    numbers = sorted(fold.loose, key=lambda number: (-counts.popular[number], number))[:MAX_LOOSE]
-    scale = 1.0 / counts.pairs_decay.weight(fold.last_at) if counts.orders else 1.0
-    for number in numbers:
-        others = fold.loose[number]
-        row = lift_row(counts, number, sorted(others), scale, fold.parameters.complements)
-        if row:
-            yield counts.products[number], row
-
-
 def _chunks(products: list[Popular]) -> Iterator[list[Popular]]:
     """Slices of about `PART_BYTES`, at least one."""
     part: list[Popular] = []
@@ -175,9 +180,9 @@ def _chunks(products: list[Popular]) -> Iterator[list[Popular]]:
     yield part
 
 
-def _spread(neighbours: dict[str, list[Neighbour]]) -> list[dict[str, list[Neighbour]]]:
-    """Lists by hash of the product, so that a changed list touches one part; as many parts as needed."""
-    sizes = {key: _row_bytes(key, row) for key, row in neighbours.items()}
+def _spread(neighbours: Lists) -> list[Lists]:
+    """Lists by hash of the product; as many parts as needed."""
+    sizes = {key: row_bytes(key, row) for key, row in neighbours.items()}
     count = 1
     while True:
         filled = [0] * count
@@ -186,7 +191,7 @@ def _spread(neighbours: dict[str, list[Neighbour]]) -> list[dict[str, list[Neigh
         if max(filled) <= MAX_PART_BYTES * 9 // 10 or count >= 4096:
             break
         count *= 2
-    parts: list[dict[str, list[Neighbour]]] = [{} for _ in range(count)]
+    parts: list[Lists] = [{} for _ in range(count)]
     for key, row in neighbours.items():
         parts[_slot(key, count)][key] = row
     return parts
@@ -194,8 +199,3 @@ def _spread(neighbours: dict[str, list[Neighbour]]) -> list[dict[str, list[Neigh
 
 def _slot(product_id: str, count: int) -> int:
     return crc32(product_id.encode("utf-8", "surrogatepass")) % count
-
-
-def _row_bytes(product_id: str, row: Iterable[Neighbour]) -> int:
-    own = len(product_id.encode("utf-8", "surrogatepass"))
-    return 2 * own + 30 + sum(len(n.product_id.encode("utf-8", "surrogatepass")) + 34 for n in row)

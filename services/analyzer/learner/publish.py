@@ -17,6 +17,7 @@ from services.analyzer.learner.fold import Fold
 from services.analyzer.learner.metrics import LearnerMetrics
 from services.analyzer.learner.parts import Content, Publications, Solved, content_of, later
 from services.analyzer.learner.ports import LearnerStore, Published
+from services.analyzer.learner.threads import in_thread
 
 _log = logging.getLogger(__name__)
 
@@ -30,8 +31,8 @@ SLOWEST_SECONDS = 4.0
 class Publisher:
     """Publishes the state of one fold while its learner is elected.
 
-    `offer` looks at the fold and, where something is to be said and it is time, sends in a task of its own:
-    the fold goes on meanwhile. What is sent was taken from the fold in one go.
+    `offer` looks at the fold and, where something is to be said and it is time, takes it from the fold in
+    one go and sends it in a task of its own: the fold goes on meanwhile.
 
     Parameters
     ----------
@@ -71,11 +72,12 @@ class Publisher:
         self._said: tuple[object, Millis] | None = None
         self.failed: str | None = None
 
-    def offer(self, fold: Fold, journal_time: Millis, *, behind: bool = False) -> None:
+    async def offer(self, fold: Fold, journal_time: Millis, *, behind: bool = False) -> None:
         """Publish ``fold``, which has passed ``journal_time``, if there is news and time for it.
 
-        While the fold is ``behind``, much news is on its way and is not said bit by bit. Raises what a
-        finished publication raised, `Fenced` for one; `Transient` is tried again.
+        The fold must stay as it is until this returns. While it is ``behind``, much news is on its way and
+        is not said bit by bit. Raises what a finished publication raised, `Fenced` for one; `Transient` is
+        tried again.
         """
         if not self._ready():
             return
@@ -83,7 +85,7 @@ class Publisher:
             return
         state = (fold.place, id(fold.solution))
         if self._said is None or self._said[0] != state:
-            content = content_of(fold, journal_time, self._solved)
+            content = await in_thread(content_of, fold, journal_time, self._solved)
             self._start(self._send(content), state, journal_time)
         elif self._said[1] < journal_time:
             self._start(self._pass(fold.counts.orders, journal_time), state, journal_time)
@@ -150,12 +152,13 @@ class Publisher:
         if await self._another_bus():
             self._publications.forget()
         self._version = version = await self._store.next_version(self._epoch)
-        missing, self._manifest = self._publications.records(content, version)
+        missing, manifest = await in_thread(self._publications.records, content, version)
+        self._manifest = manifest
         records = [_record(key, value, carries) for key, value, carries in missing]
         if records:
             await self._write(records)
         # Trap: only after the parts are acknowledged, or a reader could wait for parts that never come.
-        await self._write([_record(MANIFEST_KEY, self._manifest, version)])
+        await self._write([_record(MANIFEST_KEY, manifest, version)])
         await self._note(content.orders, content.journal_time)
         size = sum(len(value) for _, value, _ in missing)
         self._metrics.publications.add()
