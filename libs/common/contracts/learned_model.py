@@ -53,11 +53,15 @@ class PopularityPart(Struct, frozen=True, kw_only=True, tag="popularity"):
 
 
 class ComplementsPart(Struct, frozen=True, kw_only=True, tag="complements"):
-    """Neighbour lists by product, solved over all orders (EASE); they change with each solve."""
+    """Neighbour lists by product, solved over all orders; they change with each solve.
+
+    ``method`` names products whose list was not made by EASE, and how it was.
+    """
 
     version: int
     part: int
     neighbours: dict[str, list[Neighbour]]
+    method: dict[str, str] = {}
 
 
 class PairsPart(Struct, frozen=True, kw_only=True, tag="pairs"):
