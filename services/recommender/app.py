@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
 from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.ports import Bus
-from libs.common.bus.topic_keeper import TopicKeeper
-from libs.common.clock import Clock, JournalClock, Millis, WallClock
-from libs.common.contracts.topics import CATALOGUE, CUSTOMER_MODELS, LEARNED_MODELS, TOPICS
+from libs.common.clock import Clock, Millis, WallClock
+from libs.common.contracts.topics import CATALOGUE, CUSTOMER_MODELS, LEARNED_MODELS
 from libs.common.db import Database
-from libs.common.errors import Transient
 from libs.common.http.factory import create_http
-from libs.common.http.health import Lifecycle
 from libs.common.intake import LEAP
-from libs.common.journal import Journal, LocalJournal
-from libs.common.keys import KeyRing
 from libs.common.lookup import Lookup
+from libs.common.outlet import Outlet, RunningJournal, Task, open_outlet
 from libs.common.progress import ProgressBoard
 from libs.common.runtime import Service
 from libs.common.scoring.choice import ChoiceModel
 from libs.common.secrets import Secrets
-from libs.common.spool.journal import open_journal
 from libs.common.telemetry import Metrics
 from libs.common.tokens import TokenSealer
 from libs.common.view import OnBatch, View
@@ -43,16 +38,6 @@ from services.recommender.ports import CatalogueStore, DecisionStore
 from services.recommender.publisher import CataloguePublisher
 from services.recommender.settings import RecommenderSettings
 from services.recommender.store import PostgresCatalogueStore, PostgresDecisionStore, Schema
-
-Task = Callable[[], Awaitable[None]]
-
-
-class RunningJournal(LocalJournal, Protocol):
-    """A journal with a life of its own."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
 
 
 class RunningView(Lookup, Protocol):
@@ -113,36 +98,25 @@ def create_service(
 
     ``clock`` is the platform's time: a `JournalClock` where ``settings.clock`` is ``journal``.
     """
-    if clock is None:
-        clock = JournalClock() if settings.clock == "journal" else WallClock()
-    board = board or ProgressBoard(bus)
-    background: list[Task] = [board.watch, TopicKeeper(bus, TOPICS).run]
-    lifecycle = Lifecycle()
-    if journal is None:
-        journal = spool = open_journal(settings.data_dir, "recommender", bus, board, clock)
-        background.append(spool.watch)
-        lifecycle.note("bus", lambda: f"{spool.backlog()} records are not acknowledged yet")
-    lifecycle.check("spool", _trouble(journal))
-    if isinstance(clock, JournalClock) and settings.clock == "journal":
-        board.subscribe(_mover(clock))
+    outlet = open_outlet(settings, "recommender", bus, journal=journal, board=board, clock=clock)
+    outlet.lifecycle.check("spool", outlet.trouble)
     random = random or Random(int.from_bytes(os.urandom(32), "big"))
     registry = Metrics("recommender")
     metrics = RecommenderMetrics(registry)
     assortment = Assortment()
     models = _Models(make_view or _on_disk(settings, bus), assortment, metrics)
-    background += [view.watch for view in models.views]
     for view, topic in zip(models.views, (CATALOGUE, LEARNED_MODELS, CUSTOMER_MODELS), strict=True):
-        lifecycle.note(topic, _state(view))
+        outlet.lifecycle.note(topic, _state(view))
     publisher = CataloguePublisher(bus, stores.catalogue, metrics, random, assortment.reached)
-    pools = PoolKeeper(journal, stores.decisions, metrics, random, settings.decision_days)
-    background += [publisher.run, pools.run]
+    pools = PoolKeeper(outlet.journal, stores.decisions, metrics, random, settings.decision_days)
+    background = [*outlet.background, *(view.watch for view in models.views), publisher.run, pools.run]
     recommender = Recommender(
         _decider(settings, assortment, models.learned, metrics, monotonic),
         ViewPeople(models.customers, metrics, settings.people),
-        board,
-        journal,
+        outlet.board,
+        outlet.journal,
         stores.decisions,
-        clock,
+        outlet.clock,
         metrics,
         wall=settings.clock == "wall",
         latest_start=_latest_start,
@@ -150,12 +124,10 @@ def create_service(
         remembered=settings.answers,
         monotonic=monotonic,
     )
-    dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
-    keys = KeyRing(settings.data_dir, dev_key)
-    app = create_http("recommender", keys=keys, metrics=registry, lifecycle=lifecycle)
-    keeper = CatalogueKeeper(stores.catalogue, clock, settings.currency, publisher.wake)
+    app = create_http("recommender", keys=outlet.keys, metrics=registry, lifecycle=outlet.lifecycle)
+    keeper = CatalogueKeeper(stores.catalogue, outlet.clock, settings.currency, publisher.wake)
     add_routes(app, recommender, keeper, metrics)
-    start, stop = _life(bus, board, journal, models, stores)
+    start, stop = _life(outlet, models, stores)
     return Service("recommender", app, start, stop, background)
 
 
@@ -203,22 +175,17 @@ def _decider(
     )
 
 
-def _life(
-    bus: Bus, board: ProgressBoard, journal: RunningJournal, models: _Models, stores: Stores
-) -> tuple[Task, Task]:
+def _life(outlet: Outlet, models: _Models, stores: Stores) -> tuple[Task, Task]:
     """How the parts begin and end; none waits for broker or database."""
 
     async def start() -> None:
-        await board.start()
-        await journal.start()
+        await outlet.start()
         await models.start()
 
     async def stop() -> None:
-        await journal.stop()
         await models.stop()
-        await board.stop()
         await stores.close()
-        await bus.close()
+        await outlet.stop()
 
     return start, stop
 
@@ -230,24 +197,6 @@ def _on_disk(settings: RecommenderSettings, bus: Bus) -> MakeView:
 
 def _state(view: Lookup) -> Callable[[], str]:
     return lambda: "up to date" if view.caught_up else "still being read"
-
-
-def _trouble(journal: Journal) -> Callable[[], str | None]:
-    """What keeps the spool from taking events, for ``/readyz``."""
-
-    def check() -> str | None:
-        try:
-            journal.append([])
-        except Transient as error:
-            return error.reason
-        return None
-
-    return check
-
-
-def _mover(clock: JournalClock) -> Callable[[ProgressBoard], None]:
-    """The greatest journal time in all progress is now."""
-    return lambda board: clock.advance(board.journal_time())
 
 
 def _latest_start() -> Millis:

@@ -1,0 +1,111 @@
+"""What every service that publishes stands on: the platform's clock, the progress board and its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from libs.common.bus.ports import Bus
+from libs.common.bus.topic_keeper import TopicKeeper
+from libs.common.clock import Clock, JournalClock, WallClock
+from libs.common.contracts.topics import TOPICS
+from libs.common.errors import Transient
+from libs.common.http.health import Lifecycle
+from libs.common.journal import LocalJournal
+from libs.common.keys import KeyRing
+from libs.common.progress import ProgressBoard
+from libs.common.settings import CommonSettings
+from libs.common.spool.journal import open_journal
+
+Task = Callable[[], Awaitable[None]]
+
+
+class RunningJournal(LocalJournal, Protocol):
+    """A journal with a life of its own."""
+
+    async def start(self) -> None:
+        """Begin to commit and ship."""
+        ...
+
+    async def stop(self) -> None:
+        """Commit what is in line, and end."""
+        ...
+
+
+@dataclass
+class Outlet:
+    """The parts a publishing service shares with its like, and their common life.
+
+    Parameters
+    ----------
+    clock:
+        The platform's time.
+    journal_clock:
+        The same, where the platform lives on a journal clock; else None.
+    lifecycle, keys, background:
+        For `create_http` and `Service`; a service adds its own.
+    """
+
+    bus: Bus
+    clock: Clock
+    journal_clock: JournalClock | None
+    board: ProgressBoard
+    journal: RunningJournal
+    lifecycle: Lifecycle
+    keys: KeyRing
+    background: list[Task] = field(default_factory=list)
+
+    def trouble(self) -> str | None:
+        """What keeps the spool from taking events, for ``/readyz``."""
+        try:
+            self.journal.append([])
+        except Transient as error:
+            return error.reason
+        return None
+
+    async def start(self) -> None:
+        """Begin; does not wait for a broker."""
+        await self.board.start()
+        await self.journal.start()
+
+    async def stop(self) -> None:
+        """End within the bounds of the parts; call it last."""
+        await self.journal.stop()
+        await self.board.stop()
+        await self.bus.close()
+
+
+def open_outlet(
+    settings: CommonSettings,
+    service: str,
+    bus: Bus,
+    *,
+    journal: RunningJournal | None = None,
+    board: ProgressBoard | None = None,
+    clock: Clock | None = None,
+) -> Outlet:
+    """Open ``service``'s spool and what goes with it; parts that are given are used instead of the real ones.
+
+    On a journal clock the greatest journal time in all progress is now. Raises `Misconfigured` where the
+    data directory cannot be used.
+    """
+    if clock is None:
+        clock = JournalClock() if settings.clock == "journal" else WallClock()
+    journal_clock = clock if isinstance(clock, JournalClock) and settings.clock == "journal" else None
+    board = board or ProgressBoard(bus)
+    lifecycle = Lifecycle()
+    background: list[Task] = [board.watch, TopicKeeper(bus, TOPICS).run]
+    if journal is None:
+        journal = spool = open_journal(settings.data_dir, service, bus, board, clock)
+        background.append(spool.watch)
+        lifecycle.note("bus", lambda: f"{spool.backlog()} records are not acknowledged yet")
+    if journal_clock is not None:
+        board.subscribe(_mover(journal_clock))
+    dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
+    keys = KeyRing(settings.data_dir, dev_key)
+    return Outlet(bus, clock, journal_clock, board, journal, lifecycle, keys, background)
+
+
+def _mover(clock: JournalClock) -> Callable[[ProgressBoard], None]:
+    return lambda board: clock.advance(board.journal_time())
