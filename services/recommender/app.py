@@ -172,6 +172,7 @@ def _decider(
         Holdout(secrets.holdout_salt(), *settings.holdout),
         settings.unknown_consent,
         metrics,
+        settings.people,
     )
 
 

@@ -57,6 +57,17 @@ class Comparables:
         for group, positions in self._members.items():
             self.tier[positions] = self._tiers(group, positions)
 
+    def are(self, position: int, other: int) -> bool:
+        """Whether the products at two positions are comparable with each other; a product is with itself."""
+        group = self._group[position]
+        if group != self._group[other]:
+            return False
+        if group[0] == "group":
+            return True
+        values, limit = (self._size, SIZE_RANGE) if group[0] == "sized" else (self._price, PRICE_RANGE)
+        mine, theirs = float(values[position]), float(values[other])
+        return position == other or (theirs <= mine * limit and mine <= theirs * limit)
+
     def comparable_with(self, position: int) -> Ints:
         """Positions of the products comparable with that at ``position``, without itself, ascending."""
         group = self._group[position]

@@ -10,7 +10,7 @@ COMPLEMENTS = 40
 
 
 def of_page(here: Situation) -> Positions:
-    return _best(here, here.scene.page) if here.page is not None else _best(here, None)
+    return _best(here, here.scene.page if here.page is not None else None)
 
 
 def of_basket(here: Situation) -> Positions:
@@ -24,5 +24,5 @@ def of_history(here: Situation) -> Positions:
 def _best(here: Situation, scores: Floats | None) -> Positions:
     if scores is None:
         return np.empty(0, dtype=np.int64)
-    found = np.flatnonzero((scores > 0.0) & here.open)
+    found = ((scores > 0.0) & here.open).nonzero()[0]
     return top_of(found, scores[found], COMPLEMENTS)

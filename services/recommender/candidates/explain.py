@@ -9,13 +9,11 @@ import numpy as np
 
 from services.recommender.candidates.gather import Chosen, Pool
 from services.recommender.model import reasons
-from services.recommender.model.situation import Situation, top_of
 
 Pair = tuple[str, float]
 """Name of a product, and how many of 100 orders with it have the other one too."""
 
 MOST = 2
-MOST_HISTORY = 8
 MOST_BASKET = 32
 
 
@@ -35,7 +33,7 @@ class Explainer:
 
     @cached_property
     def _history(self) -> list[Pair | None]:
-        return self._pairs(_most_bought(self._here))
+        return self._pairs([self._here.tables.shelf.ids[position] for position in self._here.usual])
 
     def reasons(self, one: Chosen) -> list[str]:
         """At most `MOST` sentences about a chosen candidate, the strongest first; never none."""
@@ -67,30 +65,21 @@ class Explainer:
     def _pairs(self, among: Sequence[str]) -> list[Pair | None]:
         """For each chosen candidate the product of ``among`` that speaks most for it, if any."""
         learned = self._here.tables.learned.complements
-        known = [product_id for product_id in among if product_id in learned.index]
-        none: list[Pair | None] = [None] * len(self._wanted)
-        if not known or not len(self._wanted) or not learned.neighbours.size:
-            return none
-        rows = np.array([learned.index[product_id] for product_id in known])
-        hits = learned.neighbours[rows] == self._wanted[:, None, None]
-        strength = np.where(hits, learned.weight[rows], 0.0).reshape(len(self._wanted), -1)
-        best = strength.argmax(axis=1)
-        width = learned.neighbours.shape[1]
-        for place, at in enumerate(best.tolist()):
-            if strength[place, at] > 0.0:
-                product_id, row, column = known[at // width], rows[at // width], at % width
-                none[place] = (self._name(product_id), float(learned.together[row, column]))
-        return none
+        rows = [row for product_id in among if (row := learned.index.get(product_id)) is not None]
+        best: list[Pair | None] = [None] * len(self._wanted)
+        if not rows or not len(self._wanted) or not learned.neighbours.size:
+            return best
+        hits = learned.neighbours[rows][:, :, None] == self._wanted
+        strongest = [0.0] * len(best)
+        for at, column, place in zip(*(axis.tolist() for axis in hits.nonzero()), strict=True):
+            row = rows[at]
+            # Trap: of equals the first counts, in the order of ``among``.
+            if (weight := float(learned.weight[row, column])) > strongest[place]:
+                strongest[place] = weight
+                best[place] = (self._name(learned.products[row]), float(learned.together[row, column]))
+        return best
 
     def _name(self, product_id: str) -> str:
         shelf = self._here.tables.shelf
         position = shelf.index.get(product_id)
         return product_id if position is None else shelf.products[position].name
-
-
-def _most_bought(here: Situation) -> list[str]:
-    if not here.items:
-        return []
-    bought, ids = here.scene.bought, here.tables.shelf.ids
-    found = np.flatnonzero(bought > 0.0)
-    return [ids[position] for position in top_of(found, bought[found], MOST_HISTORY).tolist()]

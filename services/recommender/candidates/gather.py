@@ -15,7 +15,6 @@ from libs.common.scoring.choice import ChoiceModel
 from libs.common.scoring.features import FEATURES, candidate_features
 from services.recommender.candidates import complements, popular, repeats, upgrades
 from services.recommender.errors import KIND, SURPLUS
-from services.recommender.model.assortment import PRODUCT_OFFER
 from services.recommender.model.authored import NO_PRODUCT, Authored
 from services.recommender.model.situation import Floats, Positions, Situation
 from services.recommender.model.value import KIND_CODES, incremental_margin, ranked_by
@@ -94,14 +93,15 @@ class Pool:
     def product_ids(self) -> list[str | None]:
         """The product of each candidate, None for content."""
         ids = self.here.tables.shelf.ids
-        return [None if at == NO_PRODUCT else ids[at] for at in self.positions.tolist()]
+        return [ids[at] if at != NO_PRODUCT else None for at in self.positions.tolist()]
 
     @cached_property
     def offer_ids(self) -> list[str]:
         """The offer id of each candidate, unique among them."""
+        own = self.here.assortment.offer_ids
         return [
-            f"{PRODUCT_OFFER}{product_id}" if offer is None else offer.offer_id
-            for offer, product_id in zip(self.offers, self.product_ids, strict=True)
+            own[at] if offer is None else offer.offer_id
+            for offer, at in zip(self.offers, self.positions.tolist(), strict=True)
         ]
 
     def chosen(self, places: Sequence[int]) -> list[Chosen]:
@@ -109,6 +109,7 @@ class Pool:
         some = np.array(places, dtype=np.int64)
         positions = self.positions[some]
         prices = self.here.assortment.price[positions].tolist() if len(self.here.assortment.price) else []
+        offer_ids, product_ids = self.offer_ids, self.product_ids
         columns = zip(
             places,
             positions.tolist(),
@@ -124,8 +125,8 @@ class Pool:
             Chosen(
                 at=at,
                 position=position,
-                offer_id=self.offer_ids[at],
-                product_id=self.product_ids[at],
+                offer_id=offer_ids[at],
+                product_id=product_ids[at],
                 kind=KINDS[kind],
                 source=SOURCES[source],
                 price=None if position == NO_PRODUCT else price,
@@ -157,7 +158,7 @@ def gather(
     positions = np.concatenate((found, authored.position[extra])) if len(extra) else found
     chance, features = _chances(here, choice, found, positions)
     replaces = by.by[found]
-    code = np.where(replaces >= 0, _UP, np.where(here.scene.bought[found] > 0.0, _REPEAT, _CROSS))
+    code = np.where(replaces >= 0, _UP, np.where(here.scene.past.bought[found] > 0.0, _REPEAT, _CROSS))
     margins = here.assortment.margin
     margin = margins[found] - np.where(replaces >= 0, margins[replaces], 0.0)
     if len(extra):
@@ -172,7 +173,9 @@ def gather(
     return Pool(
         here=here,
         positions=positions[kept],
-        offers=[authored.offers[extra[at - own]] if at >= own else None for at in kept.tolist()],
+        offers=[None] * len(kept)
+        if not len(extra)
+        else [authored.offers[extra[at - own]] if at >= own else None for at in kept.tolist()],
         kinds=codes[kept],
         sources=sources[kept],
         replaces=replaces[kept],
@@ -197,7 +200,7 @@ def _union(here: Situation, better: Positions, also: Positions) -> tuple[Positio
     source[also] = len(lists) - 1
     for code in range(len(lists) - 1, -1, -1):
         source[lists[code]] = code
-    found: Positions = np.flatnonzero(source >= 0)
+    found: Positions = (source >= 0).nonzero()[0]
     return found, source[found]
 
 
@@ -206,8 +209,11 @@ def _chances(
 ) -> tuple[Floats, Floats]:
     """P(choice) among ``found``; of an authored offer that of its product on the same scale."""
     named = positions >= 0
-    features = np.zeros((len(positions), len(FEATURES)))
-    features[named] = candidate_features(here.scene, positions[named])
+    if len(positions) == len(found):
+        features = candidate_features(here.scene, found)
+    else:
+        features = np.zeros((len(positions), len(FEATURES)))
+        features[named] = candidate_features(here.scene, positions[named])
     utility = choice.utilities(features)
     if not len(found):
         return np.full(len(positions), CONTENT_CHANCE), features
@@ -232,7 +238,7 @@ def _best(
         if refused := len(codes) - len(kept):
             here.rejected[KIND] = refused
     if len(kept) > MOST:
-        best = kept[np.argsort(-by[kept], kind="stable")[:MOST]]
+        best = kept[(-by[kept]).argsort(kind="stable")[:MOST]]
         if forced is not None:
             best = np.union1d(best, kept[forced[kept]])
         here.rejected[SURPLUS] = len(kept) - len(best)

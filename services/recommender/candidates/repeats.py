@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from services.recommender.model.situation import Positions, Situation, top_of
 
 REPEATS = 60
@@ -12,13 +10,13 @@ VIEWED = 20
 
 def repeats(here: Situation) -> Positions:
     """Products he bought, the most often bought of late first."""
-    bought = here.scene.bought
-    found = np.flatnonzero((bought > 0.0) & here.open)
-    return top_of(found, bought[found], REPEATS)
+    past = here.scene.past
+    found = past.owned[here.open[past.owned]]
+    return top_of(found, past.bought[found], REPEATS)
 
 
 def viewed(here: Situation) -> Positions:
     """Products he looked at, the most and latest first."""
-    looks = here.scene.viewed
-    found = np.flatnonzero((looks > 0.0) & here.open)
-    return top_of(found, looks[found], VIEWED)
+    past = here.scene.past
+    found = past.looked_at[here.open[past.looked_at]]
+    return top_of(found, past.viewed[found], VIEWED)

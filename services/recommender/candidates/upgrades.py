@@ -6,11 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.recommender.model.situation import Positions, Situation, top_of
+from services.recommender.model.situation import Positions, Situation
 
 UPGRADES = 30
-USUAL = 8
-"""So many of his most bought products can be the usual one of their kind."""
 NOTHING = -1
 
 
@@ -32,30 +30,24 @@ class Replaced(NamedTuple):
 def replaced(here: Situation) -> Replaced:
     """The page's product is replaced first, then the usual product among comparable ones."""
     by = np.full(here.size, NOTHING, dtype=np.int64)
-    better: list[Positions] = []
-    index = here.tables.shelf.index
-    page = index.get(here.page) if here.page is not None else None
-    # Trap: of comparable products only the most bought is the usual one, or a customer's good coffee
-    # would count as an up-sell of the cheap one he bought once.
-    settled = np.zeros(here.size, dtype=np.bool_)
-    for position in ([] if page is None else [page]) + _most_bought(here):
-        if settled[position]:
-            continue
-        peers = here.peers.of(position)
-        settled[position] = True
-        settled[peers.comparable] = True
-        if len(peers.dearer):
-            free = peers.dearer[by[peers.dearer] == NOTHING]
-            by[free] = position
-            better.append(peers.upgrades)
-    if not better:
+    places = [position for position in _usual(here) if len(here.peers.of(position).dearer)]
+    if not places:
         return Replaced(by, np.empty(0, dtype=np.int64))
-    upgrades = np.concatenate(better)
+    found = [here.peers.of(position) for position in places]
+    # Trap: backwards, because of several that one product could replace the last one written stays.
+    dearer = [peers.dearer for peers in reversed(found)]
+    by[np.concatenate(dearer)] = np.repeat(places[::-1], [len(some) for some in dearer])
+    upgrades = np.concatenate([peers.upgrades for peers in found])
     return Replaced(by, upgrades[here.open[upgrades]][:UPGRADES])
 
 
-def _most_bought(here: Situation) -> list[int]:
-    bought = here.scene.bought
-    found = np.flatnonzero(bought > 0.0)
-    usual: list[int] = top_of(found, bought[found], USUAL).tolist()
-    return usual
+def _usual(here: Situation) -> list[int]:
+    """The page's product and the usual ones, of those comparable with each other only the first."""
+    page = here.tables.shelf.index.get(here.page) if here.page is not None else None
+    # Trap: of comparable products only the most bought is the usual one, or a customer's good coffee
+    # would count as an up-sell of the cheap one he bought once.
+    kinds: list[int] = []
+    for position in here.usual if page is None else [page, *here.usual]:
+        if not any(here.peers.comparable(position, other) for other in kinds):
+            kinds.append(position)
+    return kinds

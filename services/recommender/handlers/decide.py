@@ -13,6 +13,7 @@ from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import Decision
 from libs.common.contracts.customer_model import Item
 from libs.common.scoring.choice import ChoiceModel
+from libs.common.scoring.features import Histories
 from libs.common.tokens import OfferToken
 from services.recommender.candidates.explain import Explainer
 from services.recommender.candidates.gather import NONE, Chosen, Pool, gather
@@ -86,6 +87,8 @@ class Decider:
         Who is held out; a forced group passes it by.
     unknown_consent:
         What customers get on own channels who were never asked.
+    people:
+        How many customers' histories are kept for their next request.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Decider:
         holdout: Holdout,
         unknown_consent: UnknownConsent,
         metrics: RecommenderMetrics,
+        people: int = 2_000,
     ) -> None:
         self._assortment = assortment
         self._tables = tables
@@ -105,6 +109,7 @@ class Decider:
         self._holdout = holdout
         self._unknown_consent: UnknownConsent = unknown_consent
         self._metrics = metrics
+        self._histories = Histories(people)
 
     def decide(self, question: Question) -> Decided:
         """Choose the offers and say why; equal questions to equal models have equal answers."""
@@ -148,6 +153,7 @@ class Decider:
             page_of(ask),
             basket_of(ask),
             ask.exclude,
+            self._histories.of(question.who.key, tables.scoring, items, question.now),
         )
         limit = placement.limit if ask.limit is None else ask.limit
         also = _baseline(here, placement, limit) if group == "baseline" else NONE

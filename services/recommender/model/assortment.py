@@ -86,6 +86,7 @@ class Assortment:
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
         self.ids: list[str] = []
+        self.offer_ids: list[str] = []
         self.products: list[Product] = []
         self.cards: list[msgspec.Raw] = []
         self.offers: dict[str, Offer] = {}
@@ -157,6 +158,7 @@ class Assortment:
                 return
             row = self.rows[product_id] = len(self.ids)
             self.ids.append(product_id)
+            self.offer_ids.append(offer_id_of(product_id))
             self.products.append(product)
             self.cards.append(msgspec.Raw(b"null"))
             if row >= len(self._price):

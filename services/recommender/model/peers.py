@@ -32,6 +32,10 @@ class Peers:
         self._known: dict[int, PeerGroup] = {}
         self._held = 0
 
+    def comparable(self, position: int, other: int) -> bool:
+        """Whether one could stand in for the other; a product can for itself."""
+        return self.shelf.comparables.are(position, other)
+
     def of(self, position: int) -> PeerGroup:
         """The peers of the product at ``position``."""
         group = self._known.get(position)

@@ -46,7 +46,7 @@ def rank(scores: NDArray[np.float64], no_offer: bool) -> NDArray[np.intp]:
 
     "No offer" stands behind an offer of equal score.
     """
-    order = np.argsort(-scores, kind="stable")
+    order = (-scores).argsort(kind="stable")
     if not no_offer:
         return order
     place = int(np.count_nonzero(scores >= 0.0))

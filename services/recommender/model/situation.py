@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from libs.common.clock import Millis
 from libs.common.contracts.customer_model import Item
-from libs.common.scoring.features import Scene, ScoringTables
+from libs.common.scoring.features import History, Scene, ScoringTables
 from services.recommender.errors import EXCLUDED, PAGE_OR_BASKET, UNAVAILABLE
 from services.recommender.model.assortment import Assortment
 from services.recommender.model.peers import Peers
@@ -18,6 +19,9 @@ from services.recommender.model.peers import Peers
 Mask = NDArray[np.bool_]
 Positions = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+USUAL = 8
+"""So many of a customer's products, the most bought first, are what he usually buys."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,13 @@ class Situation:
     def size(self) -> int:
         return len(self.open)
 
+    @cached_property
+    def usual(self) -> list[int]:
+        """Positions of what the customer usually buys, the most bought first."""
+        owned = self.scene.past.owned
+        found: list[int] = top_of(owned, self.scene.past.bought[owned], USUAL).tolist()
+        return found
+
     def name(self, position: int) -> str:
         return self.tables.shelf.products[position].name
 
@@ -66,8 +77,12 @@ def situation(
     page: str | None,
     basket: Sequence[str],
     exclude: Sequence[str],
+    past: History | None = None,
 ) -> Situation:
-    """The situation of a customer with ``items`` at ``now``; nothing in it is written to afterwards."""
+    """The situation of a customer with ``items`` at ``now``; nothing in it is written to afterwards.
+
+    ``past`` is the history that ``items`` are at ``now``, where it is at hand.
+    """
     size = len(tables.shelf)
     free = assortment.available(now)[:size].copy()
     rejected: dict[str, int] = {}
@@ -76,11 +91,15 @@ def situation(
     index = tables.shelf.index
     _close(free, index, (page, *basket) if page is not None else basket, PAGE_OR_BASKET, rejected)
     _close(free, index, exclude, EXCLUDED, rejected)
+    if past is None:
+        scene = Scene.of(tables, items, now, page, basket)
+    else:
+        scene = Scene.after(past, tables, page, basket)
     return Situation(
         assortment=assortment,
         tables=tables,
         peers=peers,
-        scene=Scene.of(tables, items, now, page, basket),
+        scene=scene,
         open=free,
         page=page,
         basket=basket,
@@ -93,11 +112,10 @@ def situation(
 def top_of(positions: Positions, scores: Floats, top: int) -> Positions:
     """The ``top`` positions with the greatest ``scores``, best first, ties by position."""
     if len(positions) > 4 * top:
-        # Trap: argpartition alone would cut ties anywhere; all that tie with the last one stay in.
-        least = scores[np.argpartition(-scores, top - 1)[top - 1]]
-        kept = scores >= least
+        # Trap: a partition alone would cut ties anywhere; all that tie with the last one stay in.
+        kept = scores >= np.partition(scores, len(scores) - top)[len(scores) - top]
         positions, scores = positions[kept], scores[kept]
-    best: Positions = positions[np.argsort(-scores, kind="stable")[:top]]
+    best: Positions = positions[(-scores).argsort(kind="stable")[:top]]
     return best
 
 

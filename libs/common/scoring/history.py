@@ -1,0 +1,220 @@
+"""What one customer did, on the shelf: read once per model, laid over time, kept for his next request."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.common.clock import DAY, Millis
+from libs.common.contracts.customer_model import Item
+from libs.common.scoring.comparables import NO_TIER
+from libs.common.scoring.decay import HALF_LIFE_FORTNIGHT, HALF_LIFE_SEASON
+from libs.common.scoring.shelf import ScoringTables, Shelf
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+HISTORY_ITEMS = 64
+"""So many of a customer's products, the most bought first, ask for their complements."""
+MOST_HELD = 2_000_000
+"""Numbers kept in all histories together (16 MB)."""
+
+_NEVER = -np.inf
+_ARRAYS = 6
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Traces:
+    """A customer's products as arrays (m,) in the order of his `Items`: what time does not change.
+
+    Attributes
+    ----------
+    positions, rows:
+        Their shelf positions and rows of complements (−1: none).
+    on:
+        Which of them are on the shelf.
+    numbers:
+        Array (6, m): decayed orders and since when, decayed views and since when, the latest order
+        (−infinite: never), mean time between orders.
+    """
+
+    items: Mapping[str, Item]
+    positions: Ints
+    rows: Ints
+    on: NDArray[np.bool_]
+    numbers: Floats
+
+    @classmethod
+    def of(cls, tables: ScoringTables, items: Mapping[str, Item]) -> Traces:
+        """``items`` as ``tables`` know them."""
+        # Trap: flat and by attribute looks clumsy, but it is half of the time of a whole scene.
+        flat = [
+            number
+            for item in items.values()
+            for number in (
+                item.bought.weight,
+                item.bought.at,
+                item.viewed.weight,
+                item.viewed.at,
+                item.last_bought_at if item.orders else _NEVER,
+                item.cycle,
+            )
+        ]
+        place, row = tables.shelf.index.get, tables.learned.complements.index.get
+        positions = np.array([place(product_id, -1) for product_id in items], dtype=np.int64)
+        return cls(
+            items=items,
+            positions=positions[positions >= 0],
+            rows=np.array([row(product_id, -1) for product_id in items], dtype=np.int64),
+            on=positions >= 0,
+            numbers=np.ascontiguousarray(np.array(flat, dtype=np.float64).reshape(-1, 6).T),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What a customer did with all ``n`` products of the shelf, as of one moment. Not to be written to.
+
+    Attributes
+    ----------
+    owned, looked_at:
+        Positions of the products he bought, and of those he viewed, ascending.
+    bought, viewed:
+        Arrays (n,): decayed orders (half-life 120 d) and views (14 d).
+    age, cycle:
+        Arrays (n,): days since the latest order with it (infinite: never bought), mean days between
+        orders (0: unknown).
+    complements:
+        Array (n,): complement scores of what he buys, their mean weighted by decayed orders.
+    affinity, usual_tier:
+        Share of his purchases in a product's category (n,), and their mean price tier.
+    """
+
+    traces: Traces
+    at: Millis
+    owned: Ints
+    looked_at: Ints
+    bought: Floats
+    viewed: Floats
+    age: Floats
+    cycle: Floats
+    complements: Floats
+    affinity: Floats
+    usual_tier: float
+
+    @classmethod
+    def of(cls, tables: ScoringTables, traces: Traces, at: Millis) -> History:
+        """``traces`` at ``at``; what lies behind ``at`` in time counts as of now."""
+        shelf, on, places = tables.shelf, traces.on, traces.positions
+        size = len(shelf)
+        weight, weight_at, looks, looks_at, last, cycle = traces.numbers
+        own = weight * np.exp2(np.minimum(weight_at - at, 0.0) / HALF_LIFE_SEASON)
+        seen = looks * np.exp2(np.minimum(looks_at - at, 0.0) / HALF_LIFE_FORTNIGHT)
+        bought = _spread(places, own[on], size, 0.0)
+        viewed = _spread(places, seen[on], size, 0.0)
+        return cls(
+            traces=traces,
+            at=at,
+            owned=(bought > 0.0).nonzero()[0],
+            looked_at=(viewed > 0.0).nonzero()[0],
+            bought=bought,
+            viewed=viewed,
+            age=_spread(places, (np.maximum(at - last, 0.0) / DAY)[on], size, np.inf),
+            cycle=_spread(places, (cycle / DAY)[on], size, 0.0),
+            complements=_complements(tables, traces.rows, own),
+            affinity=_affinity(shelf, bought),
+            usual_tier=_usual_tier(shelf, bought),
+        )
+
+
+class Histories:
+    """Histories of the customers asked for last, made anew where items, tables or moment are others.
+
+    Parameters
+    ----------
+    most:
+        How many customers' `Traces` are kept; of whole histories, `MOST_HELD` numbers.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._tables: ScoringTables | None = None
+        self._traces: OrderedDict[str, Traces] = OrderedDict()
+        self._histories: OrderedDict[str, History] = OrderedDict()
+        self._nothing: History | None = None
+
+    def of(self, customer: str, tables: ScoringTables, items: Mapping[str, Item], at: Millis) -> History:
+        """The history of ``customer``; ``items`` must be the same object as long as they are the same."""
+        self._turn_to(tables)
+        if not items:
+            if self._nothing is None:
+                self._nothing = History.of(tables, Traces.of(tables, items), 0)
+            return self._nothing
+        held = self._histories.get(customer)
+        if held is not None and held.at == at and held.traces.items is items:
+            self._histories.move_to_end(customer)
+            return held
+        traces = self._traces.get(customer)
+        if traces is None or traces.items is not items:
+            traces = Traces.of(tables, items)
+            _keep(self._traces, customer, traces, self._most)
+        history = History.of(tables, traces, at)
+        _keep(self._histories, customer, history, MOST_HELD // (_ARRAYS * len(tables.shelf) + 1))
+        return history
+
+    def _turn_to(self, tables: ScoringTables) -> None:
+        """Forget what was said of other tables; that alone would keep them in memory."""
+        before, self._tables = self._tables, tables
+        if before is tables:
+            return
+        self._histories.clear()
+        self._nothing = None
+        if (
+            before is None
+            or before.shelf is not tables.shelf
+            or before.learned.complements is not tables.learned.complements
+        ):
+            self._traces.clear()
+
+
+def _keep(held: OrderedDict[str, T], customer: str, new: T, most: int) -> None:
+    held[customer] = new
+    held.move_to_end(customer)
+    while len(held) > most:
+        held.popitem(last=False)
+
+
+def _spread(places: Ints, values: Floats, size: int, empty: float) -> Floats:
+    spread = np.full(size, empty)
+    spread[places] = values
+    return spread
+
+
+def _complements(tables: ScoringTables, rows: Ints, own: Floats) -> Floats:
+    """Complements of what he buys: his products weighted by their share of his decayed orders."""
+    total = float(own.sum())
+    if total <= 0.0:
+        return np.zeros(len(tables.shelf))
+    most = (-own).argsort(kind="stable")[:HISTORY_ITEMS]
+    most = most[rows[most] >= 0]
+    return tables.row_scores(rows[most], own[most] / total)
+
+
+def _affinity(shelf: Shelf, bought: Floats) -> Floats:
+    total = float(bought.sum())
+    if total <= 0.0:
+        return np.zeros(len(shelf))
+    by_category = np.bincount(shelf.category, weights=bought, minlength=shelf.categories)
+    return np.asarray(by_category[shelf.category] / total)
+
+
+def _usual_tier(shelf: Shelf, bought: Floats) -> float:
+    total = float(bought.sum())
+    return float(bought @ shelf.comparables.tier / total) if total > 0.0 else NO_TIER

@@ -1,0 +1,133 @@
+"""The shelf and what was learned about it, side by side by position: made off the request path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.common.contracts.catalogue import Product
+from libs.common.scoring.comparables import Comparables
+from libs.common.scoring.learned import Complements, LearnedModels
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SHARE_FLOOR = 1e-5
+PULL_FLOOR = 0.02
+"""Added to a product's share of orders before complement scores are compared with it."""
+
+
+class Shelf:
+    """Facts of ``n`` products by position.
+
+    Attributes
+    ----------
+    products, ids, index:
+        The products, their ids, and the position of each id.
+    category:
+        Array (n,): a number per category.
+    price:
+        Array (n,).
+    comparables:
+        Price tiers and upgrades, see `Comparables`.
+    """
+
+    def __init__(self, products: Sequence[Product]) -> None:
+        self.products = tuple(products)
+        self.ids = [product.product_id for product in products]
+        self.index = {product_id: position for position, product_id in enumerate(self.ids)}
+        codes: dict[str, int] = {}
+        self.category: Ints = np.array(
+            [codes.setdefault(product.category, len(codes)) for product in products], dtype=np.int64
+        )
+        self.categories = len(codes)
+        self.price: Floats = np.array([product.price for product in products], dtype=np.float64)
+        self.comparables = Comparables(products)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoringTables:
+    """A shelf with what was learned about it, aligned to its positions.
+
+    Attributes
+    ----------
+    log_share:
+        Array (n,): log of the share of orders, floored.
+    pull:
+        Array (n,): 1 / (share of orders + `PULL_FLOOR`). A complement score times this says how much more
+        likely than usual a product is: rare ones gain more from the same score.
+    popular:
+        Positions, most popular first.
+    columns:
+        Array (rows of complements, width): shelf positions of the neighbours, n where not on the shelf.
+    weights:
+        Array (rows, width): their weights.
+    """
+
+    shelf: Shelf
+    learned: LearnedModels
+    log_share: Floats
+    pull: Floats
+    popular: Ints
+    columns: Ints
+    weights: Floats
+
+    @classmethod
+    def align(
+        cls, shelf: Shelf, learned: LearnedModels, before: ScoringTables | None = None
+    ) -> ScoringTables:
+        """Tables of ``shelf`` and ``learned``; ``before`` saves work where the complements are the same."""
+        popularity, complements = learned.popularity, learned.complements
+        share = np.zeros(len(shelf))
+        at = np.array([shelf.index.get(product_id, -1) for product_id in popularity.products], dtype=np.int64)
+        known = at >= 0
+        share[at[known]] = popularity.share[known]
+        if before is not None and before.shelf is shelf and before.learned.complements is complements:
+            columns, weights = before.columns, before.weights
+        else:
+            columns, weights = _aligned(shelf, complements)
+        return cls(
+            shelf=shelf,
+            learned=learned,
+            log_share=np.log(np.maximum(share, SHARE_FLOOR)),
+            pull=1.0 / (share + PULL_FLOOR),
+            popular=np.argsort(-share, kind="stable"),
+            columns=columns,
+            weights=weights,
+        )
+
+    def complement_scores(self, product_ids: Sequence[str], amounts: Sequence[float] | Floats) -> Floats:
+        """Array (n,): what goes with ``product_ids``, their neighbours' weights times ``amounts`` summed."""
+        index = self.learned.complements.index
+        found = [
+            (index[key], amount) for key, amount in zip(product_ids, amounts, strict=True) if key in index
+        ]
+        rows = np.array([row for row, _ in found], dtype=np.int64)
+        return self.row_scores(rows, np.array([amount for _, amount in found], dtype=np.float64))
+
+    def row_scores(self, rows: Ints, by: Floats) -> Floats:
+        """The same of ``rows`` of complements times ``by``."""
+        size = len(self.shelf)
+        if not len(rows):
+            return np.zeros(size)
+        sums = np.bincount(
+            self.columns[rows].ravel(),
+            weights=(self.weights[rows] * by[:, None]).ravel(),
+            minlength=size + 1,
+        )
+        return np.asarray(sums[:size], dtype=np.float64)
+
+
+def _aligned(shelf: Shelf, complements: Complements) -> tuple[Ints, Floats]:
+    on_shelf = np.array(
+        [shelf.index.get(product_id, len(shelf)) for product_id in complements.products] + [len(shelf)],
+        dtype=np.int64,
+    )
+    # A padded place is −1 and so finds the last entry: not on the shelf.
+    return on_shelf[complements.neighbours], complements.weight
