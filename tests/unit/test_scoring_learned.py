@@ -5,10 +5,12 @@ from __future__ import annotations
 from libs.common.contracts.learned_model import (
     COMPLEMENTS,
     MANIFEST_KEY,
+    PAIRS,
     POPULARITY,
     ComplementsPart,
     Manifest,
     Neighbour,
+    PairsPart,
     Popular,
     PopularityPart,
     encode_learned,
@@ -91,3 +93,55 @@ def test_older_records_are_ignored() -> None:
     for record in (popularity(1, 0, "old"), complements(1), manifest(1, 99)):
         assert not assembler.put(*record)
     assert assembler.models.version == 2
+
+
+def paired(manifest_version: int, *parts: PairsPart) -> list[tuple[bytes, bytes]]:
+    """A version with the complements of version 1 and these pairs."""
+    versions = {COMPLEMENTS: [1], PAIRS: [part.version for part in parts]}
+    made = Manifest(
+        version=manifest_version,
+        journal_time=manifest_version,
+        orders=9,
+        trials=0,
+        parts={COMPLEMENTS: 1, PAIRS: len(parts)},
+        versions=versions,
+    )
+    records = [(part_key(PAIRS, part.part), encode_learned(part)) for part in parts]
+    return [*records, (MANIFEST_KEY, encode_learned(made))]
+
+
+def test_pairs_stand_beside_solved_lists_and_the_latest_part_counts() -> None:
+    assembler = LearnedAssembler()
+    old = [Neighbour("x", 0.3, 30.0, 3.0), Neighbour("a", 0.2, 20.0, 2.0), Neighbour("y", 0.1, 10.0, 1.0)]
+    new = [Neighbour("b", 0.4, 40.0, 4.0)]
+    first = PairsPart(version=1, part=0, neighbours={"new": old, "z": old, "gone": new})
+    second = PairsPart(version=1, part=1, neighbours={"new": new, "gone": []})
+    for record in (complements(1), *paired(1, first, second)):
+        assembler.put(*record)
+    held = assembler.models.complements
+    assert [n.product_id for n in held.of("a")] == ["b", "c"]
+    assert (held.of("z"), held.of("new"), held.of("gone"), held.of("x")) == (old, new, [], [])
+    assert sorted(held.products) == ["a", "b", "c", "gone", "new", "x", "y", "z"]
+    assert held.neighbours.shape == (8, 3)
+    assert all(held.products[row] == product_id for product_id, row in held.index.items())
+
+
+def test_new_pairs_leave_the_solved_lists_as_they_are() -> None:
+    assembler = LearnedAssembler()
+    pairs = PairsPart(version=1, part=0, neighbours={"new": [Neighbour("b", 0.5, 50.0, 5.0)]})
+    for record in (complements(1), *paired(1, pairs)):
+        assembler.put(*record)
+    before = assembler.models.complements
+    later = PairsPart(version=2, part=0, neighbours={"newer": [Neighbour("new", 0.25, 25.0, 2.0)]})
+    for record in paired(2, later):
+        assembler.put(*record)
+    after = assembler.models.complements
+    assert assembler.models.version == 2
+    assert after.of("a") == before.of("a") != []
+    assert (after.of("new"), after.of("newer")) == ([], [Neighbour("new", 0.25, 25.0, 2.0)])
+    # The version before stays what it was, for who still uses it.
+    assert before.of("new") == [Neighbour("b", 0.5, 50.0, 5.0)]
+    for record in paired(3, later):
+        assembler.put(*record)
+    assert assembler.models.version == 3
+    assert assembler.models.complements is after

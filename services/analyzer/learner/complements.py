@@ -32,8 +32,8 @@ class ComplementParameters:
     pair_neighbours:
         Length of the lists of products that the solution lacks.
     pair_lists:
-        So many of those are made anew after a solve, for the most popular; as many may be added until the
-        next or until all are made anew.
+        So many of those are made anew after a solve, for the most popular; as many may be added before it
+        comes to the most popular again.
     pair_orders:
         After so many orders the lists of the products bought meanwhile are made anew.
     """

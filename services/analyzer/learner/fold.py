@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -159,16 +160,24 @@ class Fold:
         self.pair_log.add(self.pending_pairs())
         self.touched.clear()
         if self.pair_log.added > 2 * self.parameters.complements.pair_lists:
-            self._begin_pairs()
+            newest, index = self.pair_log.newest(), self.counts.index
+            self._log_anew(newest, self._most_popular(index[key] for key in newest if key in index))
 
     def _begin_pairs(self) -> None:
         """Make the lists of the most popular anew, and forget all others."""
-        popular = self.counts.popular
-        most = sorted(self.loose, key=lambda number: (-popular[number], number))
-        lists = self._pairs_of(most[: self.parameters.complements.pair_lists])
-        self.pair_log = PairLog()
-        self.pair_log.add({product_id: row for product_id, row in lists.items() if row})
+        most = self._most_popular(self.loose)
+        self._log_anew(self._pairs_of(most), most)
         self.touched.clear()
+
+    def _log_anew(self, lists: Lists, numbers: list[int]) -> None:
+        ids = [self.counts.products[number] for number in numbers]
+        self.pair_log = PairLog()
+        self.pair_log.add({product_id: lists[product_id] for product_id in ids if lists[product_id]})
+
+    def _most_popular(self, numbers: Iterable[int]) -> list[int]:
+        popular = self.counts.popular
+        most = sorted(numbers, key=lambda number: (-popular[number], number))
+        return most[: self.parameters.complements.pair_lists]
 
     def _pairs_of(self, numbers: list[int]) -> Lists:
         return lists_from_pairs(self.counts, numbers, self.loose, self.last_at, self.parameters.complements)

@@ -54,6 +54,10 @@ class PairLog:
                 self._room += row_bytes(product_id, replaced)
             open_part[product_id] = row
 
+    def newest(self) -> Lists:
+        """The newest list of each product."""
+        return {product_id: row for part in self.parts for product_id, row in part.items()}
+
     def with_pending(self, lists: Mapping[str, list[Neighbour]]) -> PairLog:
         """A log that also has ``lists``; this one stays as it is."""
         last = [dict(part) for part in self.parts[-1:]]
@@ -79,13 +83,15 @@ def lists_from_pairs(
     sizes = [len(each) for each in among]
     rows: Ints = np.repeat(np.arange(len(numbers)), sizes)
     theirs: Ints = np.fromiter(chain.from_iterable(among), dtype=np.int64, count=sum(sizes))
-    owner: Ints = np.array(numbers, dtype=np.int64)[rows]
+    asked: Ints = np.array(numbers, dtype=np.int64)
+    support = _taken(map(counts.support.__getitem__, numbers), len(numbers)) * scale
+    owner = asked[rows]
     keys = np.minimum(owner, theirs) << PAIR_SHIFT | np.maximum(owner, theirs)
     both = _taken(map(counts.pairs.get, keys.tolist(), repeat(0.0)), len(keys)) * scale
     # Trap: what has faded to nothing would be divided by nothing.
     known = both > FADED
     rows, owner, theirs, both = rows[known], owner[known], theirs[known], both[known]
-    mine = _taken(map(counts.support.__getitem__, owner.tolist()), len(owner)) * scale
+    mine = support[rows]
     other = _taken(map(counts.support.__getitem__, theirs.tolist()), len(owner)) * scale
     total = counts.total_pairs * scale
     excess = both - mine * other / total
