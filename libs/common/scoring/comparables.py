@@ -65,8 +65,8 @@ class Comparables:
         if group[0] == "group":
             return True
         values, limit = (self._size, SIZE_RANGE) if group[0] == "sized" else (self._price, PRICE_RANGE)
-        mine, theirs = float(values[position]), float(values[other])
-        return position == other or (theirs <= mine * limit and mine <= theirs * limit)
+        mine, theirs = values.item(position), values.item(other)
+        return position == other or bool(theirs <= mine * limit and mine <= theirs * limit)
 
     def comparable_with(self, position: int) -> Ints:
         """Positions of the products comparable with that at ``position``, without itself, ascending."""

@@ -26,6 +26,7 @@ MOST_HELD = 2_000_000
 
 _NEVER = -np.inf
 _ARRAYS = 6
+_HALF_LIVES = np.array([[HALF_LIFE_SEASON], [HALF_LIFE_FORTNIGHT]], dtype=np.float64)
 
 T = TypeVar("T")
 
@@ -40,16 +41,20 @@ class Traces:
         Their shelf positions and rows of complements (−1: none).
     on:
         Which of them are on the shelf.
-    numbers:
-        Array (6, m): decayed orders and since when, decayed views and since when, the latest order
-        (−infinite: never), mean time between orders.
+    weight, since:
+        Arrays (2, m): decayed orders and views, and the moments they are of.
+    last, cycle:
+        Arrays (m,): the latest order (−infinite: never), mean days between orders.
     """
 
     items: Mapping[str, Item]
     positions: Ints
     rows: Ints
     on: NDArray[np.bool_]
-    numbers: Floats
+    weight: Floats
+    since: Floats
+    last: Floats
+    cycle: Floats
 
     @classmethod
     def of(cls, tables: ScoringTables, items: Mapping[str, Item]) -> Traces:
@@ -60,13 +65,14 @@ class Traces:
             for item in items.values()
             for number in (
                 item.bought.weight,
-                item.bought.at,
                 item.viewed.weight,
+                item.bought.at,
                 item.viewed.at,
                 item.last_bought_at if item.orders else _NEVER,
                 item.cycle,
             )
         ]
+        numbers = np.array(flat, dtype=np.float64).reshape(-1, 6).T.copy()
         place, row = tables.shelf.index.get, tables.learned.complements.index.get
         positions = np.array([place(product_id, -1) for product_id in items], dtype=np.int64)
         return cls(
@@ -74,7 +80,10 @@ class Traces:
             positions=positions[positions >= 0],
             rows=np.array([row(product_id, -1) for product_id in items], dtype=np.int64),
             on=positions >= 0,
-            numbers=np.ascontiguousarray(np.array(flat, dtype=np.float64).reshape(-1, 6).T),
+            weight=numbers[:2],
+            since=numbers[2:4],
+            last=numbers[4],
+            cycle=numbers[5] / DAY,
         )
 
 
@@ -113,12 +122,15 @@ class History:
     def of(cls, tables: ScoringTables, traces: Traces, at: Millis) -> History:
         """``traces`` at ``at``; what lies behind ``at`` in time counts as of now."""
         shelf, on, places = tables.shelf, traces.on, traces.positions
-        size = len(shelf)
-        weight, weight_at, looks, looks_at, last, cycle = traces.numbers
-        own = weight * np.exp2(np.minimum(weight_at - at, 0.0) / HALF_LIFE_SEASON)
-        seen = looks * np.exp2(np.minimum(looks_at - at, 0.0) / HALF_LIFE_FORTNIGHT)
-        bought = _spread(places, own[on], size, 0.0)
-        viewed = _spread(places, seen[on], size, 0.0)
+        own = np.empty((4, len(on)))
+        own[:2] = traces.weight * np.exp2(np.minimum(traces.since - at, 0.0) / _HALF_LIVES)
+        own[2] = np.maximum(at - traces.last, 0.0) / DAY
+        own[3] = traces.cycle
+        spread = np.zeros((4, len(shelf)))
+        spread[2] = np.inf
+        spread[:, places] = own[:, on]
+        bought, viewed, age, cycle = spread
+        total = float(bought.sum())
         return cls(
             traces=traces,
             at=at,
@@ -126,11 +138,11 @@ class History:
             looked_at=(viewed > 0.0).nonzero()[0],
             bought=bought,
             viewed=viewed,
-            age=_spread(places, (np.maximum(at - last, 0.0) / DAY)[on], size, np.inf),
-            cycle=_spread(places, (cycle / DAY)[on], size, 0.0),
-            complements=_complements(tables, traces.rows, own),
-            affinity=_affinity(shelf, bought),
-            usual_tier=_usual_tier(shelf, bought),
+            age=age,
+            cycle=cycle,
+            complements=_complements(tables, traces.rows, own[0]),
+            affinity=_affinity(shelf, bought, total),
+            usual_tier=float(bought @ shelf.comparables.tier / total) if total > 0.0 else NO_TIER,
         )
 
 
@@ -191,12 +203,6 @@ def _keep(held: OrderedDict[str, T], customer: str, new: T, most: int) -> None:
         held.popitem(last=False)
 
 
-def _spread(places: Ints, values: Floats, size: int, empty: float) -> Floats:
-    spread = np.full(size, empty)
-    spread[places] = values
-    return spread
-
-
 def _complements(tables: ScoringTables, rows: Ints, own: Floats) -> Floats:
     """Complements of what he buys: his products weighted by their share of his decayed orders."""
     total = float(own.sum())
@@ -207,14 +213,8 @@ def _complements(tables: ScoringTables, rows: Ints, own: Floats) -> Floats:
     return tables.row_scores(rows[most], own[most] / total)
 
 
-def _affinity(shelf: Shelf, bought: Floats) -> Floats:
-    total = float(bought.sum())
+def _affinity(shelf: Shelf, bought: Floats, total: float) -> Floats:
     if total <= 0.0:
         return np.zeros(len(shelf))
     by_category = np.bincount(shelf.category, weights=bought, minlength=shelf.categories)
     return np.asarray(by_category[shelf.category] / total)
-
-
-def _usual_tier(shelf: Shelf, bought: Floats) -> float:
-    total = float(bought.sum())
-    return float(bought @ shelf.comparables.tier / total) if total > 0.0 else NO_TIER

@@ -15,6 +15,7 @@ Pair = tuple[str, float]
 
 MOST = 2
 MOST_BASKET = 32
+NOWHERE = -1
 
 
 class Explainer:
@@ -23,11 +24,15 @@ class Explainer:
     def __init__(self, pool: Pool, chosen: Sequence[Chosen]) -> None:
         here = pool.here
         self._here = here
-        self._places = {one.at: place for place, one in enumerate(chosen)}
         learned = here.tables.learned.complements.index
-        self._wanted = np.array(
-            [-2 if one.product_id is None else learned.get(one.product_id, -2) for one in chosen]
-        )
+        # Several offers can be of one product: pairs are looked up by product.
+        named = dict.fromkeys(one.product_id for one in chosen if one.product_id is not None)
+        products = [product_id for product_id in named if product_id in learned]
+        self._places = {product_id: place for place, product_id in enumerate(products)}
+        # Padding of the lists of neighbours is −1 and so finds the last entry, which is nobody's.
+        self._sought = np.full(len(learned) + 1, NOWHERE)
+        for product_id, place in self._places.items():
+            self._sought[learned[product_id]] = place
         self._page = self._pairs([here.page] if here.page is not None else [])
         self._basket = self._pairs(here.basket[:MOST_BASKET])
 
@@ -39,7 +44,7 @@ class Explainer:
         """At most `MOST` sentences about a chosen candidate, the strongest first; never none."""
         if one.product_id is None:
             return [reasons.FROM_RANGE]
-        here, place = self._here, self._places[one.at]
+        here, place = self._here, self._places.get(one.product_id, NOWHERE)
         found: list[str] = []
         if one.replaces >= 0:
             found.append(reasons.better_than(here.name(one.replaces)))
@@ -63,16 +68,19 @@ class Explainer:
         return reasons.POPULAR if sold[position] > sold.mean() else reasons.FROM_RANGE
 
     def _pairs(self, among: Sequence[str]) -> list[Pair | None]:
-        """For each chosen candidate the product of ``among`` that speaks most for it, if any."""
+        """For each product looked up the one of ``among`` that speaks most for it; the last is for others."""
         learned = self._here.tables.learned.complements
         rows = [row for product_id in among if (row := learned.index.get(product_id)) is not None]
-        best: list[Pair | None] = [None] * len(self._wanted)
-        if not rows or not len(self._wanted) or not learned.neighbours.size:
+        best: list[Pair | None] = [None] * (len(self._places) + 1)
+        if not rows or not self._places or not learned.neighbours.size:
             return best
-        hits = learned.neighbours[rows][:, :, None] == self._wanted
+        near = learned.neighbours[rows].ravel()
+        sought = self._sought[near]
+        hits = (sought != NOWHERE).nonzero()[0]
+        width = learned.neighbours.shape[1]
         strongest = [0.0] * len(best)
-        for at, column, place in zip(*(axis.tolist() for axis in hits.nonzero()), strict=True):
-            row = rows[at]
+        for at, place in zip(hits.tolist(), sought[hits].tolist(), strict=True):
+            row, column = rows[at // width], at % width
             # Trap: of equals the first counts, in the order of ``among``.
             if (weight := float(learned.weight[row, column])) > strongest[place]:
                 strongest[place] = weight

@@ -30,14 +30,13 @@ class Replaced(NamedTuple):
 def replaced(here: Situation) -> Replaced:
     """The page's product is replaced first, then the usual product among comparable ones."""
     by = np.full(here.size, NOTHING, dtype=np.int64)
-    places = [position for position in _usual(here) if len(here.peers.of(position).dearer)]
-    if not places:
+    found = [(position, here.peers.of(position)) for position in _usual(here)]
+    if not found:
         return Replaced(by, np.empty(0, dtype=np.int64))
-    found = [here.peers.of(position) for position in places]
     # Trap: backwards, because of several that one product could replace the last one written stays.
-    dearer = [peers.dearer for peers in reversed(found)]
-    by[np.concatenate(dearer)] = np.repeat(places[::-1], [len(some) for some in dearer])
-    upgrades = np.concatenate([peers.upgrades for peers in found])
+    for position, peers in reversed(found):
+        by[peers.dearer] = position
+    upgrades = np.concatenate([peers.upgrades for _, peers in found])
     return Replaced(by, upgrades[here.open[upgrades]][:UPGRADES])
 
 
