@@ -121,7 +121,7 @@ def test_lists_are_bounded_however_many_orders_come() -> None:
 
 
 def test_a_days_orders_leave_solved_lists_and_most_parts_of_pairs_as_they_are() -> None:
-    wide = Parameters(complements=ComplementParameters(ridge=2.0, support=40.0, neighbours=60))
+    wide = Parameters(complements=ComplementParameters(ridge=2.0, support=40.0, pair_orders=16))
     rows = lessons(4_000, products=4_000)
     fold = learn(Fold(wide), rows)
     publications, solved = Publications(), Solved()
@@ -150,6 +150,19 @@ def test_log_is_cut_by_size_and_closed_parts_are_never_touched() -> None:
     for part in log.parts[:-1]:
         size = sum(row_bytes(key, each) for key, each in part.items())
         assert PART_BYTES <= size < PART_BYTES + row_bytes("p99", row)
+
+
+def test_restored_log_is_cut_where_an_undisturbed_one_is() -> None:
+    row = [Neighbour("n" * 100, 0.5, 1.0, 2.0)] * 10
+    log = PairLog()
+    for n in range(200):
+        log.add({f"p{n // 3}": row[: n % 11]})
+        log = PairLog(log.parts, log.added)
+    calm = PairLog()
+    for n in range(200):
+        calm.add({f"p{n // 3}": row[: n % 11]})
+    assert len(log.parts) > 1
+    assert (log.parts, log.added) == (calm.parts, calm.added)
 
 
 def test_what_has_faded_to_nothing_has_no_neighbours() -> None:

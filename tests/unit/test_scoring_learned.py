@@ -126,6 +126,14 @@ def test_pairs_stand_beside_solved_lists_and_the_latest_part_counts() -> None:
     assert all(held.products[row] == product_id for product_id, row in held.index.items())
 
 
+def test_pairs_of_a_product_that_also_has_a_solved_list_count_alone() -> None:
+    assembler = LearnedAssembler()
+    only = [Neighbour("c", 0.5, 50.0, 5.0)]
+    for record in (complements(1), *paired(1, PairsPart(version=1, part=0, neighbours={"a": only}))):
+        assembler.put(*record)
+    assert assembler.models.complements.of("a") == only
+
+
 def test_new_pairs_leave_the_solved_lists_as_they_are() -> None:
     assembler = LearnedAssembler()
     pairs = PairsPart(version=1, part=0, neighbours={"new": [Neighbour("b", 0.5, 50.0, 5.0)]})

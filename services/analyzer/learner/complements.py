@@ -44,7 +44,7 @@ class ComplementParameters:
     neighbours: int = 60
     pair_neighbours: int = 10
     pair_lists: int = 2_000
-    pair_orders: int = 64
+    pair_orders: int = 32
 
 
 @dataclass(frozen=True, eq=False)
