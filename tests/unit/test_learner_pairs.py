@@ -155,12 +155,12 @@ def test_log_is_cut_by_size_and_closed_parts_are_never_touched() -> None:
 def test_restored_log_is_cut_where_an_undisturbed_one_is() -> None:
     row = [Neighbour("n" * 100, 0.5, 1.0, 2.0)] * 10
     log = PairLog()
-    for n in range(200):
-        log.add({f"p{n // 3}": row[: n % 11]})
+    for n in range(300):
+        log.add({f"p{n // 2}": row[: 5 + n % 6]})
         log = PairLog(log.parts, log.added)
     calm = PairLog()
-    for n in range(200):
-        calm.add({f"p{n // 3}": row[: n % 11]})
+    for n in range(300):
+        calm.add({f"p{n // 2}": row[: 5 + n % 6]})
     assert len(log.parts) > 1
     assert (log.parts, log.added) == (calm.parts, calm.added)
 
