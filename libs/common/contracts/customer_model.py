@@ -19,14 +19,16 @@ MAX_RECENT = 20
 MAX_DECISIONS = 32
 
 
-class Decayed(Struct, array_like=True, frozen=True):
+# Values, so they cannot form cycles: ``gc=False`` keeps the garbage collector from walking through hundreds
+# of them for each model a process holds.
+class Decayed(Struct, array_like=True, frozen=True, gc=False):
     """A count that fades: ``weight`` as of ``at``, halving with a half-life its owner names."""
 
     weight: float = 0.0
     at: Millis = 0
 
 
-class Activity(Struct, array_like=True, frozen=True):
+class Activity(Struct, array_like=True, frozen=True, gc=False):
     """Touchpoints of one channel and type: total, last time, counts with half-lives of 1, 14, 120 days."""
 
     total: int
@@ -36,7 +38,7 @@ class Activity(Struct, array_like=True, frozen=True):
     season: Decayed
 
 
-class Purchases(Struct, array_like=True, frozen=True):
+class Purchases(Struct, array_like=True, frozen=True, gc=False):
     """Recency, frequency and monetary value over all orders, in the base currency."""
 
     orders: int = 0
@@ -46,14 +48,14 @@ class Purchases(Struct, array_like=True, frozen=True):
     recent_value: Decayed = Decayed()
 
 
-class Consent(Struct, array_like=True, frozen=True):
+class Consent(Struct, array_like=True, frozen=True, gc=False):
     """The latest word on a purpose (and channel, where one was named)."""
 
     granted: bool
     at: Millis
 
 
-class RecentTouch(Struct, array_like=True, frozen=True):
+class RecentTouch(Struct, array_like=True, frozen=True, gc=False):
     """One of the latest touchpoints: enough to know what the customer is busy with."""
 
     at: Millis
@@ -62,7 +64,7 @@ class RecentTouch(Struct, array_like=True, frozen=True):
     product_id: str | None = None
 
 
-class MadeDecision(Struct, array_like=True, frozen=True):
+class MadeDecision(Struct, array_like=True, frozen=True, gc=False):
     """A decision made for this customer that may still find outcomes, and the outcomes it found."""
 
     decision_id: str
@@ -96,7 +98,7 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     decisions: tuple[MadeDecision, ...] = ()
 
 
-class Item(Struct, array_like=True, frozen=True):
+class Item(Struct, array_like=True, frozen=True, gc=False):
     """One product in a customer's life.
 
     Parameters
