@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks import rows
-from tests.benchmarks.rig import REST, platform
+from tests.benchmarks.rig import REST, Rig, platform
 from tests.benchmarks.rows import Row, not_yet
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +34,7 @@ def measure(chosen: set[str]) -> list[Row]:
         return not chosen or name in chosen
 
     found: list[Row] = []
-    shared: list[tuple[str, Callable[[rows.Rig], Row]]] = [
+    shared: list[tuple[str, Callable[[Rig], Row]]] = [
         ("collector", lambda rig: rows.collector_single(rig, 16)),
         ("collector", lambda rig: rows.collector_single(rig, 128)),
         ("batches", rows.collector_batches),
