@@ -96,7 +96,8 @@ class _Follower(ABC):
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((partition, offset, cluster, waiter))
         try:
-            await asyncio.wait_for(waiter, timeout)
+            async with asyncio.timeout(timeout):
+                await waiter
         except TimeoutError:
             return False
         finally:

@@ -57,7 +57,8 @@ class CataloguePublisher:
                 await asyncio.sleep(await self._round())
                 if not self._changed.is_set():
                     try:
-                        await asyncio.wait_for(self._changed.wait(), PAUSE)
+                        async with asyncio.timeout(PAUSE):
+                            await self._changed.wait()
                     except TimeoutError:
                         await self._look_for_another_broker()
                 self._changed.clear()

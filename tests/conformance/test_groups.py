@@ -67,7 +67,8 @@ class Member:
     async def stop(self) -> None:
         assert self.task is not None
         self.task.cancel()
-        await asyncio.wait([self.task])
+        _, late = await asyncio.wait([self.task], timeout=PATIENCE)
+        assert not late, "a cancellation was lost"
         if not self.task.cancelled():
             self.task.result()
         await self.consumer.close()
@@ -250,6 +251,31 @@ async def test_closing_gives_up_what_is_held_and_the_member_can_join_again(
     await member.consumer.close()
     await member.start()
     await until(lambda: member.held == ALL)
+    await member.stop()
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_cancellation_is_heard_however_soon_after_an_assignment(
+    bus: Bus, topic: str, group: str, turns: int
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    def cancel_after(member: Member, turns: int) -> None:
+        assert member.task is not None
+        if turns:
+            loop.call_soon(cancel_after, member, turns - 1)
+        else:
+            member.task.cancel()
+
+    class Hasty(Member):
+        async def assigned(self, assignment: Assignment) -> Mapping[int, int]:
+            loop.call_soon(cancel_after, self, turns)
+            return await super().assigned(assignment)
+
+    member = await Hasty(bus.consumer(topic, group), Ledger()).start()
+    assert member.task is not None
+    _, late = await asyncio.wait([member.task], timeout=PATIENCE / 2)
+    assert not late, "still polling"
     await member.stop()
 
 

@@ -127,6 +127,33 @@ async def test_slices_are_processed_in_order_and_no_longer_than_asked_for(bus: M
     assert processor.released == [frozenset(range(PARTITIONS))]
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_cancellation_that_comes_with_what_a_poll_waits_for_is_heard(
+    bus: MemoryBus, turns: int
+) -> None:
+    async def claim(assignment: Assignment) -> Mapping[int, int]:
+        return dict.fromkeys(assignment.partitions, 0)
+
+    async def release(partitions: frozenset[int]) -> None: ...
+
+    async def poll_for_ever() -> None:
+        while True:
+            await consumer.poll(10, 60)
+            await asyncio.sleep(0)
+
+    consumer = bus.consumer(TOPIC, "group")
+    await consumer.start(release, claim)
+    polling = asyncio.create_task(poll_for_ever())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    await bus.producer().send(TOPIC, 0, [Record(b"k", b"0")])
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    polling.cancel()
+    _, late = await asyncio.wait([polling], timeout=2)
+    assert not late
+
+
 async def test_consuming_begins_where_the_store_says(bus: MemoryBus) -> None:
     await fill(bus, 10)
     store = Store()

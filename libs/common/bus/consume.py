@@ -130,8 +130,10 @@ class ConsumeLoop:
                 await self._work(slices)
                 self._show()
         finally:
-            await self._hide()
-            await self._consumer.close()
+            try:
+                await self._hide()
+            finally:
+                await self._consumer.close()
 
     async def _work(self, slices: Mapping[int, Sequence[Message]]) -> None:
         """Process ``slices``, and wait for all of them before the worst failure is raised."""
@@ -252,7 +254,8 @@ class ConsumeLoop:
 
     async def _sleep(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
         except TimeoutError:
             pass
 

@@ -96,7 +96,9 @@ class _Broker:
     async def change(self, timeout: float) -> None:
         """Wait until something changes, or ``timeout`` seconds."""
         try:
-            await asyncio.wait_for(self._changed.wait(), timeout)
+            # Trap: not asyncio.wait_for, it loses a cancellation that comes together with what it waits for.
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
         except TimeoutError:
             pass
 

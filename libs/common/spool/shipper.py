@@ -120,7 +120,8 @@ class Shipper:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((heads, waiter))
         try:
-            await asyncio.wait_for(waiter, timeout)
+            async with asyncio.timeout(timeout):
+                await waiter
         except TimeoutError:
             return False
         return True

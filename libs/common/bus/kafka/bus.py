@@ -130,6 +130,10 @@ class KafkaBus:
                 if client is not None:
                     await client.abort()
                 raise Transient(f"broker at {self._bootstrap} does not answer: {error!r}") from error
+            except BaseException:
+                if client is not None and client is not self._admin:
+                    await client.abort()
+                raise
             self._admin = client
             return done
 

@@ -20,7 +20,7 @@ from libs.common.errors import Transient
 BROKEN = (KafkaError, OSError, TimeoutError)
 """What aiokafka raises when the broker is away or unwell."""
 
-CLOSE_SECONDS = 1.0
+_CLOSE_SECONDS = 0.5
 
 
 class BoundClient(AIOKafkaClient):  # type: ignore[misc]
@@ -73,7 +73,8 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
         # Trap: a broker that came back at the same address may be another, empty one. Its offsets would
         # be taken for the old ones, so this connection must not carry one request before that is known.
         try:
-            answer = await asyncio.wait_for(connection.send(MetadataRequest([])), self._probe_seconds)
+            async with asyncio.timeout(self._probe_seconds):
+                answer = await connection.send(MetadataRequest([]))
         except BROKEN:
             connection.close(reason=CloseReason.CONNECTION_BROKEN)
             return None
@@ -118,8 +119,15 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
             connection.close(reason=CloseReason.SHUTDOWN)
             if writer is not None:
                 writer.transport.abort()
-        with contextlib.suppress(*BROKEN):
-            await asyncio.wait_for(self.close(), CLOSE_SECONDS)
+        # Trap: no timeout around it. It swallows a cancellation and then waits on.
+        closing = asyncio.create_task(self.close())
+        _, late = await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
+        if late:
+            closing.cancel()
+        elif not closing.cancelled():
+            error = closing.exception()
+            if error is not None and not isinstance(error, BROKEN):
+                raise error
 
 
 async def leaders(client: BoundClient, topic: str) -> dict[int, int]:

@@ -104,10 +104,12 @@ class KafkaGroupConsumer:
         """See `ports.GroupConsumer.close`."""
         session, callbacks = self._session, self._callbacks
         self._session = self._callbacks = None
-        if callbacks is not None:
-            await callbacks.end()
-        if session is not None:
-            await session.close()
+        try:
+            if callbacks is not None:
+                await callbacks.end()
+        finally:
+            if session is not None:
+                await session.close()
 
 
 class _Callbacks(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -139,7 +141,9 @@ class _Callbacks(ConsumerRebalanceListener):  # type: ignore[misc]
         """Wait until partitions are held or something went wrong."""
         self._changed.clear()
         try:
-            await asyncio.wait_for(self._changed.wait(), timeout)
+            # Trap: not asyncio.wait_for, it loses a cancellation that comes together with what it waits for.
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
         except TimeoutError:
             pass
 
@@ -172,11 +176,14 @@ class _Callbacks(ConsumerRebalanceListener):  # type: ignore[misc]
             self._changed.set()
 
     async def end(self) -> None:
-        """Give up what is held, for good."""
+        """Give up what is held, for good; without the owner's consent where that takes too long."""
         self.held = frozenset()
-        async with self._one_at_a_time:
-            self._ended = True
-            await self._revoke()
+        self._ended = True
+        try:
+            async with asyncio.timeout(_REVOKE_SECONDS), self._one_at_a_time:
+                await self._revoke()
+        except TimeoutError:
+            _log.warning("partitions not handed over within %.0f s are left behind", _REVOKE_SECONDS)
 
     async def _revoke(self) -> None:
         told, self._told = self._told, frozenset()

@@ -48,6 +48,7 @@ class Session:
         self.partitions: frozenset[int] = frozenset()
         self._group = group
         self._consumer: Any = None
+        self._closing: asyncio.Task[None] | None = None
 
     async def start(self, timeout: float) -> None:
         """Connect and learn of partitions, read none yet; raises `Transient` or `ClusterChanged`."""
@@ -128,10 +129,11 @@ class Session:
         self.check()
         try:
             # Trap: getmany waits without limit while a rebalance is under way.
-            fetched = await asyncio.wait_for(
-                self._consumer.getmany(timeout_ms=max(0, int(timeout * 1000)), max_records=max_records),
-                timeout + _POLL_GRACE,
-            )
+            # And not asyncio.wait_for, it loses a cancellation that comes together with the records.
+            async with asyncio.timeout(timeout + _POLL_GRACE):
+                fetched = await self._consumer.getmany(
+                    timeout_ms=max(0, int(timeout * 1000)), max_records=max_records
+                )
         except TimeoutError:
             fetched = {}
         except BROKEN as error:
@@ -158,10 +160,17 @@ class Session:
         """Tell the group, if it will hear."""
         places = {TopicPartition(self.topic, partition): offset for partition, offset in offsets.items()}
         with contextlib.suppress(*BROKEN):
-            await asyncio.wait_for(self._consumer.commit(places), timeout)
+            async with asyncio.timeout(timeout):
+                await self._consumer.commit(places)
 
     async def close(self) -> None:
-        """Leave and disconnect, within two seconds."""
+        """Leave and disconnect, within two seconds; goes on in the background where it is cancelled."""
+        # Trap: half closed, its heartbeats would hold the partitions for ever.
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         if self._consumer is None:
             await self.client.abort()
             return
@@ -186,7 +195,8 @@ class Session:
         if getattr(coordinator, "generation", None) == 0:
             with contextlib.suppress(*BROKEN):
                 leave = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
-                await asyncio.wait_for(coordinator._send_req(leave), _LEAVE_SECONDS)
+                async with asyncio.timeout(_LEAVE_SECONDS):
+                    await coordinator._send_req(leave)
 
     async def _dismantle(self, stopping: asyncio.Task[None]) -> None:
         """End by hand what ``stopping`` has not ended."""
