@@ -21,6 +21,7 @@ INTRO = """# Benchmarks
 
 Written by `make bench`. Every figure is a ratio within one run on one machine of two cores: the measured
 service has one core to itself; load generator, broker, PostgreSQL and the other services share the second.
+Loop closure and start have both cores for everything.
 "Bare" is a FastAPI endpoint that parses a JSON body and returns a constant (uvicorn, uvloop, httptools, no
 access log). History: `tests/benchmarks/results.csv`.
 

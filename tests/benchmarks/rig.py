@@ -102,6 +102,8 @@ def platform(*options: str) -> Iterator[Rig]:
         begin = time.perf_counter()
         process = subprocess.Popen(
             [
+                # Both cores, whatever this process was given; `alone` parts them where a row asks for it.
+                *("taskset", "-c", "0,1"),
                 str(Path(sys.executable).with_name("closedloop")),
                 "up",
                 "--data-dir",

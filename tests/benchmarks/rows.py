@@ -18,6 +18,9 @@ import msgspec
 import uvloop
 from aiokafka import AIOKafkaProducer
 
+from libs.common.bus.kafka import KafkaBus
+from libs.common.bus.ports import TopicSpec
+from libs.common.contracts.identity import PARTITIONS, partition_of
 from tests.benchmarks.load import Result, pace, request, saturate
 from tests.benchmarks.rig import KEY, Rig, free_port_base, platform
 
@@ -121,7 +124,7 @@ def collector_batches(rig: Rig) -> Row:
         ]
         return msgspec.json.encode(items)
 
-    bodies = [body() for _ in range(2000)]
+    bodies = [body() for _ in range(4000)]
     left = iter(bodies)
     head = b"Closedloop-Durability: bus\r\nContent-Type"
 
@@ -147,14 +150,17 @@ def collector_batches(rig: Rig) -> Row:
 
 async def _bare_sender(kafka: str, bodies: list[bytes]) -> float:
     """Events a second of the least that could be done: decode, one batch a partition, send."""
-    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", compression_type="lz4")
+    bus = KafkaBus(kafka)
+    await bus.ensure_topics([TopicSpec("bench", PARTITIONS, {})])
+    await bus.close()
+    producer = AIOKafkaProducer(bootstrap_servers=kafka, acks="all", compression_type="zstd")
     await producer.start()
     try:
         begin = time.perf_counter()
         for body in bodies:
             batches = {}
             for item in msgspec.json.decode(body):
-                partition = hash(item["anonymous_id"]) % 12
+                partition = partition_of(item["anonymous_id"])
                 if partition not in batches:
                     batches[partition] = producer.create_batch()
                 batches[partition].append(
