@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaProducer
 from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.ports import TopicSpec
 from libs.common.contracts.identity import PARTITIONS, partition_of
+from tests.benchmarks.analyzer import rates
 from tests.benchmarks.load import Result, pace, request, saturate
 from tests.benchmarks.rig import KEY, Rig, free_port_base, platform
 
@@ -250,6 +251,19 @@ def prepare_shop(rig: Rig, products: int, customers: int) -> None:
             break
         time.sleep(0.5)
     time.sleep(5)
+
+
+def analyzer(rig: Rig) -> Row:
+    """A mixed journal into models, against consume, decode and upsert in a bare loop."""
+    rate, base = rates(rig)
+    return Row(
+        "analyzer, mixed events",
+        f"{rate:,.0f} events/s",
+        f"consume + decode + upsert {base:,.0f} events/s",
+        rate / base,
+        "≥ 0.35 ×",
+        rate / base >= 0.35,
+    )
 
 
 def loop_closure(rig: Rig) -> Row:
