@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import weakref
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.conn import CloseReason
+from aiokafka.conn import CloseReason, create_conn
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.structs import TopicPartition
 
 from libs.common.bus.ports import ClusterChanged
 from libs.common.errors import Transient
+
+_log = logging.getLogger(__name__)
 
 BROKEN = (KafkaError, OSError, TimeoutError)
 """What aiokafka raises when the broker is away or unwell."""
@@ -49,6 +52,7 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
         self.cluster_id = ""
         self.changed: ClusterChanged | None = None
+        self._aborted = False
 
     def check(self) -> None:
         """Raise `ClusterChanged` where the address led to another cluster."""
@@ -57,10 +61,34 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
 
     async def bootstrap(self) -> None:
         """Connect, and learn at once which cluster this is; raises `ClusterChanged` where it is another."""
-        await super().bootstrap()
+        for host, port, _ in self.hosts:
+            try:
+                await self._introduce(host, port)
+                break
+            except BROKEN as error:
+                _log.warning("no broker at %s:%s: %r", host, port, error)
+        else:
+            raise KafkaConnectionError(f"no broker at {self.hosts}")
+        if self._sync_task is None:
+            self._sync_task = asyncio.create_task(self._md_synchronizer())
         if await self._get_conn(self.get_random_node() or "bootstrap") is None:
             self.check()
             raise KafkaConnectionError(f"no answer from {self.hosts}")
+
+    async def _introduce(self, host: str, port: int) -> None:
+        # Trap: aiokafka's own bootstrap loses its connection, open, when it is cancelled here.
+        connection = await create_conn(
+            host, port, client_id=self._client_id, request_timeout_ms=self._request_timeout_ms
+        )
+        try:
+            self.cluster.update_metadata(await connection.send(MetadataRequest([])))
+        except BaseException:
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            raise
+        if self.cluster.brokers():
+            connection.close()
+        else:
+            self._conns["bootstrap", ConnectionGroup.DEFAULT] = connection
 
     async def _get_conn(
         self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False
@@ -68,6 +96,9 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
         if self.changed is not None:
             return None
         connection = await super()._get_conn(node_id, group=group, no_hint=no_hint)
+        if self._aborted and connection is not None:
+            connection.close(reason=CloseReason.SHUTDOWN)
+            return None
         if connection is None or connection in self._known:
             return connection
         # Trap: a broker that came back at the same address may be another, empty one. Its offsets would
@@ -114,6 +145,7 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
 
     async def abort(self) -> None:
         """Drop all connections without flushing; ends within a second even when the peer is stuck."""
+        self._aborted = True
         for connection in self._conns.values():
             writer = connection._writer
             connection.close(reason=CloseReason.SHUTDOWN)
