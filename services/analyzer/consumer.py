@@ -14,7 +14,8 @@ from libs.common.bus.sender import Backoff
 from libs.common.clock import Clock, JournalClock
 from libs.common.errors import Fenced, Transient
 from services.analyzer.errors import TooManyDeadLetters
-from services.analyzer.handlers.slices import DEAD_LETTERED, Slice, SliceHandler
+from services.analyzer.handlers.draft import DEAD_LETTERED
+from services.analyzer.handlers.slices import Slice, SliceHandler
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.cache import ModelCache
 from services.analyzer.ports import PartitionState, Publisher, SliceStore

@@ -12,7 +12,7 @@ from libs.common.contracts.identity import PARTITIONS, is_nobody
 from libs.common.db import Database
 from libs.common.errors import ClosedloopError
 from services.analyzer.errors import NotEmpty
-from services.analyzer.handlers.slices import Changed, assemble, fold_into, lesson_row, model_rows
+from services.analyzer.handlers.folding import Changed, assemble, fold_into, lesson_row, model_rows
 from services.analyzer.model.cache import ModelCache
 from services.analyzer.model.fold import Models
 from services.analyzer.ports import LessonRow, RebuildStore, StoredEvent

@@ -11,7 +11,7 @@ from libs.common.contracts.identity import CustomerKey
 from libs.common.errors import Invalid
 from libs.common.scoring.merge import merge_items, merge_profiles
 from services.analyzer.errors import UnknownCustomer
-from services.analyzer.handlers.slices import assemble
+from services.analyzer.handlers.folding import assemble
 from services.analyzer.model.fold import Models
 from services.analyzer.model.ledger import Ledger, ledger
 from services.analyzer.model.readable import CustomerView, TimelineEntry, entry_of, readable

@@ -1,0 +1,49 @@
+"""A slice in the making: what will be written, gathered record by record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from libs.common.clock import Millis
+from libs.common.contracts.identity import CustomerKey
+from services.analyzer.handlers.folding import Changed
+from services.analyzer.model.arrival import Arrival
+from services.analyzer.ports import (
+    DeadLetter,
+    FateKey,
+    LessonRow,
+    PartitionState,
+    SpoolReport,
+    StoredEvent,
+)
+
+APPLIED, DUPLICATE, REJECTED = "applied", "duplicate", "rejected"
+DEAD_LETTERED, ERASED, INTERNAL = "dead_lettered", "erased", "internal"
+FATES = (APPLIED, DUPLICATE, REJECTED, DEAD_LETTERED, ERASED, INTERNAL)
+
+
+@dataclass
+class Draft:
+    """A slice in the making: what will be written, gathered record by record."""
+
+    state: PartitionState
+    known: dict[bytes, Millis]
+    customers: dict[CustomerKey, Changed]
+    number: int
+    journal_time: Millis
+    applied: dict[str, int]
+    notes: dict[str, int]
+    events: list[StoredEvent] = field(default_factory=list)
+    ids: dict[bytes, Millis] = field(default_factory=dict)
+    lessons: list[LessonRow] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    reports: dict[str, SpoolReport] = field(default_factory=dict)
+    fates: dict[FateKey, int] = field(default_factory=dict)
+    next_offset: int = 0
+
+    def note(self, name: str) -> None:
+        self.notes[name] = self.notes.get(name, 0) + 1
+
+    def count(self, arrival: Arrival, fate: str) -> None:
+        key = FateKey(arrival.spool, arrival.source, fate)
+        self.fates[key] = self.fates.get(key, 0) + 1
