@@ -150,17 +150,19 @@ class Tick(Struct, frozen=True, kw_only=True, tag_field="kind", tag="tick"):
     recorded_at: Millis
 
 
-class SpoolReported(Struct, frozen=True, kw_only=True, tag_field="kind", tag="spool"):
+class SpoolReported(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="spool"):
     """What a spool has accepted so far, by source and kind, internal records left out.
 
     Sent by every spool at most once a second when it changed, to partition ``crc32(spool) % 12``; the
-    ledger compares it with what became of the records.
+    ledger compares it with what became of the records. A spool that is given up sends a last one to every
+    partition, ``ended``: nothing of it comes after that. Those outside its own partition count nothing.
     """
 
     spool: str
     service: str
     recorded_at: Millis
     accepted: dict[str, int]
+    ended: bool = False
 
 
 CustomerEvent = (
