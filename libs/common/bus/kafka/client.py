@@ -51,6 +51,7 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
         self._probe_seconds = probe_seconds
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
         self.cluster_id = ""
+        self._sync_task: asyncio.Task[None] | None = None
         self.changed: ClusterChanged | None = None
         self._aborted = False
 
