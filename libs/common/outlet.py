@@ -16,7 +16,8 @@ from libs.common.journal import LocalJournal
 from libs.common.keys import KeyRing
 from libs.common.progress import ProgressBoard
 from libs.common.settings import CommonSettings
-from libs.common.spool.journal import open_journal
+from libs.common.spool.journal import SpoolJournal, open_journal
+from libs.common.telemetry import Metrics
 
 Task = Callable[[], Awaitable[None]]
 
@@ -55,6 +56,27 @@ class Outlet:
     lifecycle: Lifecycle
     keys: KeyRing
     background: list[Task] = field(default_factory=list)
+    spool: SpoolJournal | None = None
+
+    def measure(self, metrics: Metrics) -> None:
+        """Show at each scrape what waits in the spool, and how far bus and analyzer are away."""
+        held = metrics.gauge("spool_records", "Records of any kind in the spool, not applied yet")
+        unshipped = metrics.gauge("spool_unshipped_records", "Of these, not acknowledged by the bus yet")
+        age = metrics.gauge("spool_age_seconds", "How long the oldest record not applied has waited")
+        silence = metrics.gauge("bus_silence_seconds", "Since the bus answered last")
+        behind = metrics.gauge(
+            "progress_age_seconds", "How far the slowest partition's journal time is behind the clock"
+        )
+
+        async def look() -> None:
+            if self.spool is not None:
+                held.set(self.spool.unapplied())
+                unshipped.set(self.spool.backlog())
+                age.set(max(0.0, await self.spool.age() / 1000))
+            silence.set(self.board.silence())
+            behind.set(max(0.0, self.board.behind(self.clock.now()) / 1000))
+
+        metrics.before_scrape(look)
 
     def trouble(self) -> str | None:
         """What keeps the spool from taking events, for ``/readyz``."""
@@ -96,15 +118,16 @@ def open_outlet(
     board = board or ProgressBoard(bus)
     lifecycle = Lifecycle()
     background: list[Task] = [board.watch, TopicKeeper(bus, TOPICS).run]
+    spool: SpoolJournal | None = None
     if journal is None:
-        journal = spool = open_journal(settings.data_dir, service, bus, board, clock)
+        journal = spool = opened = open_journal(settings.data_dir, service, bus, board, clock)
         background.append(spool.watch)
-        lifecycle.note("bus", lambda: f"{spool.backlog()} records are not acknowledged yet")
+        lifecycle.note("bus", lambda: f"{opened.backlog()} records are not acknowledged yet")
     if journal_clock is not None:
         board.subscribe(_mover(journal_clock))
     dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
     keys = KeyRing(settings.data_dir, dev_key)
-    return Outlet(bus, clock, journal_clock, board, journal, lifecycle, keys, background)
+    return Outlet(bus, clock, journal_clock, board, journal, lifecycle, keys, background, spool)
 
 
 def _mover(clock: JournalClock) -> Callable[[ProgressBoard], None]:

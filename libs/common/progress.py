@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
@@ -46,6 +47,7 @@ class ProgressBoard:
         self._applied: dict[str, dict[int, int]] = {}
         self._journal_time: Millis = 0
         self._cluster = ""
+        self._heard = time.monotonic()
         self._caught_up = bus is None
         self._waiters: list[tuple[Position, frozenset[int] | None, asyncio.Future[None]]] = []
         self._background = Background()
@@ -72,6 +74,14 @@ class ProgressBoard:
     def cluster(self) -> str:
         """The cluster the board was read from; empty before the first contact."""
         return self._cluster
+
+    def silence(self) -> float:
+        """Seconds since the bus answered last."""
+        return time.monotonic() - self._heard
+
+    def behind(self, now: Millis) -> Millis:
+        """How far the slowest known partition is behind ``now``, in ms; 0 where nothing is known."""
+        return max((now - progress.journal_time for progress in self._newest.values()), default=0)
 
     def put(self, progress: Progress) -> None:
         """Take in one record, as if it had been read."""
@@ -148,6 +158,7 @@ class ProgressBoard:
         while True:
             try:
                 cluster = await bus.cluster_id()
+                self._heard = time.monotonic()
                 if cluster != self._cluster:
                     self._forget(cluster)
                 reader = bus.reader(PROGRESS, cluster)
@@ -182,3 +193,4 @@ class ProgressBoard:
                 checked = loop.time()
                 if await bus.cluster_id() != self._cluster:
                     return
+                self._heard = time.monotonic()

@@ -256,7 +256,7 @@ async def _first(waiting: Sequence[asyncio.Future[Any]]) -> None:
 def _spawn(service: Service) -> list[asyncio.Task[None]]:
     return [
         asyncio.create_task(_body(task), name=getattr(task, "__qualname__", "background"))
-        for task in service.background
+        for task in [*service.background, service.app.vitals.run]
     ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import logging
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,6 +19,9 @@ OTHER = "other"
 
 DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Buckets of durations in seconds."""
+
+_BORN_AT_ZERO = 64
+"""Most label combinations of a counter that are shown before they first happen."""
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+\Z|[a-z][a-z0-9]*_total\Z")
 _LABEL = re.compile(r"[a-z][a-z0-9_]*\Z")
@@ -48,15 +53,57 @@ def set_up_logs(service: str, level: str = "info") -> None:
     logging.getLogger("uvicorn.error").setLevel(max(root.level, logging.WARNING))
 
 
+class Names:
+    """A label set of names that the operator gives, such as those of keys: the first ``limit`` are kept.
+
+    Closed all the same: whoever comes later is ``other``. Never for what callers of an API choose. Two
+    metrics that share one instance know the same names.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def __contains__(self, name: object) -> bool:
+        """Whether ``name`` has its own label value; takes it in while there is room."""
+        if name in self._known:
+            return True
+        if len(self._known) >= self._limit or not isinstance(name, str):
+            return False
+        self._known.add(name)
+        return True
+
+    def label(self, name: str) -> str:
+        """``name``, or `OTHER`."""
+        return name if name in self else OTHER
+
+    def __str__(self) -> str:
+        return f"the first {self._limit} names given by the operator"
+
+
+Labels = Mapping[str, "Sequence[str] | Names"]
+"""By label: its closed set of values."""
+
+
 class _Metric(Generic[P]):
     """A declared metric with its closed label sets; children are looked up once per set of values."""
 
-    def __init__(self, metric: P, labels: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, metric: P, labels: Labels) -> None:
         self._metric: P = metric
-        self._allowed = tuple(frozenset(values) for values in labels.values())
+        self._allowed = tuple(
+            values if isinstance(values, Names) else frozenset(values) for values in labels.values()
+        )
         self._children: dict[tuple[str, ...], P] = {}
         if not labels:
             self._children[()] = metric
+
+    def born(self, labels: Labels) -> None:
+        """Show every combination of closed values from the start: what never was has a rate of 0."""
+        sets = [() if isinstance(values, Names) else tuple(values) for values in labels.values()]
+        combinations = list(itertools.product(*sets))
+        if len(combinations) <= _BORN_AT_ZERO:
+            for values in combinations:
+                self._child(values)
 
     def _child(self, labels: tuple[str, ...]) -> P:
         child = self._children.get(labels)
@@ -102,15 +149,22 @@ class Histogram(_Metric[prometheus_client.Histogram]):
 class Declared:
     """A metric as the generated reference lists it."""
 
-    def __init__(self, name: str, kind: str, help: str, labels: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, name: str, kind: str, help: str, labels: Labels) -> None:
         self.name = name
         self.kind = kind
         self.help = help
-        self.labels = {label: tuple(values) for label, values in labels.items()}
+        self.labels = {
+            label: (str(values),) if isinstance(values, Names) else tuple(values)
+            for label, values in labels.items()
+        }
+
+
+Hook = Callable[[], "Awaitable[None] | None"]
+"""Brings gauges up to date; called before each rendering."""
 
 
 class Metrics:
-    """All metrics of one process, in a registry of its own.
+    """All metrics of one process, in a registry of its own, those of the process itself included.
 
     Names are ``closedloop_<service>_<noun>_<unit|total>``; the part before the noun is added here, so
     ``Metrics("collector").counter("touchpoints_total", "...")``. Labels have closed sets of values.
@@ -119,16 +173,20 @@ class Metrics:
     def __init__(self, service: str) -> None:
         self._prefix = f"closedloop_{service}_"
         self._registry = CollectorRegistry()
+        self._hooks: list[Hook] = []
         self.declared: list[Declared] = []
+        prometheus_client.ProcessCollector(registry=self._registry)
 
-    def counter(self, name: str, help: str, labels: Mapping[str, Sequence[str]] | None = None) -> Counter:
+    def counter(self, name: str, help: str, labels: Labels | None = None) -> Counter:
         """Declare a counter; ``name`` ends in ``_total``."""
         if not name.endswith("_total"):
             raise ValueError(f"the name of a counter ends in _total: {name}")
         full, sets = self._declare(name, "counter", help, labels)
-        return Counter(prometheus_client.Counter(full, help, tuple(sets), registry=self._registry), sets)
+        counter = Counter(prometheus_client.Counter(full, help, tuple(sets), registry=self._registry), sets)
+        counter.born(sets)
+        return counter
 
-    def gauge(self, name: str, help: str, labels: Mapping[str, Sequence[str]] | None = None) -> Gauge:
+    def gauge(self, name: str, help: str, labels: Labels | None = None) -> Gauge:
         """Declare a gauge; ``name`` ends in a unit (seconds, bytes, rows, records, …)."""
         full, sets = self._declare(name, "gauge", help, labels)
         return Gauge(prometheus_client.Gauge(full, help, tuple(sets), registry=self._registry), sets)
@@ -137,7 +195,7 @@ class Metrics:
         self,
         name: str,
         help: str,
-        labels: Mapping[str, Sequence[str]] | None = None,
+        labels: Labels | None = None,
         buckets: Sequence[float] | None = None,
     ) -> Histogram:
         """Declare a histogram; ``name`` ends in a unit."""
@@ -147,15 +205,25 @@ class Metrics:
         )
         return Histogram(metric, sets)
 
+    def before_scrape(self, hook: Hook) -> None:
+        """Have ``hook`` called before each scrape: for gauges that cost nothing while nobody looks."""
+        self._hooks.append(hook)
+
+    async def scrape(self) -> bytes:
+        """`render`, after everything that is measured only when somebody looks."""
+        for hook in self._hooks:
+            waiting = hook()
+            if inspect.isawaitable(waiting):
+                await waiting
+        return self.render()
+
     def render(self) -> bytes:
         """Everything in the text format of Prometheus."""
         rendered: bytes = generate_latest(self._registry)
         return rendered
 
-    def _declare(
-        self, name: str, kind: str, help: str, labels: Mapping[str, Sequence[str]] | None
-    ) -> tuple[str, dict[str, Sequence[str]]]:
-        sets: dict[str, Any] = dict(labels or {})
+    def _declare(self, name: str, kind: str, help: str, labels: Labels | None) -> tuple[str, Labels]:
+        sets: Labels = dict(labels or {})
         full = self._prefix + name
         if not _NAME.match(name) or any(not _LABEL.match(label) for label in sets):
             raise ValueError(f"names of metrics are <noun>_<unit|total> in snake case: {name}")

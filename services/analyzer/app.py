@@ -21,6 +21,7 @@ from libs.common.telemetry import Metrics
 from services.analyzer.api import add_routes
 from services.analyzer.consumer import AnalyzerProcessor
 from services.analyzer.handlers.queries import Queries
+from services.analyzer.handlers.watching import LedgerGauges
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.ports import ReadStore, SliceStore
 from services.analyzer.publisher import BusPublisher
@@ -84,7 +85,9 @@ def create_service(
     dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
     keys = KeyRing(settings.data_dir, dev_key)
     app = create_http("analyzer", keys=keys, metrics=metrics.registry, lifecycle=lifecycle)
-    add_routes(app, Queries(reading))
+    queries = Queries(reading)
+    add_routes(app, queries)
+    _measure(metrics, processor, publisher, queries)
     lifecycle.note("partitions", lambda: f"{len(loop.owned)} owned")
 
     async def start() -> None:
@@ -98,3 +101,14 @@ def create_service(
             await database.close()
 
     return Service("analyzer", app, start, stop, [TopicKeeper(bus, TOPICS).run, loop.run, publisher.run])
+
+
+def _measure(
+    metrics: AnalyzerMetrics, processor: AnalyzerProcessor, publisher: BusPublisher, queries: Queries
+) -> None:
+    def look() -> None:
+        metrics.lag.set(processor.lag() / 1000)
+        metrics.waiting.set(publisher.waiting())
+
+    metrics.registry.before_scrape(look)
+    metrics.registry.before_scrape(LedgerGauges(queries, metrics).look)

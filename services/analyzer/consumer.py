@@ -11,7 +11,7 @@ from random import Random
 
 from libs.common.bus.ports import Assignment, Message
 from libs.common.bus.sender import Backoff
-from libs.common.clock import Clock, JournalClock
+from libs.common.clock import Clock, JournalClock, Millis
 from libs.common.errors import Fenced, Transient
 from services.analyzer.errors import TooManyDeadLetters
 from services.analyzer.handlers.draft import DEAD_LETTERED
@@ -86,6 +86,12 @@ class AnalyzerProcessor:
             self._owned[partition] = owned
         self._metrics.partitions.set(len(self._owned))
         return {p: self._owned[p].state.next_offset for p in assignment.partitions}
+
+    def lag(self) -> Millis:
+        """How far the slowest owned partition is behind the clock; 0 where none has seen anything yet."""
+        now = self._clock.now()
+        times = [owned.state.journal_time for owned in self._owned.values() if owned.state.journal_time]
+        return max(0, now - min(times, default=now))
 
     async def release(self, partitions: frozenset[int]) -> None:
         """Let go: what waits is sent if it goes quickly; the next owner sends the rest."""
@@ -194,7 +200,8 @@ class AnalyzerProcessor:
         self._metrics.slice_seconds.observe(seconds)
         if isinstance(self._clock, JournalClock):
             self._clock.advance(state.journal_time)
-        self._metrics.lag.set(max(0.0, (self._clock.now() - state.journal_time) / 1000))
+        for letter in slice_.write.dead_letters:
+            self._metrics.dead_letters.add(1, letter.code)
         if slice_.write.dead_letters:
             _log.warning(
                 "records cannot be processed",

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from libs.common.telemetry import Metrics
+from libs.common.telemetry import Metrics, Names
 
 FATES = ("applied", "duplicate", "rejected", "dead_lettered", "erased", "internal")
 NOTES = ("redelivered", "gaps", "unmatched")
+ENDS = ("accepted", "applied", "duplicate", "rejected", "dead_lettered", "erased", "in_flight")
+"""Columns of the ledger."""
+
+SOURCES = 32
+"""Sources that metrics tell apart: names of keys, which are the operator's, and the platform's own."""
+
+DEAD_LETTER_CODES = (
+    "undecodable",
+    "wrong_type",
+    "wrong_partition",
+    "wrong_customer",
+    "bad_time",
+    "missing",
+    "bad_string",
+    "id_reuse",
+)
 
 
 class AnalyzerMetrics:
@@ -27,8 +43,21 @@ class AnalyzerMetrics:
             "From a slice's arrival to its commit",
             buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0),
         )
-        self.lag = registry.gauge(
-            "lag_seconds", "How far the latest slice's journal time is behind the clock"
+        self.dead_letters = registry.counter(
+            "dead_letters_total", "Records that cannot be processed, by reason", {"code": DEAD_LETTER_CODES}
         )
+        self.lag = registry.gauge(
+            "lag_seconds", "How far the slowest owned partition's journal time is behind the clock"
+        )
+        self.waiting = registry.gauge("models_waiting_records", "Models that wait for the bus")
+        self.sources = Names(SOURCES)
+        self.ledger = registry.gauge(
+            "ledger_records", "The ledger: what was accepted, and what became of it", {"end": ENDS}
+        )
+        self.ledger_by_source = registry.gauge(
+            "ledger_source_records", "The ledger of each source", {"source": self.sources, "end": ENDS}
+        )
+        self.balanced = registry.gauge("ledger_balanced", "1 where the ledger balances, 0 where it does not")
+        self.database = registry.gauge("database_answers", "1 where the database answered the last look")
         self.models = registry.counter("models_published_total", "Model records put on the bus")
         self.partitions = registry.gauge("owned_partitions", "Partitions owned at this moment")

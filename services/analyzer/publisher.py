@@ -92,6 +92,10 @@ class BusPublisher:
         lane = self._lanes[partition]
         return lane.published, lane.models_offset
 
+    def waiting(self) -> int:
+        """Models that are not acknowledged by the bus yet."""
+        return sum(len(lane.models) for lane in self._lanes.values())
+
     async def room(self, partition: int, timeout: float = 5.0) -> None:
         """Wait, but not for ever, while very much of ``partition`` is unsent."""
         lane = self._lanes[partition]

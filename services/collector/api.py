@@ -103,6 +103,7 @@ class Edge:
             position = self._collector.append(events)
             reached = await self._collector.durable(position, level)
             self._metrics.accepted.add(batch.accepted, kind)
+            self._metrics.count(sender.source, events)
             if asked is None:
                 return batch.answer(position.encode())
             return batch.answer(position.encode(), durability=reached)

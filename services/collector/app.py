@@ -58,6 +58,7 @@ def create_service(
     wall = wall or WallClock()
     outlet = open_outlet(settings, "collector", bus, journal=journal, board=board, clock=clock)
     metrics = CollectorMetrics(Metrics("collector"))
+    outlet.measure(metrics.registry)
     new_id = _ids(random or Random(int.from_bytes(os.urandom(32), "big")))
     ticker: Ticker
     if outlet.journal_clock is not None:

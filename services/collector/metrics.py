@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from libs.common.telemetry import Metrics
+from collections.abc import Sequence
 
+from libs.common.contracts.customer_event import CustomerEvent, SpoolReported, Tick, Touchpoint
+from libs.common.contracts.touchpoint import CHANNELS
+from libs.common.telemetry import OTHER, Metrics, Names
+
+SOURCES = 32
+"""Keys that metrics tell apart: their names are the operator's, so few, but nothing else bounds them."""
+
+NO_CHANNEL = "none"
 KINDS = ("touchpoint", "identity", "consent")
 CODES = (
     "missing",
@@ -29,7 +37,33 @@ class CollectorMetrics:
         self.rejected = registry.counter(
             "items_rejected_total", "Items refused, by reason", {"kind": KINDS, "code": CODES}
         )
+        sources = Names(SOURCES)
+        self._events = registry.counter(
+            "events_total",
+            "Events accepted, by key and channel; links and consents have the channel none",
+            {"source": sources, "channel": (*sorted(CHANNELS - {OTHER}), NO_CHANNEL)},
+        )
+        self._last = registry.gauge(
+            "last_accepted_timestamp_seconds",
+            "When a key was last used to post an event",
+            {"source": sources},
+        )
         self.ticks = registry.counter("ticks_total", "Ticks written, one per partition")
         self.ticks_withheld = registry.counter(
             "ticks_withheld_total", "Times a tick waited for the one before it to reach the bus"
         )
+
+    def count(self, source: str, events: Sequence[CustomerEvent]) -> None:
+        """Count the accepted ``events`` of one request, echoes and owner records left out."""
+        channels: dict[str, int] = {}
+        at = 0
+        for event in events:
+            at = event.recorded_at
+            if isinstance(event, Tick | SpoolReported):
+                continue
+            if not event.internal:
+                channel = event.channel if isinstance(event, Touchpoint) else NO_CHANNEL
+                channels[channel] = channels.get(channel, 0) + 1
+        for channel, amount in channels.items():
+            self._events.add(amount, source, channel)
+        self._last.set(at / 1000, source)

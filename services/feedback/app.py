@@ -47,6 +47,7 @@ def create_service(
     sealer = TokenSealer(Secrets(settings.data_dir).token_key())
     feedback = Feedback(outlet.journal, intake, sealer, outlet.clock, settings.token_seconds * SECOND)
     metrics = FeedbackMetrics(Metrics("feedback"))
+    outlet.measure(metrics.registry)
     app = create_http("feedback", keys=outlet.keys, metrics=metrics.registry, lifecycle=outlet.lifecycle)
     add_routes(app, feedback, metrics)
     return Service("feedback", app, outlet.start, outlet.stop, outlet.background)

@@ -25,11 +25,12 @@ from libs.common.telemetry import Metrics
 from libs.common.tokens import TokenSealer
 from libs.common.view import OnBatch, View
 from services.recommender.api import add_routes
+from services.recommender.closure import ClosureWatch
 from services.recommender.consumer import CatalogueReader, LearnedReader
 from services.recommender.handlers.catalogue import CatalogueKeeper
 from services.recommender.handlers.decide import Decider, Holdout
 from services.recommender.handlers.recommend import Recommender
-from services.recommender.metrics import RecommenderMetrics
+from services.recommender.metrics import VIEWS, RecommenderMetrics
 from services.recommender.model.assortment import Assortment
 from services.recommender.model.tables import TableMaker
 from services.recommender.people import ViewPeople
@@ -103,9 +104,13 @@ def create_service(
     random = random or Random(int.from_bytes(os.urandom(32), "big"))
     registry = Metrics("recommender")
     metrics = RecommenderMetrics(registry)
+    outlet.measure(registry)
     assortment = Assortment()
-    models = _Models(make_view or _on_disk(settings, bus), assortment, metrics)
-    for view, topic in zip(models.views, (CATALOGUE, LEARNED_MODELS, CUSTOMER_MODELS), strict=True):
+    closure = ClosureWatch(outlet.board, outlet.clock, metrics)
+    models = _Models(make_view or _on_disk(settings, bus), assortment, metrics, closure.on_models)
+    closure.follow(models.customers)
+    registry.before_scrape(lambda: models.measure(metrics, closure))
+    for view, topic in zip(models.views, VIEWS, strict=True):
         outlet.lifecycle.note(topic, _state(view))
     publisher = CataloguePublisher(bus, stores.catalogue, metrics, random, assortment.reached)
     pools = PoolKeeper(outlet.journal, stores.decisions, metrics, random, settings.decision_days)
@@ -134,16 +139,25 @@ def create_service(
 class _Models:
     """The three views, and what is read out of two of them into memory."""
 
-    def __init__(self, make_view: MakeView, assortment: Assortment, metrics: RecommenderMetrics) -> None:
+    def __init__(
+        self, make_view: MakeView, assortment: Assortment, metrics: RecommenderMetrics, on_models: OnBatch
+    ) -> None:
         self._catalogue_reader = CatalogueReader(assortment, metrics)
         self.learned = LearnedReader(metrics)
         self._catalogue = make_view(CATALOGUE, self._catalogue_reader.on_batch)
         self._learned = make_view(LEARNED_MODELS, self.learned.on_batch)
-        self.customers = make_view(CUSTOMER_MODELS, None)
+        self.customers = make_view(CUSTOMER_MODELS, on_models)
 
     @property
     def views(self) -> tuple[RunningView, ...]:
         return (self._catalogue, self._learned, self.customers)
+
+    def measure(self, metrics: RecommenderMetrics, closure: ClosureWatch) -> None:
+        """Show how far the views are."""
+        metrics.missing.set(closure.missing())
+        metrics.learned.set(self.learned.assembler.models.journal_time / 1000)
+        for topic, view in zip(VIEWS, self.views, strict=True):
+            metrics.caught_up.set(view.caught_up, topic)
 
     async def start(self) -> None:
         for view in self.views:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from libs.common.contracts.topics import CATALOGUE, CUSTOMER_MODELS, LEARNED_MODELS
 from libs.common.telemetry import Metrics
+
+AGES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 15.0, 60.0, 300.0)
+"""Buckets of ages in seconds: the bar of loop closure is 0.15, an answer is fresh below 2, stale over 300."""
+
+VIEWS = (CATALOGUE, LEARNED_MODELS, CUSTOMER_MODELS)
 
 
 class RecommenderMetrics:
@@ -29,6 +35,23 @@ class RecommenderMetrics:
             "decision_seconds",
             "Time to make a decision, waiting left out",
             buckets=(0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1),
+        )
+        self.freshness = metrics.histogram(
+            "freshness_seconds",
+            "How far what an answer was based on lay behind the clock: age of the newest journal time in it",
+            buckets=AGES,
+        )
+        self.closure = metrics.histogram(
+            "closure_seconds",
+            "From the acceptance of an event until the model that knows it is in the view",
+            buckets=AGES,
+        )
+        self.missing = metrics.gauge("view_missing_records", "Published models that are not in the view yet")
+        self.caught_up = metrics.gauge(
+            "view_caught_up", "1 where a view has been read to its end since the start", {"topic": VIEWS}
+        )
+        self.learned = metrics.gauge(
+            "learned_journal_timestamp_seconds", "Journal time up to which the models in use have learned"
         )
         self.products = metrics.gauge("catalogue_rows", "Products in the catalogue in memory")
         self.published = metrics.counter("published_entries_total", "Catalogue entries published")

@@ -24,6 +24,7 @@ from libs.common.http.problems import Refused, problem_response, refusal_of
 from libs.common.items import pointer
 from libs.common.keys import KeyRing, Scope
 from libs.common.telemetry import Metrics
+from libs.common.vitals import Vitals
 
 BODY_LIMIT = 1_048_576
 IMPORT_LIMIT = 10 * BODY_LIMIT
@@ -49,6 +50,7 @@ class HttpApp(FastAPI):
         self.keys = keys
         self.metrics = metrics
         self.lifecycle = lifecycle
+        self.vitals = Vitals(metrics)
         self._table = Table()
 
     def endpoint(
@@ -150,7 +152,7 @@ def create_http(
         return Answer(report)
 
     async def render_metrics(call: Call) -> Response:
-        return Answer(metrics.render(), media_type=_PROMETHEUS)
+        return Answer(await metrics.scrape(), media_type=_PROMETHEUS)
 
     app.endpoint("GET", "/healthz", healthz, summary="Is the process alive?", always=True)
     app.endpoint("GET", "/readyz", readyz, summary="Can the service do its work?", always=True)

@@ -82,6 +82,11 @@ class SpoolFile:
         first = _states.decode(lowest)
         return _states.decode(newest[0]), list(first.before if _bodies.decode(body) else first.heads)
 
+    def oldest(self) -> Millis | None:
+        """What the clock said when the oldest pack still here was put in line; for the reading thread."""
+        row = self._reader.execute("SELECT state FROM packs ORDER BY number LIMIT 1").fetchone()
+        return None if row is None else _states.decode(row[0]).now
+
     def write(self, state: SpoolState, rows: Sequence[Row], local: Sequence[tuple[str, bytes]]) -> int:
         """Commit one pack, fsynced; returns its number. After an error nothing of it is there."""
         execute = self._writer.execute

@@ -12,7 +12,7 @@ from secrets import token_hex
 
 from libs.common.background import Background
 from libs.common.bus.ports import Bus
-from libs.common.clock import Clock, JournalClock
+from libs.common.clock import Clock, JournalClock, Millis
 from libs.common.contracts.customer_event import CustomerEvent, SpoolReported
 from libs.common.contracts.identity import PARTITIONS
 from libs.common.errors import Misconfigured, Transient
@@ -100,6 +100,17 @@ class SpoolJournal:
     def backlog(self) -> int:
         """Records that are committed but not acknowledged by the bus, of all spools in hand."""
         return sum(shipper.backlog() for shipper in self._shippers.values())
+
+    def unapplied(self) -> int:
+        """Records that are committed but not applied by the analyzer, of all spools in hand."""
+        return sum(shipper.unapplied() for shipper in self._shippers.values())
+
+    async def age(self) -> Millis:
+        """How long the oldest record that is not applied has been waiting, in ms; 0 where none is."""
+        oldest = [
+            await store.oldest() for spool, store in self._stores.items() if self._shippers[spool].unapplied()
+        ]
+        return max((self._clock.now() - at for at in oldest if at is not None), default=0)
 
     async def start(self) -> None:
         """Begin to commit, ship, report and release; returns at once, also when the broker is away."""

@@ -105,6 +105,10 @@ class Shipper:
             max(0, head - lane.shipped) for head, lane in zip(self._store.committed, self._lanes, strict=True)
         )
 
+    def unapplied(self) -> int:
+        """Committed rows that are not applied yet."""
+        return sum(max(0, head - low) for head, low in zip(self._store.committed, self._applied, strict=True))
+
     def applied(self, applied: Mapping[int, int]) -> None:
         """Take notice of how far the analyzer is with this spool."""
         for partition, seq in applied.items():

@@ -219,6 +219,10 @@ class SpoolStore:
         """Committed packs from ``number`` on, in order, about ``max_bytes`` of them."""
         return await self._on_reader(lambda: self._file.read(number, max_bytes))
 
+    async def oldest(self) -> Millis | None:
+        """When the oldest pack still on disk was put in line; None where there is none."""
+        return await self._on_reader(self._file.oldest)
+
     async def local_rows(self, limit: int) -> list[LocalRow]:
         """The oldest committed local rows."""
         found = await self._on_reader(lambda: self._file.local_rows(limit))

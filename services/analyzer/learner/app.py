@@ -63,6 +63,12 @@ def create_service(
     app = create_http("learner", keys=keys, metrics=metrics.registry, lifecycle=lifecycle)
     prepared = store
 
+    def look() -> None:
+        metrics.passed.set(learner.passed / 1000)
+        metrics.elected.set(learner.elected)
+
+    metrics.registry.before_scrape(look)
+
     async def start() -> None:
         await prepared.prepare()
 

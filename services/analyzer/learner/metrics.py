@@ -19,6 +19,13 @@ class LearnerMetrics:
         self.solve = registry.histogram(
             "solve_seconds", "Time of a solve of the complements", buckets=(0.01, 0.05, 0.2, 1, 2, 5, 10, 30)
         )
+        self.passed = registry.gauge(
+            "passed_timestamp_seconds",
+            "Journal time up to which everything is learned; 0 before anything was",
+        )
+        self.elected = registry.gauge(
+            "elected_learners", "1 in the process that learns, 0 in one that stands by"
+        )
         self.orders = registry.gauge("orders_folded_rows", "Orders learned from so far")
         self.products = registry.gauge("products_known_rows", "Products counted")
         self.pairs = registry.gauge("pairs_known_rows", "Pairs of products counted")

@@ -209,6 +209,7 @@ class Recommender:
             fresh = await self._reached(position, whom, ask.wait_ms / 1000)
             whom = self._who(ask, decision_id)
         present = self._clock.now()
+        self._measure_age(whom, present)
         # A replay may ask before anything was ever recorded.
         # Trap: unbounded, one question about the year 9999 would make all data a past of 8,000 years.
         if not present and at is not None and at <= self._latest_start():
@@ -241,6 +242,11 @@ class Recommender:
             if not await self._people.reached(partition, offset, left, cluster):
                 return False
         return True
+
+    def _measure_age(self, whom: Who, present: Millis) -> None:
+        progress = self._board.of(partition_of(whom.key)) if whom.keys else None
+        if progress is not None:
+            self._metrics.freshness.observe(max(0.0, (present - progress.journal_time) / 1000))
 
     def _is_fresh(self, whom: Who) -> bool:
         if not whom.keys:
