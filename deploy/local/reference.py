@@ -30,6 +30,12 @@ REFERENCE = ROOT / "docs" / "reference"
 GOLDEN = ROOT / "tests" / "contract" / "schemas"
 NOTE = "<!-- Written by `make docs`; do not edit. -->\n\n"
 
+ALL_PROCESSES = """Every process also shows `process_cpu_seconds_total`, `process_resident_memory_bytes`,
+`process_virtual_memory_bytes`, `process_open_fds`, `process_max_fds` and `process_start_time_seconds`. How to
+watch them: [monitoring](../monitoring.md).
+
+"""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -57,6 +63,9 @@ def pages() -> dict[str, str]:
             for process in PROCESSES
         }
         found = {f"openapi-{name}.json": _json(service.app.openapi()) for name, service in services.items()}
+        for service in services.values():
+            # Metrics of requests are declared with the routes, when the application is put together.
+            service.app.build_middleware_stack()
         found["metrics.md"] = _metrics(services)
     found["settings.md"] = _settings()
     found["topics.md"] = _topics()
@@ -92,7 +101,7 @@ def _settings() -> str:
 
 def _metrics(services: dict[str, Service]) -> str:
     """Metrics of all processes: a closed set, every label with its values."""
-    text = "# Metrics\n\n" + NOTE
+    text = "# Metrics\n\n" + NOTE + ALL_PROCESSES
     for name, service in services.items():
         rows = [
             (

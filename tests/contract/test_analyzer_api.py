@@ -26,6 +26,8 @@ from libs.common.contracts.identity import partition_of
 from libs.common.contracts.topics import CUSTOMER_EVENTS, TOPICS
 from libs.common.runtime import running
 from services.analyzer.app import create_service
+from services.analyzer.handlers.watching import AT_MOST_EVERY
+from services.analyzer.metrics import ENDS
 from services.analyzer.ports import LearnedState
 from services.analyzer.settings import AnalyzerSettings
 from services.analyzer.store.memory import MemoryAnalyzerStore
@@ -225,6 +227,37 @@ async def test_database_away_is_503(caller: Caller) -> None:
         answer = await caller.http.get(path)
         assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
     caller.store.away = False
+
+
+async def test_metrics_show_the_same_ledger(caller: Caller) -> None:
+    report = SpoolReported(spool=SPOOL, service="collector", recorded_at=T0, accepted={"shop": 4, "till": 1})
+    bad = touch("x", T0, type="order_completed", properties={"order_id": "secret"})
+    await caller.happen(touch("a", T0), touch("a", T0), bad, report)
+    ledger = await caller.get("/v1/ledger")
+    shown = await metrics_of(caller)
+    for end in ENDS:
+        assert shown[f'ledger_records{{end="{end}"}}'] == ledger[end]
+        for line in ledger["by_source"]:
+            place = f'ledger_source_records{{end="{end}",source="{line["source"]}"}}'
+            assert shown[place] == line[end], place
+    assert (ledger["in_flight"], ledger["duplicate"], ledger["dead_lettered"]) == (2, 1, 1)
+    assert shown["ledger_balanced"] == float(ledger["balanced"])
+    assert shown["database_answers"] == 1
+    caller.store.away = True
+    await asyncio.sleep(AT_MOST_EVERY)
+    away = await metrics_of(caller)
+    assert (away["database_answers"], away["ledger_balanced"]) == (0, shown["ledger_balanced"])
+    assert shown['dead_letters_total{code="wrong_type"}'] == 1
+
+
+async def metrics_of(caller: Caller) -> dict[str, float]:
+    """The analyzer's own metrics, by name and labels, these in the order of the alphabet."""
+    found = {}
+    for line in (await caller.http.get("/metrics")).text.splitlines():
+        if line.startswith("closedloop_analyzer_"):
+            name, _, value = line.removeprefix("closedloop_analyzer_").rpartition(" ")
+            found[name] = float(value)
+    return found
 
 
 @pytest.mark.parametrize(

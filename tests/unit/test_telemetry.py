@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from libs.common.telemetry import Metrics, set_up_logs
+from libs.common.telemetry import Metrics, Names, set_up_logs
 
 
 @pytest.fixture
@@ -77,3 +77,46 @@ def test_logs_are_json_lines_with_extra_fields(
     line = json.loads(lines[0])
     assert (line["message"], line["level"], line["service"], line["count"]) == ("put", "INFO", "shelf", 3)
     assert {"time", "logger"} <= line.keys()
+
+
+def test_first_names_of_the_operator_are_kept_and_the_rest_is_other() -> None:
+    metrics = Metrics("shelf")
+    names = Names(2)
+    books = metrics.counter("books_total", "Books put on", {"source": names})
+    for name in ("till", "shop", "crawler", "till", "x" * 1000):
+        books.add(1, name)
+    text = metrics.render().decode()
+    assert 'books_total{source="till"} 2.0' in text
+    assert 'books_total{source="shop"} 1.0' in text
+    assert 'books_total{source="other"} 2.0' in text
+    assert "crawler" not in text
+    assert names.label("crawler") == "other"
+
+
+def test_counters_with_closed_labels_are_there_before_they_count() -> None:
+    metrics = Metrics("shelf")
+    metrics.counter("books_total", "Books", {"kind": ("novel", "atlas")})
+    metrics.counter("pages_total", "Pages", {"number": [str(number) for number in range(100)]})
+    text = metrics.render().decode()
+    assert 'closedloop_shelf_books_total{kind="atlas"} 0.0' in text
+    assert 'number="7"' not in text
+
+
+async def test_gauges_are_brought_up_to_date_when_somebody_looks() -> None:
+    metrics = Metrics("shelf")
+    books, readers = metrics.gauge("book_rows", "Books"), metrics.gauge("reader_rows", "Readers")
+
+    async def look() -> None:
+        readers.set(3)
+
+    metrics.before_scrape(lambda: books.set(7))
+    metrics.before_scrape(look)
+    text = (await metrics.scrape()).decode()
+    assert "closedloop_shelf_book_rows 7.0" in text
+    assert "closedloop_shelf_reader_rows 3.0" in text
+
+
+def test_the_process_itself_is_measured() -> None:
+    text = Metrics("shelf").render().decode()
+    for name in ("cpu_seconds_total", "resident_memory_bytes", "open_fds", "max_fds", "start_time_seconds"):
+        assert f"process_{name} " in text
