@@ -22,10 +22,13 @@ class PartitionState:
         Order number of the last event stored.
     applied:
         By spool: highest sequence number whose fate is decided.
+    leaves:
+        By spool: the journal time at which it leaves ``applied`` if nothing comes from it until then.
     counters:
         Records by fate since the beginning.
     notes:
-        Counts beside the fates: ``redelivered``, ``gaps``, ``unmatched``.
+        Counts beside the fates: ``redelivered``, ``gaps`` (passed over, because a record before them is
+        missing; they come again), ``unmatched``.
     published:
         Models up to this revision are known to be on the bus.
     models_offset:
@@ -43,6 +46,7 @@ class PartitionState:
     notes: Mapping[str, int] = field(default_factory=dict)
     published: int = 0
     models_offset: int = 0
+    leaves: Mapping[str, Millis] = field(default_factory=dict)
 
 
 class StoredEvent(NamedTuple):
@@ -113,11 +117,13 @@ class FateKey(NamedTuple):
 class SliceWrite:
     """All that a slice changes, written in one transaction or not at all.
 
+    ``before`` is the state it was made from: it is written only where that is still what is stored.
     ``ids`` are (hash, journal time) of events that are new; ``forget_before`` is set once a day of journal
     time: ids older than it go.
     """
 
     state: PartitionState
+    before: PartitionState
     events: Sequence[StoredEvent] = ()
     ids: Mapping[bytes, Millis] = field(default_factory=dict)
     models: Sequence[ModelRow] = ()
@@ -128,11 +134,17 @@ class SliceWrite:
     forget_before: Millis | None = None
 
 
+GENERATION_SECONDS = 60.0
+"""A group whose coordinator has lost it begins at generation 0 again: a lower generation than the last one
+claims after its owner wrote nothing for so long, by the clock of the database. Ticks come every second."""
+
+
 class SliceStore(Protocol):
     """What slices read and write. `Transient` when the database is away, `Fenced` when not the owner."""
 
     async def claim(self, partition: int, generation: int, cluster: str) -> PartitionState:
-        """Become owner: epoch + 1. A generation lower than the last one of the same cluster is `Fenced`.
+        """Become owner: epoch + 1. A generation lower than the last one of the same cluster is `Fenced`,
+        unless its owner has been silent for `GENERATION_SECONDS`.
 
         On another cluster than before, offsets and what is published begin at 0.
         """
@@ -146,12 +158,17 @@ class SliceStore(Protocol):
         """Those of ``hashes`` that were seen, and when."""
         ...
 
+    async def decided(self, partition: int, spools: Sequence[str]) -> dict[str, int]:
+        """How many records of each of ``spools`` have a fate: as each has one, also the highest number."""
+        ...
+
     async def models(self, partition: int, customers: Sequence[CustomerKey]) -> list[ModelRow]:
         """All parts of the models of ``customers``."""
         ...
 
     async def write(self, slice_: SliceWrite) -> None:
-        """Write a slice in one transaction, fenced by ``slice_.state.epoch``."""
+        """Write a slice in one transaction: `Fenced` where its epoch is not the newest, `Transient` where
+        the partition is not as ``slice_.before`` says (an earlier write was committed after all)."""
         ...
 
     async def unpublished(

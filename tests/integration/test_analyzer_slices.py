@@ -13,7 +13,7 @@ import pytest
 
 from deploy.local.postgres import EmbeddedPostgres
 from libs.common.bus.memory import MemoryBus
-from libs.common.bus.ports import Assignment, Message
+from libs.common.bus.ports import Assignment, Headers, Message
 from libs.common.clock import DAY, ManualClock
 from libs.common.contracts.customer_event import (
     ConsentGiven,
@@ -112,11 +112,19 @@ class Rig:
             await self.processor._owned[partition].caught_up.wait()
         return offsets
 
-    def messages(self, *events: CustomerEvent | bytes, first: int = 1, spool: str = SPOOL) -> list[Message]:
+    def messages(
+        self, *events: CustomerEvent | bytes, first: int = 1, spool: str = SPOOL, floor: int | None = None
+    ) -> list[Message]:
         found = []
         for seq, event in enumerate(events, first):
             value = event if isinstance(event, bytes) else encode_event(event)
-            headers = (("schema", b"customer-event/1"), ("spool", spool.encode()), ("seq", b"%d" % seq))
+            headers: Headers = (
+                ("schema", b"customer-event/1"),
+                ("spool", spool.encode()),
+                ("seq", b"%d" % seq),
+            )
+            if floor is not None and seq == first:
+                headers = (*headers, ("floor", b"%d" % floor))
             found.append(Message(CUSTOMER_EVENTS, C7, self.offset, b"k", value, headers, 0))
             self.offset += 1
         return found
@@ -307,12 +315,92 @@ async def test_redelivery_is_skipped_and_not_counted(rig: Rig) -> None:
     assert await models_digest(rig.stores.rebuilding) == before
 
 
-async def test_gap_is_counted_and_unbalances_the_ledger(rig: Rig) -> None:
+async def test_gap_is_passed_over_until_the_spool_has_sent_again(rig: Rig) -> None:
     await rig.claim(C7)
-    await rig.processor.process(C7, rig.messages(view("a")))
-    await rig.processor.process(C7, rig.messages(view("b"), first=4))
+    other = "feedbac4"
+    report = SpoolReported(spool=SPOOL, service="collector", recorded_at=T0, accepted={"shop": 5})
+    await rig.processor.process(C7, rig.messages(view("a"), report))
+    await rig.processor.process(C7, rig.messages(view("d"), view("e"), first=5))
+    await rig.processor.process(C7, rig.messages(view("z"), spool=other))
+    assert (await rig.told()).applied == {SPOOL: 2, other: 1}
     ledger = await ledger_of(rig)
-    assert (ledger.applied, ledger.gaps, ledger.balanced) == (2, 1, False)
+    assert (ledger.gaps, ledger.applied, ledger.in_flight, ledger.balanced) == (2, 2, 3, True)
+    repaired = [view("b"), view("c"), view("d"), view("e")]
+    await rig.processor.process(C7, rig.messages(*repaired, first=3))
+    assert (await rig.told()).applied == {SPOOL: 6, other: 1}
+    ledger = await ledger_of(rig)
+    assert (ledger.applied, ledger.in_flight, ledger.balanced) == (6, 0, True)
+    entries = await Queries(rig.stores.reading).timeline("c-7", 10, None)
+    assert {entry.id for entry in entries} == set("abcdez")
+
+
+async def test_numbers_of_a_spool_begin_late_only_where_it_says_so(rig: Rig) -> None:
+    await rig.claim(C7)
+    await rig.processor.process(C7, rig.messages(view("c"), first=3))
+    assert (await rig.told()).applied == {}
+    await rig.processor.process(C7, rig.messages(view("c"), view("d"), first=3, floor=2))
+    assert (await rig.told()).applied == {SPOOL: 4}
+
+
+async def test_spool_that_ended_leaves_a_day_later_and_a_silent_one_after_thirty(rig: Rig) -> None:
+    ended, silent = "e17ded00", "51131700"
+    await rig.claim(C7)
+    over = SpoolReported(spool=ended, service="collector", recorded_at=T0, accepted={}, ended=True)
+    await rig.processor.process(C7, rig.messages(view("a"), over, spool=ended))
+    await rig.processor.process(C7, rig.messages(view("b"), spool=silent))
+
+    async def pass_time(seq: int, days: float) -> set[str]:
+        # Twice: who was alive a slice ago stays in this one.
+        at = T0 + int(days * DAY)
+        for number in (seq, seq + 1):
+            await rig.processor.process(
+                C7, rig.messages(Tick(partition=C7, recorded_at=at), first=number, spool="71c50000")
+            )
+        rig.publisher._lanes[C7].due = 0.0
+        rig.publisher._wake.set()
+        return set((await rig.told()).applied) - {"71c50000"}
+
+    assert await pass_time(1, 0.9) == {ended, silent}
+    assert await pass_time(3, 1.1) == {silent}
+    assert await pass_time(5, 29) == {silent}
+    assert await pass_time(7, 32) == set()
+    assert (await ledger_of(rig)).balanced
+    await rig.processor.process(C7, rig.messages(view("b"), view("c", T0 + 32 * DAY), spool=silent))
+    assert (await rig.told()).applied[silent] == 2
+    ledger = await ledger_of(rig)
+    assert (ledger.applied, ledger.redelivered, ledger.balanced) == (3, 1, True)
+
+
+async def test_slice_is_written_once_however_late_a_lost_commit_comes(rig: Rig) -> None:
+    """A commit whose answer was lost ends after the owner has read the state again: the second must fail."""
+    await rig.claim(C7)
+    owned = rig.processor._owned[C7]
+    for message in (rig.messages(view("a")), rig.messages(Tick(partition=C7, recorded_at=T0), first=2)):
+        slice_ = await rig.processor._handler.prepare(owned.state, owned.cache, message)
+        assert slice_ is not None
+        await rig.stores.slices.write(slice_.write)
+        with pytest.raises(Transient):
+            await rig.stores.slices.write(slice_.write)
+        owned.state = slice_.write.state
+    ledger = await ledger_of(rig)
+    assert (ledger.applied, ledger.internal, ledger.balanced) == (1, 1, True)
+
+
+async def test_lower_generation_claims_only_where_the_owner_is_silent(rig: Rig) -> None:
+    """A group whose coordinator lost it begins at generation 0 in the same cluster."""
+    await rig.claim(C7, generation=7)
+    with pytest.raises(Fenced):
+        await rig.claim(C7, generation=1)
+    if isinstance(rig.stores.slices, MemoryAnalyzerStore):
+        rig.stores.slices.silent = True
+    else:
+        store = rig.stores.slices
+        async with store._database.bulk() as connection:
+            await connection.execute(
+                f"UPDATE {store._schema}.partitions SET touched_at = now() - interval '61 seconds'"
+            )
+    assert await rig.claim(C7, generation=1) == {C7: 0}
+    await rig.claim(C7, generation=1)
 
 
 async def test_id_counts_again_after_thirty_days_of_journal_time(rig: Rig) -> None:

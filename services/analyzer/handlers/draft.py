@@ -40,6 +40,9 @@ class Draft:
     reports: dict[str, SpoolReport] = field(default_factory=dict)
     fates: dict[FateKey, int] = field(default_factory=dict)
     next_offset: int = 0
+    sent: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
+    gaps: set[str] = field(default_factory=set)
 
     def note(self, name: str) -> None:
         self.notes[name] = self.notes.get(name, 0) + 1

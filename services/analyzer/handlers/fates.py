@@ -28,18 +28,8 @@ _log = logging.getLogger(__name__)
 def take(draft: Draft, arrival: Arrival) -> None:
     """One record: skipped as redelivered, or given exactly one fate."""
     draft.next_offset = arrival.message.offset + 1
-    if arrival.spool:
-        before = draft.applied.get(arrival.spool, 0)
-        if arrival.seq <= before:
-            draft.note("redelivered")
-            return
-        if arrival.seq != before + 1:
-            draft.note("gaps")
-            _log.error(
-                "records of a spool are missing on the journal",
-                extra={"partition": draft.state.partition, "spool": arrival.spool, "after": before},
-            )
-        draft.applied[arrival.spool] = arrival.seq
+    if arrival.spool and not _in_order(draft, arrival):
+        return
     event = arrival.event
     if arrival.error is not None or event is None:
         _bury(draft, arrival, arrival.error or Invalid("undecodable", "no event"))
@@ -48,12 +38,42 @@ def take(draft: Draft, arrival: Arrival) -> None:
     if isinstance(event, Tick):
         draft.count(arrival, INTERNAL)
     elif isinstance(event, SpoolReported):
-        draft.reports[event.spool] = SpoolReport(
-            draft.state.partition, event.spool, event.service, event.recorded_at, event.accepted
-        )
+        _take_report(draft, event)
         draft.count(arrival, INTERNAL)
     else:
         _take_event(draft, arrival, event)
+
+
+def _take_report(draft: Draft, report: SpoolReported) -> None:
+    if report.ended:
+        draft.ended.add(report.spool)
+    if report.accepted or not report.ended:
+        draft.reports[report.spool] = SpoolReport(
+            draft.state.partition, report.spool, report.service, report.recorded_at, report.accepted
+        )
+
+
+def _in_order(draft: Draft, arrival: Arrival) -> bool:
+    """Whether it is the next of its spool. Where one before it is missing it is passed over and `applied`
+    stays: the spool sees that, and sends again from there on. Other spools of the partition go on.
+    """
+    spool, seq = arrival.spool, arrival.seq
+    known = draft.applied.get(spool, 0)
+    if seq <= known:
+        draft.note("redelivered")
+        return False
+    if seq > max(known, arrival.floor) + 1:
+        draft.note("gaps")
+        if spool not in draft.gaps:
+            draft.gaps.add(spool)
+            _log.error(
+                "records of a spool are missing on the journal",
+                extra={"partition": draft.state.partition, "spool": spool, "after": known},
+            )
+        return False
+    draft.applied[spool] = seq
+    draft.sent.add(spool)
+    return True
 
 
 def _take_event(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:

@@ -18,7 +18,7 @@ from services.analyzer.handlers.draft import Draft
 from services.analyzer.handlers.fates import take
 from services.analyzer.handlers.folding import Changed, assemble
 from services.analyzer.handlers.writing import written
-from services.analyzer.model.arrival import arrive, id_hash
+from services.analyzer.model.arrival import Arrival, arrive, id_hash
 from services.analyzer.model.cache import ModelCache
 from services.analyzer.model.fold import Models
 from services.analyzer.ports import PartitionState, SliceStore, SliceWrite
@@ -71,13 +71,18 @@ class SliceHandler:
             customers={key: Changed(models) for key, models in customers.items()},
             number=state.number,
             journal_time=state.journal_time,
-            applied=dict(state.applied),
+            applied={**state.applied, **(await self._returning(state, arrivals))},
             notes=dict(state.notes),
         )
         for arrival in arrivals:
             take(draft, arrival)
         noted = {name: n - state.notes.get(name, 0) for name, n in draft.notes.items()}
         return Slice(written(draft), draft.customers, noted)
+
+    async def _returning(self, state: PartitionState, arrivals: Sequence[Arrival]) -> dict[str, int]:
+        """How far spools were that have left ``applied`` and send again."""
+        unknown = {arrival.spool for arrival in arrivals} - state.applied.keys() - {""}
+        return await self._store.decided(state.partition, sorted(unknown)) if unknown else {}
 
     async def _models(
         self, partition: int, cache: ModelCache, events: Sequence[AboutCustomer]

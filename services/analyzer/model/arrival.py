@@ -24,7 +24,7 @@ from libs.common.contracts.customer_event import (
 )
 from libs.common.contracts.identity import anonymous_key, partition_of
 from libs.common.contracts.outcome import WORDS
-from libs.common.contracts.topics import HEADER_SEQ, HEADER_SPOOL
+from libs.common.contracts.topics import HEADER_FLOOR, HEADER_SEQ, HEADER_SPOOL
 from libs.common.errors import Invalid, Rejected
 
 FIRST_TIME: Millis = -62_135_596_800_000
@@ -40,7 +40,8 @@ _words = frozenset(WORDS)
 class Arrival(NamedTuple):
     """A record of the journal: its event, or why it cannot be one.
 
-    ``spool`` is empty and ``seq`` 0 for a record that no spool sent.
+    ``spool`` is empty and ``seq`` 0 for a record that no spool sent. ``floor``, where the spool says so, is
+    the highest of its numbers that was confirmed to it: everything below is done with.
     """
 
     message: Message
@@ -49,6 +50,7 @@ class Arrival(NamedTuple):
     source: str
     event: CustomerEvent | None
     error: Invalid | None
+    floor: int = 0
 
 
 class _Loose(msgspec.Struct):
@@ -60,26 +62,31 @@ _loose = msgspec.json.Decoder(_Loose)
 
 def arrive(message: Message) -> Arrival:
     """Read one record; what is wrong with it is in ``error`` instead of raised."""
-    spool, seq = _origin(message)
+    spool, seq, floor = _origin(message)
     value = message.value or b""
     try:
         event = decode_event(value)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         reason = str(error)[:200].replace("\x00", "")
-        return Arrival(message, spool, seq, _source_of(value), None, Invalid("undecodable", reason))
+        return Arrival(message, spool, seq, _source_of(value), None, Invalid("undecodable", reason), floor)
     source = "" if isinstance(event, Tick | SpoolReported) else event.source
     try:
         check(event, message.partition)
     except Invalid as error:
-        return Arrival(message, spool, seq, source.replace("\x00", "")[:MAX_ID], None, error)
-    return Arrival(message, spool, seq, source, event, None)
+        return Arrival(message, spool, seq, source.replace("\x00", "")[:MAX_ID], None, error, floor)
+    return Arrival(message, spool, seq, source, event, None, floor)
 
 
-def _origin(message: Message) -> tuple[str, int]:
-    spool, seq = message.header(HEADER_SPOOL), message.header(HEADER_SEQ)
-    if spool is None or seq is None or not _SPOOL.match(spool) or not seq.isdigit() or len(seq) > 18:
-        return "", 0
-    return spool.decode(), int(seq)
+def _origin(message: Message) -> tuple[str, int, int]:
+    spool, seq = message.header(HEADER_SPOOL), _number(message.header(HEADER_SEQ))
+    if spool is None or seq is None or not _SPOOL.match(spool):
+        return "", 0, 0
+    floor = _number(message.header(HEADER_FLOOR)) or 0
+    return spool.decode(), seq, floor if floor < seq else 0
+
+
+def _number(text: bytes | None) -> int | None:
+    return int(text) if text is not None and text.isdigit() and len(text) <= 18 else None
 
 
 def _source_of(value: bytes) -> str:

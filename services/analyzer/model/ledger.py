@@ -30,7 +30,8 @@ class Ledger(Struct, frozen=True, kw_only=True):
     ``internal`` are records of the platform itself (ticks, echoes, owner records, reports), which are in no
     other figure. ``balanced``: for every spool and partition the fates add up to exactly as many records as
     its highest sequence number says. ``redelivered``, ``gaps`` and ``unmatched`` are told beside it: records
-    that came again after a loss of the broker, missing sequence numbers, outcomes without known decision.
+    that came again after a loss of the broker; records passed over because one before them was missing, which
+    are in flight until their spool has sent all again; outcomes without known decision.
     """
 
     accepted: int
@@ -68,11 +69,12 @@ def ledger(
         Counts told beside the fates.
     """
     by_source: dict[str, dict[str, int]] = {}
-    decided: dict[tuple[int, str], int] = dict.fromkeys(applied, 0)
+    decided = dict.fromkeys(applied, 0)
     internal = 0
     for partition, spool, source, fate, amount in fates:
-        if spool:
-            decided[partition, spool] = decided.get((partition, spool), 0) + amount
+        if (partition, spool) in decided:
+            # Spools that have left are complete, and no number of theirs is kept to compare with.
+            decided[partition, spool] += amount
         if fate == "internal":
             internal += amount
             continue

@@ -27,12 +27,14 @@ from services.analyzer.ports import (
 class MemoryAnalyzerStore:
     """Implements `SliceStore`, `ReadStore` and `RebuildStore`; ``away`` plays a database that is away.
 
-    ``fail_after_commit`` plays a connection that breaks while the next commit is acknowledged.
+    ``fail_after_commit`` plays a connection that breaks while the next commit is acknowledged, ``silent``
+    owners that have not written for long.
     """
 
     def __init__(self) -> None:
         self.away = False
         self.fail_after_commit = False
+        self.silent = False
         self.states: dict[int, PartitionState] = {}
         self.generations: dict[int, int] = {}
         self.stored: list[StoredEvent] = []
@@ -52,7 +54,7 @@ class MemoryAnalyzerStore:
         self._reach()
         state = self.states.get(partition) or PartitionState(partition, 0, cluster)
         if state.cluster == cluster:
-            if generation < self.generations.get(partition, -1):
+            if generation < self.generations.get(partition, -1) and not self.silent:
                 raise Fenced(f"partition {partition} was claimed by a newer generation")
         else:
             state = replace(state, cluster=cluster, next_offset=0, models_offset=0, published=0)
@@ -70,6 +72,14 @@ class MemoryAnalyzerStore:
     async def known_ids(self, partition: int, hashes: Sequence[bytes]) -> dict[bytes, Millis]:
         self._reach()
         return {h: self.ids[partition, h] for h in hashes if (partition, h) in self.ids}
+
+    async def decided(self, partition: int, spools: Sequence[str]) -> dict[str, int]:
+        self._reach()
+        found: dict[str, int] = {}
+        for (place, key), amount in self.fates.items():
+            if place == partition and key.spool in spools:
+                found[key.spool] = found.get(key.spool, 0) + amount
+        return found
 
     async def models(self, partition: int, customers: Sequence[CustomerKey]) -> list[ModelRow]:
         self._reach()
@@ -93,6 +103,8 @@ class MemoryAnalyzerStore:
         owner = self.states.get(partition)
         if owner is None or owner.epoch != slice_.state.epoch:
             raise Fenced(f"partition {partition} has another owner")
+        if (owner.next_offset, owner.number) != (slice_.before.next_offset, slice_.before.number):
+            raise Transient(f"partition {partition} went on by a write given up for lost")
         self.states[partition] = slice_.state
         self.stored += slice_.events
         self.ids.update({(partition, h): at for h, at in slice_.ids.items()})

@@ -13,8 +13,8 @@ import asyncpg
 from libs.common.clock import DAY, Millis
 from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database, migrate
-from libs.common.errors import Fenced
-from services.analyzer.ports import ModelRow, PartitionState, SliceWrite
+from libs.common.errors import Fenced, Transient
+from services.analyzer.ports import GENERATION_SECONDS, ModelRow, PartitionState, SliceWrite
 from services.analyzer.store.statements import statements
 
 SCHEMA = "analyzer"
@@ -54,7 +54,8 @@ class PostgresAnalyzerStore:
         async with self._database.bulk() as connection:
             await connection.execute(self._sql["found"], partition, cluster)
             row = await connection.fetchrow(self._sql["lock"], partition)
-            if row["cluster_id"] == cluster and generation < row["generation"]:
+            newer = row["cluster_id"] == cluster and generation < row["generation"]
+            if newer and row["silent"] < GENERATION_SECONDS:
                 raise Fenced(f"partition {partition} was claimed by generation {row['generation']}")
             same = row["cluster_id"] == cluster
             claimed = await connection.fetchrow(
@@ -74,6 +75,11 @@ class PostgresAnalyzerStore:
             rows = await connection.fetch(self._sql["known"], partition, hashes)
         return {row["hash"]: row["journal_time"] for row in rows}
 
+    async def decided(self, partition: int, spools: Sequence[str]) -> dict[str, int]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(self._sql["decided"], partition, spools)
+        return {row["spool"]: row["amount"] for row in rows}
+
     async def models(self, partition: int, customers: Sequence[CustomerKey]) -> list[ModelRow]:
         async with self._database.connection() as connection:
             rows = await connection.fetch(self._sql["models"], partition, customers)
@@ -91,10 +97,12 @@ class PostgresAnalyzerStore:
         if not days <= self._days:
             await self._make_days(days - self._days)
         async with self._database.bulk() as connection:
-            await self._fence(connection, slice_.state)
+            await self._fence(connection, slice_.state, slice_.before)
             await self._write_rows(connection, slice_)
 
-    async def _fence(self, connection: asyncpg.Connection, state: PartitionState) -> None:
+    async def _fence(
+        self, connection: asyncpg.Connection, state: PartitionState, before: PartitionState
+    ) -> None:
         status = await connection.execute(
             self._sql["fence"],
             state.partition,
@@ -107,8 +115,16 @@ class PostgresAnalyzerStore:
             json.dumps(state.notes),
             state.published,
             state.models_offset,
+            json.dumps(state.leaves),
+            before.next_offset,
+            before.number,
         )
         if status != "UPDATE 1":
+            # Trap: the epoch alone is not enough. A commit whose answer was lost may still be under way when
+            # the owner has read the state again; this update then waits for it, and must not follow it.
+            row = await connection.fetchrow(self._sql["load"], state.partition)
+            if row is not None and row["epoch"] == state.epoch:
+                raise Transient(f"partition {state.partition} went on by a write given up for lost")
             raise Fenced(f"partition {state.partition} has another owner than epoch {state.epoch}")
 
     async def _write_rows(self, connection: asyncpg.Connection, slice_: SliceWrite) -> None:
@@ -176,4 +192,5 @@ def state_of(row: Any) -> PartitionState:
         notes=json.loads(row["notes"]),
         published=row["published"],
         models_offset=row["models_offset"],
+        leaves=json.loads(row["leaves"]),
     )

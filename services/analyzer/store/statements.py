@@ -4,7 +4,7 @@ from __future__ import annotations
 
 STATE_COLUMNS = (
     "partition, epoch, cluster_id, next_offset, number, journal_time, applied, counters, notes,"
-    " published, models_offset"
+    " published, models_offset, leaves"
 )
 
 _STATEMENTS = {
@@ -12,16 +12,21 @@ _STATEMENTS = {
         INSERT INTO SCHEMA.partitions (partition, epoch, generation, cluster_id, next_offset, number,
             journal_time, applied, counters, notes, models_offset, published)
         VALUES ($1, 0, -1, $2, 0, 0, 0, '{}', '{}', '{}', 0, 0) ON CONFLICT DO NOTHING""",
-    "lock": "SELECT cluster_id, generation FROM SCHEMA.partitions WHERE partition = $1 FOR UPDATE",
+    "lock": """
+        SELECT cluster_id, generation, extract(epoch FROM now() - touched_at)::float8 AS silent
+        FROM SCHEMA.partitions WHERE partition = $1 FOR UPDATE""",
     # Another cluster is empty: its offsets begin at 0, and all models are to be published again.
     "claim": """
         UPDATE SCHEMA.partitions SET epoch = epoch + 1, generation = $2, cluster_id = $3,
-            next_offset = CASE WHEN $4 = 'same' THEN next_offset ELSE 0 END,
+            touched_at = now(), next_offset = CASE WHEN $4 = 'same' THEN next_offset ELSE 0 END,
             models_offset = CASE WHEN $4 = 'same' THEN models_offset ELSE 0 END,
             published = CASE WHEN $4 = 'same' THEN published ELSE 0 END
         WHERE partition = $1 RETURNING STATE_COLUMNS""",
     "load": "SELECT STATE_COLUMNS FROM SCHEMA.partitions WHERE partition = $1",
     "known": "SELECT hash, journal_time FROM SCHEMA.event_ids WHERE partition = $1 AND hash = ANY($2)",
+    "decided": """
+        SELECT spool, sum(count)::bigint AS amount FROM SCHEMA.fates
+        WHERE partition = $1 AND spool = ANY($2) GROUP BY spool""",
     "models": """
         SELECT partition, customer, part, revision, body FROM SCHEMA.models
         WHERE partition = $1 AND customer = ANY($2)""",
@@ -31,8 +36,8 @@ _STATEMENTS = {
         ORDER BY customer, part LIMIT $5""",
     "fence": """
         UPDATE SCHEMA.partitions SET next_offset = $3, number = $4, journal_time = $5, applied = $6,
-            counters = $7, notes = $8, published = $9, models_offset = $10
-        WHERE partition = $1 AND epoch = $2""",
+            counters = $7, notes = $8, published = $9, models_offset = $10, leaves = $11, touched_at = now()
+        WHERE partition = $1 AND epoch = $2 AND next_offset = $12 AND number = $13""",
     "events": """
         INSERT INTO SCHEMA.events (partition, number, recorded_at, journal_time, occurred_at, customer,
             kind, id, body)
