@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from libs.common.errors import ClosedloopError, Misconfigured
 
@@ -97,6 +98,9 @@ def up(
     from deploy.local.platform import Options
     from deploy.local.up import serve
 
+    stated = click.get_current_context().get_parameter_source("holdout")
+    if no_holdout and stated is not ParameterSource.DEFAULT:
+        raise click.UsageError("give either --holdout BASELINE,NONE or --no-holdout")
     options = Options(
         data_dir=None if ephemeral else data_dir,
         port_base=port_base,
@@ -262,6 +266,22 @@ def list_dead_letters(limit: int, data_dir: Path) -> None:
         click.echo(line)
 
 
+@main.command("topics")
+def make_topics() -> None:
+    """Make the topics that are missing on the Kafka that CLOSEDLOOP_KAFKA names."""
+    from deploy.local.prepare import make_topics
+
+    click.echo(f"there: {', '.join(make_topics())}")
+
+
+@main.command("migrate")
+def migrate_schemas() -> None:
+    """Bring the tables up to date in the database that CLOSEDLOOP_POSTGRES names."""
+    from deploy.local.prepare import migrate_schemas
+
+    click.echo(f"up to date: {', '.join(migrate_schemas())}")
+
+
 @main.group()
 def keys() -> None:
     """API keys; a running platform sees changes within a second."""
@@ -283,6 +303,10 @@ def add_key(
 
     if publishable == bool(scopes) or publishable != bool(origins):
         raise click.UsageError("give either --scopes A,B or --publishable with --origin URL")
+    if not data_dir.is_dir():
+        raise Misconfigured(
+            f"there is no directory {data_dir}: name the one of your platform with --data-dir, or make it"
+        )
     ring = KeyFile(data_dir)
     if publishable:
         made = ring.add_publishable(name, origins)
@@ -295,6 +319,16 @@ def add_key(
     if made.identity_secret is not None:
         click.echo(made.identity_secret)
     click.echo(made.key)
+
+
+@keys.command("operator")
+@data_dir_option
+def register_operator(data_dir: Path) -> None:
+    """Let services know the operator's key, chosen outside: CLOSEDLOOP_OPERATOR_KEY_FILE names its file."""
+    from deploy.local.operator_key import register_operator_key
+
+    register_operator_key(data_dir)
+    click.echo("the services know the operator's key")
 
 
 @keys.command("list")

@@ -7,10 +7,14 @@ from pathlib import Path
 
 from deploy.local.running import unreadable
 from libs.common.errors import Misconfigured
-from libs.common.keys import KeyFile, Scope
+from libs.common.keys import KeyFile, KeyRing, Scope
 
 NAME = "operator"
 VARIABLE = "CLOSEDLOOP_DEV_KEY"
+FILE_VARIABLE = "CLOSEDLOOP_OPERATOR_KEY_FILE"
+"""Names the file of a key that was chosen outside, as containers are given their secrets."""
+
+_SHORTEST = 32
 
 
 def operator_key(data_dir: Path) -> str:
@@ -31,8 +35,44 @@ def operator_key(data_dir: Path) -> str:
     return given or stored
 
 
+def register_operator_key(data_dir: Path) -> None:
+    """Let services know the key in ``CLOSEDLOOP_OPERATOR_KEY_FILE``; the one it replaces is gone.
+
+    Does nothing where they know it. Raises `Misconfigured` where there is no such key or it is short.
+    """
+    key = _chosen()
+    if key is None:
+        raise Misconfigured(f"{FILE_VARIABLE} must name the file of the operator's key")
+    try:
+        found = KeyRing(data_dir).find(key)
+        if found is None or found.name != NAME:
+            keys = KeyFile(data_dir)
+            keys.revoke(NAME)
+            keys.add(NAME, list(Scope), key)
+    except OSError as error:
+        raise unreadable(data_dir, error) from None
+
+
+def _chosen() -> str | None:
+    named = os.environ.get(FILE_VARIABLE)
+    if named is None:
+        return None
+    try:
+        key = Path(named).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{FILE_VARIABLE}: cannot read {named}: {error}") from None
+    if len(key) < _SHORTEST or not key.isascii() or not key.isprintable() or " " in key:
+        raise Misconfigured(f"{FILE_VARIABLE}: {named} must hold at least {_SHORTEST} printable characters")
+    return key
+
+
 def stored_key(data_dir: Path) -> str:
-    """The key commands use: the stored one, else ``CLOSEDLOOP_DEV_KEY``; raises `Misconfigured` without."""
+    """The key commands use: the one chosen outside, the stored one, else ``CLOSEDLOOP_DEV_KEY``.
+
+    Raises `Misconfigured` where there is none.
+    """
+    if chosen := _chosen():
+        return chosen
     try:
         key = _stored(data_dir) or os.environ.get(VARIABLE)
     except OSError as error:

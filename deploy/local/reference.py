@@ -86,7 +86,8 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 def _settings() -> str:
     """Settings of all processes; those all have in common are told once."""
     common = {line.variable for line in list_declared(CommonSettings)}
-    text = "# Settings\n\n" + NOTE + "Read from the environment, frozen at start.\n\n## All processes\n\n"
+    text = "# Settings\n\n" + NOTE + "Read from the environment, frozen at start. Any may come from a file: "
+    text += "`CLOSEDLOOP_X_FILE` names the file that holds `CLOSEDLOOP_X`.\n\n## All processes\n\n"
     head = ("variable", "default", "what it is")
     shared = [
         line for line in list_declared(CommonSettings) if not line.variable.startswith("CLOSEDLOOP_COMMON_")

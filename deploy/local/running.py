@@ -14,9 +14,13 @@ import psutil  # type: ignore[import-untyped]
 from msgspec import Struct
 
 from libs.common.errors import Misconfigured
+from libs.common.settings import CommonSettings, load_settings
 
 FILE = "platform.json"
 LOCK = "platform.lock"
+URLS = "CLOSEDLOOP_URLS"
+"""Where the services are, for commands that work on a platform which others keep running."""
+
 SERVICES = ("collector", "analyzer", "recommender", "feedback", "learner")
 _STARTED_WITHIN = 2.0
 
@@ -75,13 +79,43 @@ def read_record(data_dir: Path) -> PlatformRecord | None:
 
 
 def running_platform(data_dir: Path) -> PlatformRecord:
-    """The platform that runs on ``data_dir``; raises `Misconfigured` where none does."""
+    """The platform that runs on ``data_dir``, or that ``CLOSEDLOOP_URLS`` names.
+
+    Raises `Misconfigured` where none does.
+    """
+    record = elsewhere()
+    if record is not None:
+        return record
     record = read_record(data_dir)
     if record is None or not record.alive:
         raise Misconfigured(
             f"no platform is running on {data_dir}: start one with  closedloop up --data-dir {data_dir}"
         )
     return record
+
+
+def elsewhere() -> PlatformRecord | None:
+    """A platform that others keep running, in containers or on other hosts; None where none is named.
+
+    ``CLOSEDLOOP_URLS`` is ``collector=URL,analyzer=URL,…``; the rest are the settings that services have too.
+    """
+    named = os.environ.get(URLS)
+    if named is None:
+        return None
+    pairs = (pair.strip().partition("=") for pair in named.split(",") if pair.strip())
+    urls = {name.strip(): url.strip().rstrip("/") for name, _, url in pairs}
+    if set(urls) - set(SERVICES) or not all(url.startswith(("http://", "https://")) for url in urls.values()):
+        raise Misconfigured(f"{URLS}: write  collector=http://HOST:8001,analyzer=http://HOST:8002, and so on")
+    settings = load_settings(CommonSettings)
+    return PlatformRecord(
+        clock=settings.clock,
+        urls=urls,
+        kafka=settings.kafka,
+        postgres=settings.postgres.get_secret_value(),
+        processes={},
+        ready=True,
+        holdout=",".join(map(str, settings.holdout)),
+    )
 
 
 def write_record(data_dir: Path, record: PlatformRecord) -> None:

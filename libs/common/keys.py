@@ -150,12 +150,15 @@ class KeyFile:
     def __init__(self, data_dir: Path) -> None:
         self._path = _keys_path(data_dir)
 
-    def add(self, name: str, scopes: Iterable[Scope]) -> NewKey:
-        """Make a secret key; raises `Invalid` where the name is taken or no scope is given."""
+    def add(self, name: str, scopes: Iterable[Scope], key: str | None = None) -> NewKey:
+        """Make a secret key, or store the ``key`` that somebody chose.
+
+        Raises `Invalid` where the name is taken or no scope is given.
+        """
         wanted = sorted(set(scopes))
         if not wanted:
             raise Invalid("missing", f"a key needs scopes out of {', '.join(Scope)}", "/scopes")
-        key = "sk_" + random_secrets.token_urlsafe(32)
+        key = key or "sk_" + random_secrets.token_urlsafe(32)
         self._store(_StoredKey(name, _digest(key).hex(), wanted))
         return NewKey(key)
 

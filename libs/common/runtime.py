@@ -37,6 +37,7 @@ from libs.common.telemetry import set_up_logs
 S = TypeVar("S", bound=CommonSettings)
 
 OK, CRASHED, MISCONFIGURED = 0, 1, 2
+_GIVE_UP_START = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -244,8 +245,8 @@ async def _until(asked: asyncio.Event, starting: asyncio.Future[None]) -> bool:
         await starting
         return not asked.is_set()
     starting.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await starting
+    # Trap: a start that is deaf to its cancellation must not hold up the stop; it dies with the process.
+    await asyncio.wait([starting], timeout=_GIVE_UP_START)
     return False
 
 

@@ -1,10 +1,13 @@
-"""Secrets of a data directory: made once by whoever comes first, readable by the owner alone."""
+"""Secrets of an installation: derived from the one it is given, else made once in its data directory."""
 
 from __future__ import annotations
 
+import hmac
 import os
 import secrets as random_secrets
 from pathlib import Path
+
+from pydantic import SecretStr
 
 from libs.common.errors import Misconfigured
 
@@ -12,20 +15,33 @@ _SIZE = 32
 
 
 class Secrets:
-    """The secrets under ``<data_dir>/secrets``. All processes of a data directory see the same bytes."""
+    """All processes of an installation see the same bytes.
 
-    def __init__(self, data_dir: Path) -> None:
+    Parameters
+    ----------
+    data_dir:
+        Secrets are made on first use under its ``secrets``, readable by the owner alone.
+    installation_secret:
+        Where given, every secret is derived from it and none is looked for in ``data_dir``.
+    """
+
+    def __init__(self, data_dir: Path, installation_secret: SecretStr | None = None) -> None:
         self._folder = data_dir / "secrets"
+        self._root = installation_secret
 
     def token_key(self) -> bytes:
-        """32 bytes that seal offer tokens; made on first use."""
+        """32 bytes that seal offer tokens."""
         return self._load("token.key")
 
     def holdout_salt(self) -> bytes:
-        """32 bytes that spread customers over holdout groups and ghosts; made on first use."""
+        """32 bytes that spread customers over holdout groups and ghosts."""
         return self._load("salt.key")
 
     def _load(self, name: str) -> bytes:
+        if self._root is not None:
+            return hmac.digest(
+                self._root.get_secret_value().encode(), f"closedloop {name}".encode(), "sha256"
+            )
         path = self._folder / name
         try:
             make_private_folder(self._folder)

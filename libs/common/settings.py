@@ -1,4 +1,8 @@
-"""Settings: each one declared once, read from the environment, frozen, shown masked at start."""
+"""Settings: each one declared once, read from the environment or a file, frozen, shown masked at start.
+
+Any setting may be read from a file: ``CLOSEDLOOP_X_FILE`` names the file that holds what ``CLOSEDLOOP_X``
+would say, as containers are given their secrets. Where both are set nothing starts.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from libs.common.errors import Misconfigured
 
 _MASK = "********"
+_FILE = "_FILE"
 
 
 def service_config(service: str) -> SettingsConfigDict:
@@ -26,6 +39,34 @@ def service_config(service: str) -> SettingsConfigDict:
         populate_by_name=True,
         hide_input_in_errors=True,
     )
+
+
+class _Files(PydanticBaseSettingsSource):
+    """Settings whose variable with ``_FILE`` at its end names a file."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        variable = _variable(self.settings_cls, field_name, field)
+        named = os.environ.get(variable + _FILE)
+        if named is None:
+            return None, field_name, False
+        if variable in os.environ:
+            raise Misconfigured(f"{variable} and {variable}{_FILE} are both set: keep one of them")
+        try:
+            value = Path(named).read_text().strip()
+        except OSError as error:
+            raise Misconfigured(f"{variable}{_FILE}: cannot read {named}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise Misconfigured(f"{variable}{_FILE}: {named} is not text") from None
+        if not value:
+            raise Misconfigured(f"{variable}{_FILE}: {named} is empty")
+        return value, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        values = {name: self.get_field_value(info, name)[0] for name, info in self._fields()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def _fields(self) -> list[tuple[str, FieldInfo]]:
+        return list(self.settings_cls.model_fields.items())
 
 
 def _common(variable: str, default: Any, description: str, **more: Any) -> Any:
@@ -47,10 +88,23 @@ class CommonSettings(BaseSettings):
         "CLOSEDLOOP_DATA_DIR", Path(".closedloop"), "Directory of spools, views, secrets and logs"
     )
     kafka: str = _common("CLOSEDLOOP_KAFKA", "127.0.0.1:9092", "Address of the Kafka broker, host:port")
+    kafka_replication: int = _common(
+        "CLOSEDLOOP_KAFKA_REPLICATION", 1, "Replicas of the topics that are made on the cluster", ge=1, le=10
+    )
+    postgres_password: SecretStr | None = _common(
+        "CLOSEDLOOP_POSTGRES_PASSWORD", None, "Password of the database, where it is not in the URL"
+    )
     postgres: SecretStr = _common(
         "CLOSEDLOOP_POSTGRES",
         SecretStr("postgresql://postgres@127.0.0.1:5432/closedloop"),
         "URL of the PostgreSQL database; `postgres.get_secret_value()` gives it",
+    )
+    installation_secret: SecretStr | None = _common(
+        "CLOSEDLOOP_INSTALLATION_SECRET",
+        None,
+        "At least 32 characters from which all secrets of the installation are derived; "
+        "without, they are made once in the data directory",
+        min_length=32,
     )
     clock: Literal["wall", "journal"] = _common(
         "CLOSEDLOOP_CLOCK", "wall", "Which time the platform lives in: wall, or journal for replays and tests"
@@ -73,6 +127,33 @@ class CommonSettings(BaseSettings):
     port: int = Field(
         default=0, ge=0, le=65535, description="Port the service listens on; 0 takes a free one"
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then files named in the environment."""
+        return init_settings, env_settings, _Files(settings_cls)
+
+    @field_validator("postgres")
+    @classmethod
+    def _put_in_password(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        # Whoever connects needs one URL; the password comes by itself where it is somebody else's secret too.
+        password: SecretStr | None = info.data.get("postgres_password")
+        if password is None:
+            return value
+        try:
+            url = make_url(value.get_secret_value())
+        except (ArgumentError, ValueError):
+            return value
+        if url.password is None:
+            url = url.set(password=password.get_secret_value())
+        return SecretStr(url.render_as_string(hide_password=False))
 
     @field_validator("holdout", mode="before")
     @classmethod
@@ -132,6 +213,7 @@ def list_declared(settings_type: type[CommonSettings]) -> list[SettingLine]:
 def unknown_variables(settings_type: type[CommonSettings], environ: Sequence[str] | None = None) -> list[str]:
     """Variables with this service's prefix that no setting reads: most likely misspelt."""
     known = {variable_name(settings_type, name) for name in settings_type.model_fields}
+    known |= {variable + _FILE for variable in known}
     prefix = str(settings_type.model_config.get("env_prefix", ""))
     names = os.environ if environ is None else environ
     return sorted(name for name in names if name.upper().startswith(prefix) and name.upper() not in known)
@@ -139,10 +221,14 @@ def unknown_variables(settings_type: type[CommonSettings], environ: Sequence[str
 
 def variable_name(settings_type: type[CommonSettings], field: str) -> str:
     """The environment variable a field is read from."""
-    alias = settings_type.model_fields[field].validation_alias
+    return _variable(settings_type, field, settings_type.model_fields[field])
+
+
+def _variable(settings_type: type[BaseSettings], name: str, info: FieldInfo) -> str:
+    alias = info.validation_alias
     if isinstance(alias, str):
         return alias
-    return f"{settings_type.model_config.get('env_prefix', '')}{field.upper()}"
+    return f"{settings_type.model_config.get('env_prefix', '')}{name.upper()}"
 
 
 def _variable_at(settings_type: type[CommonSettings], location: str) -> str:

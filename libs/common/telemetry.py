@@ -23,6 +23,14 @@ DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 _BORN_AT_ZERO = 64
 """Most label combinations of a counter that are shown before they first happen."""
 
+
+_ATTEMPTS = (
+    "Unable connect",
+    "Unable to update metadata",
+    "Failed fetch",
+    "Group Coordinator Request failed",
+    "Heartbeat send request failed",
+)
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+\Z|[a-z][a-z0-9]*_total\Z")
 _LABEL = re.compile(r"[a-z][a-z0-9_]*\Z")
 
@@ -35,6 +43,7 @@ def set_up_logs(service: str, level: str = "info") -> None:
     Never log keys, tokens, ids of customers or parts of bodies; codes and counts are enough.
     """
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(News())
     handler.setFormatter(
         JsonFormatter(
             "{asctime}{levelname}{name}{message}",
@@ -83,6 +92,31 @@ class Names:
 
 Labels = Mapping[str, "Sequence[str] | Names"]
 """By label: its closed set of values."""
+
+
+class News(logging.Filter):
+    """Lets through one line when a broker goes away and one when it is back, however often clients try.
+
+    Lines about a broker carry ``broker`` (its address) and ``answers``; what aiokafka says of each of its
+    attempts to connect is left out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._away: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether ``record`` says something new."""
+        broker = getattr(record, "broker", None)
+        if broker is None:
+            return not (record.name.startswith("aiokafka") and str(record.msg).startswith(_ATTEMPTS))
+        if getattr(record, "answers", False):
+            news = broker in self._away
+            self._away.discard(broker)
+        else:
+            news = broker not in self._away
+            self._away.add(broker)
+        return news
 
 
 class _Metric(Generic[P]):

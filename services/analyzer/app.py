@@ -38,7 +38,9 @@ class AnalyzerStore(SliceStore, ReadStore, Protocol):
 
 def create(settings: AnalyzerSettings) -> Service:
     """The analyzer as a process: on Kafka and PostgreSQL."""
-    return create_service(settings, bus=KafkaBus(settings.kafka, client_id="analyzer"))
+    return create_service(
+        settings, bus=KafkaBus(settings.kafka, client_id="analyzer", replication=settings.kafka_replication)
+    )
 
 
 def create_service(

@@ -38,7 +38,9 @@ class Ticker(Protocol):
 
 def create(settings: CollectorSettings) -> Service:
     """The collector as a process: on Kafka, with a spool on disk."""
-    return create_service(settings, bus=KafkaBus(settings.kafka, client_id="collector"))
+    return create_service(
+        settings, bus=KafkaBus(settings.kafka, client_id="collector", replication=settings.kafka_replication)
+    )
 
 
 def create_service(

@@ -22,7 +22,9 @@ from services.feedback.settings import FeedbackSettings
 
 def create(settings: FeedbackSettings) -> Service:
     """Feedback as a process: on Kafka, with a spool on disk."""
-    return create_service(settings, bus=KafkaBus(settings.kafka, client_id="feedback"))
+    return create_service(
+        settings, bus=KafkaBus(settings.kafka, client_id="feedback", replication=settings.kafka_replication)
+    )
 
 
 def create_service(
@@ -44,7 +46,7 @@ def create_service(
     intake: Intake = WallIntake(outlet.clock)
     if outlet.journal_clock is not None:
         intake = JournalIntake(outlet.journal_clock, wall)
-    sealer = TokenSealer(Secrets(settings.data_dir).token_key())
+    sealer = TokenSealer(Secrets(settings.data_dir, settings.installation_secret).token_key())
     feedback = Feedback(outlet.journal, intake, sealer, outlet.clock, settings.token_seconds * SECOND)
     metrics = FeedbackMetrics(Metrics("feedback"))
     outlet.measure(metrics.registry)

@@ -79,7 +79,7 @@ class PostgresStores:
 
 def create(settings: RecommenderSettings) -> Service:
     """The recommender as a process: on Kafka and PostgreSQL, with spool and views on disk."""
-    bus = KafkaBus(settings.kafka, client_id="recommender")
+    bus = KafkaBus(settings.kafka, client_id="recommender", replication=settings.kafka_replication)
     return create_service(settings, bus=bus, stores=PostgresStores(settings.postgres.get_secret_value()))
 
 
@@ -177,7 +177,7 @@ def _decider(
     metrics: RecommenderMetrics,
     monotonic: Callable[[], float],
 ) -> Decider:
-    secrets = Secrets(settings.data_dir)
+    secrets = Secrets(settings.data_dir, settings.installation_secret)
     return Decider(
         assortment,
         TableMaker(assortment, lambda: learned.assembler.models, monotonic),

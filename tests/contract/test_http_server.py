@@ -46,6 +46,11 @@ async def start():
         raise Misconfigured("the shelf\\nhas no boards")
     if WAY == "hangs":
         await asyncio.sleep(3600)
+    while WAY == "deaf":
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
 
 async def stop():
     if WAY == "stuck":
@@ -75,6 +80,10 @@ def create(settings):
         await asyncio.sleep(1)
         return reply({"waited": True})
 
+    async def show(call):
+        return reply({"id": call.path["id"]})
+
+    app.endpoint("GET", "/v1/things/{id}", show, summary="Show")
     app.endpoint("POST", "/v1/things", post, summary="Post", takes=things)
     app.endpoint("GET", "/v1/wait", wait, summary="Wait")
     return Service("shelf", app, start=start, stop=stop, background=[work])
@@ -260,6 +269,33 @@ def test_request_in_flight_is_answered_before_the_stop(launch: Callable[..., Pro
         process.popen.send_signal(signal.SIGTERM)
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
     assert process.ends(5) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("a%2Fb", "a/b"),
+        ("a%2fb%2Fc", "a/b/c"),
+        ("%2F", "/"),
+        ("a%252Fb", "a%2Fb"),
+        ("caf%C3%A9%20au%20lait?x=/y", "café au lait"),
+    ],
+)
+def test_id_in_a_path_may_hold_any_character(port: int, path: str, shown: str) -> None:
+    request = f"GET /v1/things/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    answer, _ = talk(port, request)
+    assert b" 200 " in answer.partition(b"\r\n")[0]
+    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"id": shown}
+    refused, _ = talk(port, b"GET /v1/things/a/b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert b" 404 " in refused.partition(b"\r\n")[0]
+
+
+def test_start_that_hears_no_cancellation_is_ended_by_force(launch: Callable[..., Process]) -> None:
+    process = launch("deaf")
+    process.wait_for("starting")
+    time.sleep(0.5)
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.ends(12) == 1
 
 
 def test_start_that_hangs_can_be_interrupted(launch: Callable[..., Process]) -> None:

@@ -55,6 +55,21 @@ async def test_product_is_stored_shown_served_and_withdrawn(world: World) -> Non
         await served(client, "p1")
 
 
+async def test_product_whose_id_holds_a_slash_is_stored_shown_and_withdrawn(world: World) -> None:
+    async with world.up() as client:
+        for kind, body in (
+            ("products", PRODUCT | {"product_id": "a/b c"}),
+            ("offers", {"offer_id": "a/b c", "kind": "cross_sell", "product_id": "a/b c"}),
+            ("placements", {"placement_id": "a/b c"}),
+        ):
+            path = f"/v1/{kind}/a%2Fb%20c"
+            stored = await client.put(path, json=body)
+            assert stored.status_code == 200, stored.text
+            assert "a/b c" in (await client.get(path)).json().values()
+            assert (await client.delete(path)).status_code == 204
+            assert (await client.get(path)).status_code == 404
+
+
 async def test_bulk_answers_like_a_batch_and_keeps_the_good_part(world: World) -> None:
     async with world.up() as client:
         rows = [

@@ -352,3 +352,51 @@ def test_doctor_has_a_line_for_each_check(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     blocked = examine(tmp_path / "file", 8000)
     assert any(finding.fatal and "data directory" in finding.line for finding in blocked)
+
+
+def test_key_is_not_added_to_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    result = run("keys", "add", "--name", "shop", "--scopes", "collect", "--data-dir", str(tmp_path / "typo"))
+    assert result.exit_code == 1
+    assert "there is no directory" in said(result)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_holdout_is_given_or_refused_but_not_both() -> None:
+    result = run("up", "--ephemeral", "--holdout", "0.1,0.1", "--no-holdout")
+    assert result.exit_code == 2
+    assert "either --holdout" in result.output
+
+
+def test_operator_key_chosen_outside_is_made_known_and_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "operator_key"
+    monkeypatch.setenv("CLOSEDLOOP_OPERATOR_KEY_FILE", str(file))
+    arguments = ("keys", "operator", "--data-dir", str(tmp_path))
+    assert run(*arguments).exit_code == 1
+    for key in ("a" * 32, "b" * 32, "b" * 32):
+        file.write_text(key + "\n")
+        assert run(*arguments).exit_code == 0
+        found = KeyRing(tmp_path).find(key)
+        assert found is not None
+        assert (found.name, found.scopes) == ("operator", set(Scope))
+        assert stored_key(tmp_path) == key
+    assert KeyRing(tmp_path).find("a" * 32) is None
+    file.write_text("short")
+    assert "at least 32" in said(run(*arguments))
+
+
+def test_commands_work_on_a_platform_that_others_keep_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOSEDLOOP_URLS", "collector=http://collector:8001, analyzer=http://analyzer:8002/")
+    monkeypatch.setenv("CLOSEDLOOP_KAFKA", "kafka:9092")
+    monkeypatch.setenv("CLOSEDLOOP_POSTGRES", "postgresql://me@postgres/closedloop")
+    found = running_platform(tmp_path)
+    assert found.urls == {"collector": "http://collector:8001", "analyzer": "http://analyzer:8002"}
+    assert (found.kafka, found.postgres) == ("kafka:9092", "postgresql://me@postgres/closedloop")
+    assert (found.clock, found.holdout) == ("wall", "0.05,0.05")
+    for wrong in ("collector", "collecter=http://x", "collector=x:1"):
+        monkeypatch.setenv("CLOSEDLOOP_URLS", wrong)
+        with pytest.raises(Misconfigured, match="CLOSEDLOOP_URLS"):
+            running_platform(tmp_path)

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from libs.common.errors import Invalid, Misconfigured
 from libs.common.keys import KeyFile, KeyRing, Scope
@@ -153,3 +154,14 @@ def test_key_cannot_take_a_name_of_the_platform(tmp_path: Path, name: str) -> No
     with pytest.raises(Invalid, match="the platform's own"):
         KeyFile(tmp_path).add(name, [Scope.COLLECT])
     assert KeyFile(tmp_path).list() == []
+
+
+def test_installation_secret_gives_the_same_secrets_on_every_machine(tmp_path: Path) -> None:
+    root = SecretStr("x" * 32)
+    here, there = Secrets(tmp_path / "a", root), Secrets(tmp_path / "b", root)
+    assert here.token_key() == there.token_key()
+    assert here.holdout_salt() == there.holdout_salt()
+    assert (
+        len({here.token_key(), here.holdout_salt(), Secrets(tmp_path, SecretStr("y" * 32)).token_key()}) == 3
+    )
+    assert not (tmp_path / "a").exists()

@@ -97,3 +97,50 @@ def test_every_setting_explains_itself() -> None:
 def test_misspelt_variables_of_the_service_are_noticed() -> None:
     names = ["CLOSEDLOOP_SHELF_BORDS", "CLOSEDLOOP_SHELF_PORT", "CLOSEDLOOP_OTHER_X", "PATH"]
     assert unknown_variables(ShelfSettings, names) == ["CLOSEDLOOP_SHELF_BORDS"]
+
+
+def test_setting_is_read_from_the_file_its_variable_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "boards").write_text("9\n")
+    monkeypatch.setenv("CLOSEDLOOP_SHELF_BOARDS_FILE", str(tmp_path / "boards"))
+    (tmp_path / "key").write_text("for-development\n")
+    monkeypatch.setenv("CLOSEDLOOP_DEV_KEY_FILE", str(tmp_path / "key"))
+    settings = load_settings(ShelfSettings)
+    assert settings.boards == 9
+    assert settings.dev_key is not None
+    assert settings.dev_key.get_secret_value() == "for-development"
+    assert unknown_variables(ShelfSettings) == []
+
+
+@pytest.mark.parametrize(("content", "says"), [(None, "cannot read"), (b"", "empty"), (b"\xff", "not text")])
+def test_file_of_a_setting_that_cannot_be_used_is_named(
+    content: bytes | None, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "boards").write_bytes(content)
+    monkeypatch.setenv("CLOSEDLOOP_SHELF_BOARDS_FILE", str(tmp_path / "boards"))
+    with pytest.raises(Misconfigured, match=f"CLOSEDLOOP_SHELF_BOARDS_FILE.*{says}"):
+        load_settings(ShelfSettings)
+
+
+def test_setting_given_twice_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "boards").write_text("9")
+    monkeypatch.setenv("CLOSEDLOOP_SHELF_BOARDS_FILE", str(tmp_path / "boards"))
+    monkeypatch.setenv("CLOSEDLOOP_SHELF_BOARDS", "9")
+    with pytest.raises(Misconfigured, match="both set"):
+        load_settings(ShelfSettings)
+
+
+def test_database_password_is_put_into_its_url_and_never_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("p@ss/word\n")
+    monkeypatch.setenv("CLOSEDLOOP_POSTGRES_PASSWORD_FILE", str(tmp_path / "password"))
+    monkeypatch.setenv("CLOSEDLOOP_POSTGRES", "postgresql://me@db:1/closedloop")
+    settings = load_settings(ShelfSettings)
+    assert settings.postgres.get_secret_value() == "postgresql://me:p%40ss%2Fword@db:1/closedloop"
+    assert "p@ss" not in repr(list_settings(settings))
+    assert "p%40ss" not in repr(list_settings(settings))
+    monkeypatch.setenv("CLOSEDLOOP_POSTGRES", "postgresql://me:own@db:1/closedloop")
+    assert load_settings(ShelfSettings).postgres.get_secret_value() == "postgresql://me:own@db:1/closedloop"

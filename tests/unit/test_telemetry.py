@@ -120,3 +120,33 @@ def test_the_process_itself_is_measured() -> None:
     text = Metrics("shelf").render().decode()
     for name in ("cpu_seconds_total", "resident_memory_bytes", "open_fds", "max_fds", "start_time_seconds"):
         assert f"process_{name} " in text
+
+
+def test_broker_that_goes_and_comes_back_is_told_once_each(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_up_logs("shelf")
+    ours, theirs = logging.getLogger("libs.common.bus.kafka.client"), logging.getLogger("aiokafka.client")
+
+    def tell(answers: bool, broker: str = "kafka:9092") -> None:
+        level = logging.INFO if answers else logging.WARNING
+        ours.log(level, "answers" if answers else "away", extra={"broker": broker, "answers": answers})
+
+    tell(True)
+    for _ in range(50):
+        tell(False)
+        theirs.error("Unable connect to node with id %s: %s", 1, "refused")
+        theirs.error('Unable connect to "%s:%s": %s', "kafka", 9092, "refused")
+    tell(False, "other:9092")
+    for _ in range(3):
+        tell(True)
+    tell(False)
+    theirs.error("Topic %s is not authorized for this client", "customer-events")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["message"], line.get("broker")) for line in lines] == [
+        ("away", "kafka:9092"),
+        ("away", "other:9092"),
+        ("answers", "kafka:9092"),
+        ("away", "kafka:9092"),
+        ("Topic customer-events is not authorized for this client", None),
+    ]

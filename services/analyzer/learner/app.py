@@ -25,7 +25,9 @@ from services.analyzer.learner.store import PostgresLearnerStore
 
 def create(settings: LearnerSettings) -> Service:
     """The learner as a process: on Kafka and PostgreSQL."""
-    return create_service(settings, bus=KafkaBus(settings.kafka, client_id="learner"))
+    return create_service(
+        settings, bus=KafkaBus(settings.kafka, client_id="learner", replication=settings.kafka_replication)
+    )
 
 
 def create_service(

@@ -42,6 +42,8 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
         How long a new connection may take to tell its cluster.
     """
 
+    _sync_task: asyncio.Task[None] | None
+
     def __init__(
         self, *, cluster: str | None, follow: bool = False, probe_seconds: float = 5.0, **options: Any
     ) -> None:
@@ -65,9 +67,10 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
         for host, port, _ in self.hosts:
             try:
                 await self._introduce(host, port)
+                _say(host, port, True)
                 break
             except BROKEN as error:
-                _log.warning("no broker at %s:%s: %r", host, port, error)
+                _say(host, port, False, error)
         else:
             raise KafkaConnectionError(f"no broker at {self.hosts}")
         if self._sync_task is None:
@@ -97,6 +100,8 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
         if self.changed is not None:
             return None
         connection = await super()._get_conn(node_id, group=group, no_hint=no_hint)
+        if connection is None and (node := self.cluster.broker_metadata(node_id)) is not None:
+            _say(node.host, node.port, False)
         if self._aborted and connection is not None:
             connection.close(reason=CloseReason.SHUTDOWN)
             return None
@@ -115,6 +120,7 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
             connection.close(reason=CloseReason.SHUTDOWN)
             return None
         self._known.add(connection)
+        _say(connection.host, connection.port, True)
         return connection
 
     def _meet(self, found: str) -> None:
@@ -174,3 +180,12 @@ async def leaders(client: BoundClient, topic: str) -> dict[int, int]:
         raise Transient(f"topic {topic} is not there (yet)")
     found = {p: client.cluster.leader_for_partition(TopicPartition(topic, p)) for p in partitions}
     return {partition: leader for partition, leader in found.items() if leader not in (None, -1)}
+
+
+def _say(host: str, port: int, answers: bool, error: BaseException | None = None) -> None:
+    """Tell each time; only what is new gets into the log, see `libs.common.telemetry.News`."""
+    more = {"broker": f"{host}:{port}", "answers": answers} | ({"error": repr(error)} if error else {})
+    if answers:
+        _log.info("the broker answers", extra=more)
+    else:
+        _log.warning("the broker does not answer", extra=more)
