@@ -63,8 +63,13 @@ async def let_go(closing: Awaitable[None]) -> None:
     """Await the close of something whose client library lets cancellations of its own escape."""
     try:
         await closing
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+    except asyncio.CancelledError as error:
+        if cancelled(error):
             raise
         _log.warning("a close was cut short by the client library")
+
+
+def cancelled(error: BaseException) -> bool:
+    """Whether ``error`` is our own cancellation, and not one that a client library let escape."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0

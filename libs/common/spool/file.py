@@ -155,6 +155,26 @@ class SpoolFile:
         cursor.close()
         return found
 
+    def find(self, partition: int, seq: int) -> tuple[int, Row] | None:
+        """Row ``seq`` of ``partition`` and the number of its pack; None where it is not there (any more)."""
+        query = "SELECT {} FROM packs"
+        low, high = self._reader.execute(query.format("min(number), max(number)")).fetchone()
+        if low is None:
+            return None
+        # Numbers of packs have no gap; those that a release takes away meanwhile are the lowest.
+        while low < high:
+            middle = (low + high) // 2
+            found = self._reader.execute(query.format("state") + " WHERE number = ?", (middle,)).fetchone()
+            if found is not None and _states.decode(found[0]).heads[partition] >= seq:
+                high = middle
+            else:
+                low = middle + 1
+        for number, rows in self.read(low, 1):
+            for row in rows:
+                if row[:2] == (partition, seq):
+                    return number, row
+        return None
+
     def local_rows(self, limit: int) -> list[tuple[int, str, bytes]]:
         """The oldest local rows: number, key, body."""
         return self._reader.execute(

@@ -24,26 +24,51 @@ class Lane:
         The only sequence number the lane takes next, so it can be offered rows from anywhere.
     shipped:
         Highest sequence number the present cluster has acknowledged (or that is applied anyway).
+    highest:
+        Highest sequence number that any cluster has acknowledged.
+    probe:
+        One row that is sent again, before anything else, on the suspicion that it was lost.
+    begun:
+        Where the lane last began: what it ships first says that everything up to here is applied.
     cursor:
         Number of the pack to read on from when the lane is behind what is committed.
+    round:
+        Counts beginnings: an acknowledgement or a reading of an earlier round says nothing any more.
     """
 
-    __slots__ = ("cursor", "next_seq", "partition", "refused", "rows", "shipped", "size", "wake")
+    __slots__ = (
+        "begun",
+        "cursor",
+        "highest",
+        "next_seq",
+        "partition",
+        "probe",
+        "refused",
+        "round",
+        "rows",
+        "shipped",
+        "size",
+        "wake",
+    )
 
     def __init__(self, partition: int, done: int) -> None:
         self.partition = partition
         self.wake = asyncio.Event()
         self.rows: deque[Row] = deque()
+        self.round = 0
+        self.highest = done
         self.restart(done)
 
-    def restart(self, done: int) -> None:
-        """Forget what waits and begin after sequence number ``done``, from the oldest pack."""
+    def restart(self, done: int, cursor: int = 0) -> None:
+        """Forget what waits and begin after number ``done``, reading from pack ``cursor`` (0: the oldest)."""
         self.rows.clear()
         self.size = 0
         self.next_seq = done + 1
-        self.shipped = done
-        self.cursor = 0
+        self.shipped = self.begun = done
+        self.cursor = cursor
         self.refused = False
+        self.probe: Row | None = None
+        self.round += 1
 
     def offer(self, pack: int, row: Row) -> None:
         """Take ``row`` of ``pack`` if it is the next one and there is room."""
@@ -61,7 +86,9 @@ class Lane:
         return self.next_seq <= committed and self.size < MAX_BYTES // 2
 
     def batch(self, max_rows: int, max_bytes: int) -> list[Row]:
-        """The first rows that wait, at least one; they stay until `sent`."""
+        """The probe, or the first rows that wait, at least one if there is any; they stay until `sent`."""
+        if self.probe is not None:
+            return [self.probe]
         rows: list[Row] = []
         size = 0
         for row in islice(self.rows, max_rows):
@@ -74,6 +101,10 @@ class Lane:
     def sent(self, rows: Sequence[Row]) -> None:
         """The bus has acknowledged ``rows``, a batch of this lane."""
         last = rows[-1][1]
+        if self.probe is rows[0]:
+            self.probe = None
+            return
+        self.highest = max(self.highest, last)
         # Trap: not simply as many as were sent: the board may have said meanwhile that they are applied.
         while self.rows and self.rows[0][1] <= last:
             self.size -= len(self.rows.popleft()[3]) + _ROW_BYTES
@@ -85,4 +116,5 @@ class Lane:
             self.rows.clear()
             self.size = 0
             self.next_seq = seq + 1
+            self.begun = seq
         self.shipped = max(self.shipped, seq)

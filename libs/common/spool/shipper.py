@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-from libs.common.background import Background, let_go
-from libs.common.bus.ports import Bus, ClusterChanged, Producer, Record
+from libs.common.background import Background, cancelled, let_go
+from libs.common.bus.ports import Bus, ClusterChanged, Headers, Producer, Record
 from libs.common.bus.sender import Backoff
 from libs.common.contracts.customer_event import SCHEMA
 from libs.common.contracts.identity import PARTITIONS
-from libs.common.contracts.topics import CUSTOMER_EVENTS, HEADER_SCHEMA, HEADER_SEQ, HEADER_SPOOL
+from libs.common.contracts.topics import (
+    CUSTOMER_EVENTS,
+    HEADER_FLOOR,
+    HEADER_SCHEMA,
+    HEADER_SEQ,
+    HEADER_SPOOL,
+)
 from libs.common.errors import Invalid, Transient
 from libs.common.spool.lane import Lane
+from libs.common.spool.metrics import SpoolMetrics
 from libs.common.spool.rows import Row
 from libs.common.spool.store import Pack, SpoolStore
+from libs.common.spool.suspicion import Suspicion, Verdict
 
 _log = logging.getLogger(__name__)
 
@@ -28,14 +36,16 @@ _BUSY_BEATS = 4
 _BUSY_ROWS = 16
 _WATCH = 1.0
 _FIRST_CONTACT = 0.2
+_SCHEMA = (HEADER_SCHEMA, SCHEMA)
 
 
 class Shipper:
     """Ships one spool to ``customer-events`` of whatever cluster the bus leads to.
 
     After a failed batch nothing later of its partition is sent until it has got through. On another
-    cluster everything that is not applied is sent again from the lowest number on. Rows still queued in
-    memory are bounded; behind that it reads from disk.
+    cluster everything that is not applied is sent again from the lowest number on, and so is what a cluster
+    has acknowledged and lost, see `Suspicion`. A producer that fails in a way nobody foresaw is thrown away
+    for a new one. Rows still queued in memory are bounded; behind that it reads from disk.
 
     Parameters
     ----------
@@ -49,11 +59,21 @@ class Shipper:
         Least seconds between two sends of a partition, four times as long under load, so that they become
         bulk; the first after a pause goes at once.
     watch:
-        Seconds between two looks at the cluster id.
+        Seconds between two looks at the cluster id, and at what the analyzer has applied.
+    suspicion:
+        Makes the judge of one partition.
     """
 
     def __init__(
-        self, store: SpoolStore, bus: Bus, random: Random, beat: float = _BEAT, watch: float = _WATCH
+        self,
+        store: SpoolStore,
+        bus: Bus,
+        random: Random,
+        beat: float = _BEAT,
+        watch: float = _WATCH,
+        *,
+        metrics: SpoolMetrics | None = None,
+        suspicion: Callable[[], Suspicion] = Suspicion,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -61,18 +81,19 @@ class Shipper:
         self._beat = beat
         self._watch_every = watch
         self._lanes = [Lane(partition, store.floor[partition]) for partition in range(PARTITIONS)]
+        self._suspicions = [suspicion() for _ in self._lanes]
+        self._metrics = metrics or SpoolMetrics()
         self._applied = list(store.floor)
         self._spool = store.spool.encode()
         self._cluster: str | None = None
         self._producer: Producer | None = None
         self._void = False
-        self._round = 0
         self._behind = asyncio.Event()
         self._suspicion = asyncio.Event()
         self._last_beat = 0.0
         self._last_rows = 0
         self._beating = False
-        self._waiters: list[tuple[Mapping[int, int], asyncio.Future[None]]] = []
+        self._waiters: dict[asyncio.Future[None], Mapping[int, int]] = {}
         self._telling = False
 
     # --- asked from outside
@@ -84,6 +105,7 @@ class Shipper:
             background.spawn(self._run_lane(lane))
         background.spawn(self._watch())
         background.spawn(self._refill())
+        background.spawn(self._mend())
 
     async def drain(self, patience: float) -> None:
         """Give what is committed ``patience`` seconds to get through; what does not is on disk."""
@@ -122,12 +144,15 @@ class Shipper:
         if self._has(heads):
             return True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((heads, waiter))
+        self._waiters[waiter] = heads
         try:
             async with asyncio.timeout(timeout):
                 await waiter
         except TimeoutError:
             return False
+        finally:
+            # Trap: while the broker is away nobody is told anything, so whoever gives up must go by himself.
+            self._waiters.pop(waiter, None)
         return True
 
     def _has(self, heads: Mapping[int, int]) -> bool:
@@ -179,9 +204,12 @@ class Shipper:
             hungry = [lane for lane in self._lanes if lane.hungry(committed[lane.partition])]
             if not hungry:
                 continue
-            current = self._round
-            packs = await self._store.read(min(lane.cursor for lane in hungry), _READ_BYTES)
-            if current != self._round:
+            rounds = [lane.round for lane in hungry]
+            try:
+                packs = await self._store.read(min(lane.cursor for lane in hungry), _READ_BYTES)
+            except Transient as error:
+                _log.error("spool %s: %s", self._store.spool, error)
+                await asyncio.sleep(error.retry_after)
                 self._behind.set()
                 continue
             for lane in hungry:
@@ -189,10 +217,13 @@ class Shipper:
             for number, rows in packs:
                 for row in rows:
                     self._lanes[row[0]].offer(number, row)
-            for lane in hungry:
-                if packs and not lane.refused:
+            for lane, begun in zip(hungry, rounds, strict=True):
+                if packs and not lane.refused and lane.round == begun:
                     lane.cursor = max(lane.cursor, packs[-1][0] + 1)
-                lane.wake.set()
+            for lane in self._lanes:
+                # Trap: not only the hungry ones: a lane that began anew meanwhile may have taken rows too.
+                if lane.rows:
+                    lane.wake.set()
             if not packs:
                 # Released under our hands: the board will say so in a moment.
                 await asyncio.sleep(self._beat * 10)
@@ -206,10 +237,10 @@ class Shipper:
         while True:
             await lane.wake.wait()
             lane.wake.clear()
-            while lane.rows and self._producer is not None:
-                rows, current = lane.batch(_MAX_ROWS, _MAX_BYTES), self._round
+            while self._producer is not None and (rows := lane.batch(_MAX_ROWS, _MAX_BYTES)):
+                current, producer = lane.round, self._producer
                 try:
-                    await self._send(self._producer, lane.partition, rows)
+                    await self._send(producer, lane, rows)
                 except ClusterChanged:
                     self._void = True
                     self._suspicion.set()
@@ -220,8 +251,15 @@ class Shipper:
                     self._suspicion.set()
                     await asyncio.sleep(backoff.failed())
                     continue
-                if current != self._round:
-                    # Trap: an acknowledgement of the cluster before says nothing about the present one.
+                except (Exception, asyncio.CancelledError) as error:
+                    if cancelled(error):
+                        raise
+                    # Whatever a client library comes up with: a broken producer must not end shipping.
+                    await self._replace(producer, error)
+                    await asyncio.sleep(backoff.failed())
+                    continue
+                if current != lane.round:
+                    # Trap: an acknowledgement of the round before says nothing about the present one.
                     continue
                 backoff.succeeded()
                 self._acknowledged(lane, rows)
@@ -230,32 +268,42 @@ class Shipper:
                     break
 
     def _acknowledged(self, lane: Lane, rows: Sequence[Row]) -> None:
+        self._metrics.shipped.add(max(0, rows[-1][1] - max(lane.highest, rows[0][1] - 1)))
+        self._metrics.resent.add(max(0, min(lane.highest, rows[-1][1]) - rows[0][1] + 1))
         lane.sent(rows)
         if lane.hungry(self._store.committed[lane.partition]):
             self._behind.set()
         self._tell()
 
-    async def _send(self, producer: Producer, partition: int, rows: Sequence[Row]) -> None:
-        spool = self._spool
-        records = [
-            Record(
-                key,
-                value,
-                ((HEADER_SCHEMA, SCHEMA), (HEADER_SPOOL, spool), (HEADER_SEQ, b"%d" % seq)),
-            )
-            for _, seq, key, value in rows
-        ]
+    async def _send(self, producer: Producer, lane: Lane, rows: Sequence[Row]) -> None:
+        records = [self._record(lane, row) for row in rows]
         try:
-            await producer.send(CUSTOMER_EVENTS, partition, records)
+            await producer.send(CUSTOMER_EVENTS, lane.partition, records)
         except Invalid as error:
             if len(rows) > 1:
                 for row in rows:
-                    await self._send(producer, partition, [row])
+                    await self._send(producer, lane, [row])
                 return
             # Its number must arrive all the same, or the ledger never balances: sent without its value,
             # it becomes a dead letter.
-            _log.error("record %d of partition %d cannot be shipped: %s", rows[0][1], partition, error)
-            await producer.send(CUSTOMER_EVENTS, partition, [records[0]._replace(value=b"")])
+            _log.error("record %d of partition %d cannot be shipped: %s", rows[0][1], lane.partition, error)
+            await producer.send(CUSTOMER_EVENTS, lane.partition, [records[0]._replace(value=b"")])
+
+    def _record(self, lane: Lane, row: Row) -> Record:
+        _, seq, key, value = row
+        headers: Headers = (_SCHEMA, (HEADER_SPOOL, self._spool), (HEADER_SEQ, b"%d" % seq))
+        if seq == lane.begun + 1 or row is lane.probe:
+            headers = (*headers, (HEADER_FLOOR, b"%d" % (seq - 1)))
+        return Record(key, value, headers)
+
+    async def _replace(self, broken: Producer, error: BaseException) -> None:
+        """Throw ``broken`` away; all lanes go on with a new producer for the same cluster."""
+        if self._producer is not broken or self._cluster is None:
+            return
+        _log.error("the producer is given up after an unexpected error: %r", error, exc_info=error)
+        self._metrics.producers.add()
+        self._producer = self._bus.producer(self._cluster)
+        await let_go(broken.close())
 
     def _tell(self) -> None:
         if self._waiters and not self._telling:
@@ -264,15 +312,44 @@ class Shipper:
 
     def _tell_now(self) -> None:
         self._telling = False
-        waiting = []
-        for heads, waiter in self._waiters:
-            if waiter.done():
-                continue
-            if self._has(heads):
+        for waiter, heads in self._waiters.items():
+            if not waiter.done() and self._has(heads):
                 waiter.set_result(None)
-            else:
-                waiting.append((heads, waiter))
-        self._waiters = waiting
+
+    # --- what the bus has lost
+
+    async def _mend(self) -> None:
+        """Look for partitions in which the analyzer waits for a record that is not on the bus any more."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._watch_every)
+            for lane, suspicion in zip(self._lanes, self._suspicions, strict=True):
+                applied = self._applied[lane.partition]
+                verdict = suspicion.look(loop.time(), applied, lane.shipped)
+                if verdict is Verdict.FINE:
+                    continue
+                try:
+                    found = await self._store.find(lane.partition, applied + 1)
+                except Transient as error:
+                    _log.error("spool %s: %s", self._store.spool, error)
+                    continue
+                if found is not None and applied == self._applied[lane.partition]:
+                    self._send_again(lane, verdict, applied, *found)
+
+    def _send_again(self, lane: Lane, verdict: Verdict, applied: int, number: int, row: Row) -> None:
+        if verdict is Verdict.PROBE:
+            lane.probe = row
+            self._metrics.probes.add()
+        else:
+            _log.error(
+                "the bus has lost records of partition %d after %d: shipping them again",
+                lane.partition,
+                applied,
+            )
+            self._metrics.repairs.add()
+            lane.restart(applied, number)
+            self._behind.set()
+        lane.wake.set()
 
     # --- which cluster
 
@@ -301,7 +378,6 @@ class Shipper:
         if old is not None:
             await let_go(old.close())
         self._cluster, self._void = cluster, False
-        self._round += 1
         for lane in self._lanes:
             lane.restart(max(self._applied[lane.partition], self._store.floor[lane.partition]))
             lane.wake.set()

@@ -223,6 +223,10 @@ class SpoolStore:
         """When the oldest pack still on disk was put in line; None where there is none."""
         return await self._on_reader(self._file.oldest)
 
+    async def find(self, partition: int, seq: int) -> tuple[int, Row] | None:
+        """Committed row ``seq`` of ``partition`` and the number of its pack; None where it is released."""
+        return await self._on_reader(lambda: self._file.find(partition, seq))
+
     async def local_rows(self, limit: int) -> list[LocalRow]:
         """The oldest committed local rows."""
         found = await self._on_reader(lambda: self._file.local_rows(limit))
@@ -243,7 +247,10 @@ class SpoolStore:
         await done
 
     async def _on_reader(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        except sqlite3.Error as error:
+            raise Transient(f"the spool cannot be read: {error}", retry_after=5.0) from error
 
     # --- on the writer thread
 
