@@ -67,7 +67,7 @@ def create_service(
         reading = PostgresReadStore(database)
     metrics = AnalyzerMetrics(Metrics("analyzer"))
     lifecycle = Lifecycle()
-    publisher = BusPublisher(bus, random, metrics)
+    publisher = BusPublisher(bus, slices, random, metrics)
     processor = AnalyzerProcessor(
         slices,
         publisher,

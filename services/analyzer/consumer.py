@@ -79,8 +79,10 @@ class AnalyzerProcessor:
         await self.release(assignment.partitions & self._owned.keys())
         size = self._cache_bytes // max(1, len(assignment.partitions) + len(self._owned))
         for partition in sorted(assignment.partitions):
+            claiming = time.monotonic()
             state = await self._store.claim(partition, assignment.generation, assignment.cluster)
             await self._publisher.open(state)
+            self._publisher.renew(partition, claiming)
             owned = _Owned(state, ModelCache(size))
             owned.catching_up = asyncio.create_task(self._catch_up(owned))
             self._owned[partition] = owned
@@ -117,8 +119,10 @@ class AnalyzerProcessor:
         published, models_offset = self._publisher.published(partition)
         state = replace(slice_.write.state, published=published, models_offset=models_offset)
         owned.certain = False
+        writing = time.monotonic()
         await self._store.write(replace(slice_.write, state=state))
         owned.certain = True
+        self._publisher.renew(partition, writing)
         self._remember(owned, state, slice_)
         self._publisher.offer(state, slice_.write.models, urgent=slice_.urgent)
         self._measure(slice_, state, time.monotonic() - began)

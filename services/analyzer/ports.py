@@ -281,6 +281,10 @@ class Publisher(Protocol):
         """Publish ``models`` of a partition that has not caught up yet; says nothing about progress."""
         ...
 
+    def renew(self, partition: int, at: float) -> None:
+        """The claim of ``partition`` was known to hold at monotonic time ``at``."""
+        ...
+
     def published(self, partition: int) -> tuple[int, int]:
         """Revision up to which everything is acknowledged, and the next offset of ``customer-models``."""
         ...

@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import Protocol
 
 from libs.common.bus.ports import Bus, ClusterChanged, Producer, Record
 from libs.common.bus.sender import Backoff
 from libs.common.contracts import customer_model, progress
+from libs.common.contracts.identity import CustomerKey
 from libs.common.contracts.progress import Progress, encode_progress
 from libs.common.contracts.topics import CUSTOMER_MODELS, HEADER_REVISION, HEADER_SCHEMA, PROGRESS
-from libs.common.errors import Invalid, Transient
+from libs.common.errors import Fenced, Invalid, Transient
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.ports import ModelRow, PartitionState
 
@@ -27,10 +29,28 @@ QUIET_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
+SURE_SECONDS = 2.0
+"""How long a proof of ownership lasts: less than a group takes to give a silent member's partitions away."""
+
+
+class Claims(Protocol):
+    """What the publisher asks of the store."""
+
+    async def load(self, partition: int, epoch: int) -> PartitionState:
+        """`Fenced` where ``epoch`` is not the newest claim of ``partition``."""
+        ...
+
+    async def models(self, partition: int, customers: Sequence[CustomerKey]) -> list[ModelRow]:
+        """All parts of the models of ``customers``."""
+        ...
+
+
 @dataclass
 class _Lane:
     """What of one claimed partition is still to be published, and what is acknowledged."""
 
+    epoch: int
+    sure_at: float
     published: int
     models_offset: int
     models: dict[bytes, ModelRow] = field(default_factory=dict)
@@ -50,11 +70,13 @@ class BusPublisher:
     def __init__(
         self,
         bus: Bus,
+        claims: Claims,
         random: Random,
         metrics: AnalyzerMetrics,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
+        self._claims = claims
         self._backoff = Backoff(random, 0.05, 2.0)
         self._metrics = metrics
         self._monotonic = monotonic
@@ -70,7 +92,7 @@ class BusPublisher:
             await self._leave_cluster()
             self._cluster = state.cluster
             self._producer = self._bus.producer(state.cluster)
-        self._lanes[state.partition] = _Lane(state.published, state.models_offset)
+        self._lanes[state.partition] = _Lane(state.epoch, float("-inf"), state.published, state.models_offset)
 
     def offer(self, state: PartitionState, models: Sequence[ModelRow], *, urgent: bool = True) -> None:
         lane = self._lanes[state.partition]
@@ -87,6 +109,9 @@ class BusPublisher:
             lane.models[customer_model.model_key(row.customer, row.part)] = row
         if models:
             self._wake.set()
+
+    def renew(self, partition: int, at: float) -> None:
+        self._lanes[partition].sure_at = at
 
     def published(self, partition: int) -> tuple[int, int]:
         lane = self._lanes[partition]
@@ -192,19 +217,59 @@ class BusPublisher:
             if lane.models or (lane.state is not None and lane.due <= now)
         ]
         results = await asyncio.gather(
-            *(self._send_models(producer, partition, lane) for partition, lane, _ in ready),
+            *(self._send_if_ours(producer, partition, lane) for partition, lane, _ in ready),
             return_exceptions=True,
         )
         told = []
         for (_, lane, state), result in zip(ready, results, strict=True):
             # Trap: only the state taken before its models were sent; a newer one speaks of models not sent.
-            if result is None and state is not None:
+            if result is True and state is not None:
                 told.append((lane, state))
         if told:
             await self._tell(producer, told, now)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
+
+    async def _send_if_ours(self, producer: Producer, partition: int, lane: _Lane) -> bool:
+        """Send what waits; False where the partition has another owner by now.
+
+        Trap: readers ignore lower revisions, but a compacted topic keeps what came last. So whoever may have
+        been stopped for a while asks whether he is still the owner before he sends, and puts right what he
+        sent if he was stopped in the middle of it.
+        """
+        began = self._monotonic()
+        try:
+            if began - lane.sure_at > SURE_SECONDS:
+                await self._claims.load(partition, lane.epoch)
+                lane.sure_at = began
+            began, sent = self._monotonic(), list(lane.models.values())
+            await self._send_models(producer, partition, lane)
+            if self._monotonic() - began <= SURE_SECONDS:
+                return True
+            try:
+                await self._claims.load(partition, lane.epoch)
+            except Fenced:
+                await self._put_right(producer, partition, sent)
+                raise
+        except Fenced:
+            _log.warning(
+                "a partition has another owner: its models are left to him", extra={"partition": partition}
+            )
+            lane.models, lane.state = {}, None
+            lane.room.set()
+            return False
+        return True
+
+    async def _put_right(self, producer: Producer, partition: int, sent: Sequence[ModelRow]) -> None:
+        """Send what is stored by now in place of ``sent``."""
+        slow = bool(sent)
+        while slow:
+            rows = await self._claims.models(partition, sorted({row.customer for row in sent}))
+            began = self._monotonic()
+            records = [_record(customer_model.model_key(row.customer, row.part), row) for row in rows]
+            await self._send(producer, partition, records)
+            slow = self._monotonic() - began > SURE_SECONDS
 
     async def _send_models(self, producer: Producer, partition: int, lane: _Lane) -> None:
         if not lane.models:

@@ -141,7 +141,7 @@ class Rig:
 
 def make_rig(stores: Stores, bus: MemoryBus, **options: Any) -> Rig:
     metrics = AnalyzerMetrics(Metrics("analyzer"))
-    publisher = BusPublisher(bus, Random(1), metrics)
+    publisher = BusPublisher(bus, stores.slices, Random(1), metrics)
     processor = AnalyzerProcessor(
         stores.slices,
         publisher,
@@ -451,6 +451,66 @@ async def test_zombie_is_fenced_and_changes_nothing(rig: Rig, bus: MemoryBus) ->
         await rig.claim(C7, generation=1)
     assert (await ledger_of(rig)).applied == 1
     await heir.processor.release(frozenset({C7}))
+
+
+class Freezer:
+    """A producer in whose sends the process may be stopped; `time` is what its monotonic clock says."""
+
+    def __init__(self, inner: Any, rig: Rig) -> None:
+        self.inner = inner
+        self.thaw: Any = None
+        self.now = 0.0
+        rig.publisher._monotonic = lambda: self.now
+
+    async def send(self, topic: str, partition: int, records: Any) -> int:
+        if self.thaw is not None and topic == CUSTOMER_MODELS:
+            thaw, self.thaw = self.thaw, None
+            await thaw()
+        return int(await self.inner.send(topic, partition, records))
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+@pytest.mark.parametrize("frozen", ["before the send", "within the send"])
+async def test_zombie_leaves_no_older_model_behind_the_newer_one(
+    rig: Rig, bus: MemoryBus, frozen: str
+) -> None:
+    """A compacted topic keeps what came last: there it must not be what a stopped process still had."""
+    await rig.claim(C7, generation=1)
+    await rig.told()
+    freezer = Freezer(rig.publisher._producer, rig)
+    rig.publisher._producer = freezer
+    heir = make_rig(rig.stores, bus)
+    running = asyncio.create_task(heir.publisher.run())
+
+    async def others_go_on() -> None:
+        freezer.now += 30.0
+        await heir.claim(C7, generation=2)
+        heir.offset = rig.offset
+        await heir.processor.process(C7, heir.messages(view("b"), first=2))
+        await heir.told()
+
+    rig.publisher.renew(C7, 0.0)
+    if frozen == "within the send":
+        freezer.thaw = others_go_on
+        await rig.processor.process(C7, rig.messages(view("a")))
+        rig.publisher.renew(C7, 0.0)
+    else:
+        rig.publisher._producer = None
+        await rig.processor.process(C7, rig.messages(view("a")))
+        rig.publisher.renew(C7, 0.0)
+        await others_go_on()
+        rig.publisher._producer = freezer
+        rig.publisher._wake.set()
+    for _ in range(100):
+        await asyncio.sleep(0.005)
+    newest = {m.key: m.header("revision") for m in bus.records(CUSTOMER_MODELS, C7)}
+    assert newest == {b"c-7/profile": b"2", b"c-7/items": b"2"}
+    told = [decode_progress(m.value or b"") for m in bus.records(PROGRESS) if m.key == b"%d" % C7]
+    assert told[-1].epoch == 2
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_heir_publishes_what_the_owner_committed_and_did_not_publish(
