@@ -37,6 +37,10 @@ class Secrets:
         """32 bytes that spread customers over holdout groups and ghosts."""
         return self._load("salt.key")
 
+    def erasure_key(self) -> bytes:
+        """32 bytes that erased customer keys are hashed with; made on first use."""
+        return self._load("erasure.key")
+
     def _load(self, name: str) -> bytes:
         if self._root is not None:
             return hmac.digest(

@@ -14,7 +14,8 @@ from libs.common.http.factory import HttpApp
 from libs.common.http.problems import Refused
 from libs.common.keys import Scope
 from libs.common.times import format_time
-from services.analyzer.errors import UnknownCustomer
+from services.analyzer.errors import UnknownCustomer, UnknownErasure
+from services.analyzer.handlers.certificate import ErasureView
 from services.analyzer.handlers.queries import ModelsView, Queries
 from services.analyzer.model.ledger import Ledger
 from services.analyzer.model.readable import CustomerView, TimelineEntry
@@ -46,6 +47,7 @@ def add_routes(app: HttpApp, queries: Queries) -> None:
     """Everything the analyzer answers."""
     _add_customer_routes(app, queries)
     _add_ops_routes(app, queries)
+    _add_erasure_routes(app, queries)
 
 
 def _add_customer_routes(app: HttpApp, queries: Queries) -> None:
@@ -131,6 +133,23 @@ def _add_ops_routes(app: HttpApp, queries: Queries) -> None:
         gives=DeadLettersView,
         summary="Records that can never be processed",
         query={"limit": "how many, up to 1,000; 100 where not said"},
+    )
+
+
+def _add_erasure_routes(app: HttpApp, queries: Queries) -> None:
+    async def get_erasure(call: Call) -> Response:
+        try:
+            return reply(await queries.erasure(_key(call)))
+        except UnknownErasure:
+            raise Refused(404, "unknown_erasure", "no erasure with this id has been applied yet") from None
+
+    app.endpoint(
+        "GET",
+        "/v1/erasures/{id}",
+        get_erasure,
+        scope=Scope.MANAGE,
+        gives=ErasureView,
+        summary="What an erasure has done so far",
     )
 
 

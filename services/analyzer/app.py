@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from libs.common.bus.consume import ConsumeLoop
 from libs.common.bus.kafka import KafkaBus
@@ -17,22 +18,26 @@ from libs.common.http.factory import create_http
 from libs.common.http.health import Lifecycle
 from libs.common.keys import KeyRing
 from libs.common.runtime import Service
+from libs.common.secrets import Secrets
 from libs.common.telemetry import Metrics
 from services.analyzer.api import add_routes
 from services.analyzer.consumer import AnalyzerProcessor
+from services.analyzer.errands import Errands
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.handlers.watching import LedgerGauges
 from services.analyzer.metrics import AnalyzerMetrics
-from services.analyzer.ports import ReadStore, SliceStore
+from services.analyzer.model.erased import KeyHasher
+from services.analyzer.ports import ErrandStore, ReadStore, SliceStore
 from services.analyzer.publisher import BusPublisher
 from services.analyzer.settings import AnalyzerSettings
-from services.analyzer.store.postgres import PostgresAnalyzerStore
+from services.analyzer.store.erasing import PostgresErasureStore
+from services.analyzer.store.postgres import SCHEMA, PostgresAnalyzerStore
 from services.analyzer.store.reading import PostgresReadStore
 
 GROUP = "analyzer"
 
 
-class AnalyzerStore(SliceStore, ReadStore, Protocol):
+class AnalyzerStore(SliceStore, ReadStore, ErrandStore, Protocol):
     """Everything the service stores, as one part: what tests hand in."""
 
 
@@ -55,25 +60,18 @@ def create_service(
     if clock is None:
         clock = JournalClock() if settings.clock == "journal" else WallClock()
     random = random or Random(int.from_bytes(os.urandom(32), "big"))
-    database: Database | None = None
-    tables: PostgresAnalyzerStore | None = None
-    slices: SliceStore
-    reading: ReadStore
-    if store is not None:
-        slices = reading = store
-    else:
-        database = Database(settings.postgres.get_secret_value(), size=8)
-        slices = tables = PostgresAnalyzerStore(database)
-        reading = PostgresReadStore(database)
+    storage = _storage(settings, store)
+    hasher = KeyHasher(Secrets(settings.data_dir, settings.installation_secret).erasure_key())
     metrics = AnalyzerMetrics(Metrics("analyzer"))
     lifecycle = Lifecycle()
-    publisher = BusPublisher(bus, slices, random, metrics)
+    publisher = BusPublisher(bus, storage.slices, random, metrics)
     processor = AnalyzerProcessor(
-        slices,
+        storage.slices,
         publisher,
         metrics,
         clock,
         random,
+        hasher=hasher,
         cache_bytes=settings.cache_bytes,
         dead_letter_share=settings.dead_letter_share,
     )
@@ -84,25 +82,45 @@ def create_service(
         max_records=settings.slice_records,
         concurrency=settings.concurrency,
     )
+    errands = Errands(processor, storage.errands, publisher, bus, random, metrics)
     dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
     keys = KeyRing(settings.data_dir, dev_key)
     app = create_http("analyzer", keys=keys, metrics=metrics.registry, lifecycle=lifecycle)
-    queries = Queries(reading)
+    queries = Queries(storage.reading)
     add_routes(app, queries)
     _measure(metrics, processor, publisher, queries)
     lifecycle.note("partitions", lambda: f"{len(loop.owned)} owned")
 
-    async def start() -> None:
-        if tables is not None:
-            await tables.prepare()
-
     async def stop() -> None:
         await publisher.stop()
         await bus.close()
-        if database is not None:
-            await database.close()
+        await storage.close()
 
-    return Service("analyzer", app, start, stop, [TopicKeeper(bus, TOPICS).run, loop.run, publisher.run])
+    tasks = [TopicKeeper(bus, TOPICS).run, loop.run, publisher.run, errands.run]
+    return Service("analyzer", app, storage.prepare, stop, tasks)
+
+
+class _Storage(NamedTuple):
+    """What is stored, by who asks for it, and how that begins and ends."""
+
+    slices: SliceStore
+    reading: ReadStore
+    errands: ErrandStore
+    prepare: Callable[[], Awaitable[None]]
+    close: Callable[[], Awaitable[None]]
+
+
+def _storage(settings: AnalyzerSettings, store: AnalyzerStore | None) -> _Storage:
+    if store is not None:
+        return _Storage(store, store, store, _nothing, _nothing)
+    database = Database(settings.postgres.get_secret_value(), size=8)
+    tables = PostgresAnalyzerStore(database)
+    reading, errands = PostgresReadStore(database), PostgresErasureStore(database, SCHEMA)
+    return _Storage(tables, reading, errands, tables.prepare, database.close)
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _measure(

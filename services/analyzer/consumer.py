@@ -18,6 +18,7 @@ from services.analyzer.handlers.draft import DEAD_LETTERED
 from services.analyzer.handlers.slices import Slice, SliceHandler
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.cache import ModelCache
+from services.analyzer.model.erased import KeyHasher
 from services.analyzer.ports import PartitionState, Publisher, SliceStore
 
 MODELS_AT_ONCE = 500
@@ -36,6 +37,7 @@ class _Owned:
 
     state: PartitionState
     cache: ModelCache
+    suppressed: dict[bytes, str]
     certain: bool = True
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
     catching_up: asyncio.Task[None] | None = None
@@ -46,10 +48,17 @@ class AnalyzerProcessor:
 
     Parameters
     ----------
+    hasher:
+        Hashes keys as the store remembers erased ones.
     cache_bytes:
         Encoded size of all models kept in memory, shared evenly among the partitions.
     dead_letter_share:
         Above this share of dead letters among the latest records consuming stops.
+
+    Attributes
+    ----------
+    errands:
+        Set whenever there may be something to be done about erasures, for `errands.Errands`.
     """
 
     def __init__(
@@ -60,6 +69,7 @@ class AnalyzerProcessor:
         clock: Clock,
         random: Random,
         *,
+        hasher: KeyHasher,
         cache_bytes: int,
         dead_letter_share: float,
     ) -> None:
@@ -70,9 +80,14 @@ class AnalyzerProcessor:
         self._random = random
         self._cache_bytes = cache_bytes
         self._share = dead_letter_share
-        self._handler = SliceHandler(store)
+        self._handler = SliceHandler(store, hasher)
         self._owned: dict[int, _Owned] = {}
+        self.errands = asyncio.Event()
         self._watched = [0, 0]
+
+    def standing(self) -> dict[int, PartitionState]:
+        """The partitions in our hands, as last committed."""
+        return {partition: owned.state for partition, owned in self._owned.items()}
 
     async def claim(self, assignment: Assignment) -> Mapping[int, int]:
         """Raise the epochs, drop what was known, and publish what the last owner had not."""
@@ -83,10 +98,13 @@ class AnalyzerProcessor:
             state = await self._store.claim(partition, assignment.generation, assignment.cluster)
             await self._publisher.open(state)
             self._publisher.renew(partition, claiming)
-            owned = _Owned(state, ModelCache(size))
+            # Trap: read after the claim. Only an owner adds to it, so from here on it is ours to keep.
+            suppressed = await self._store.suppressed(partition)
+            owned = _Owned(state, ModelCache(size), suppressed)
             owned.catching_up = asyncio.create_task(self._catch_up(owned))
             self._owned[partition] = owned
         self._metrics.partitions.set(len(self._owned))
+        self.errands.set()
         return {p: self._owned[p].state.next_offset for p in assignment.partitions}
 
     def lag(self) -> Millis:
@@ -105,16 +123,20 @@ class AnalyzerProcessor:
         self._metrics.partitions.set(len(self._owned))
 
     async def process(self, partition: int, messages: Sequence[Message]) -> None:
-        """One slice, one transaction; afterwards its models, then its progress."""
+        """A slice, or several where customers are erased: one transaction, its models, then its progress."""
         owned = self._owned.get(partition)
         if owned is None:
             raise Fenced(f"partition {partition} is not ours")
-        began = time.monotonic()
         await self._make_certain(owned)
         await self._wait_until_caught_up(owned)
-        slice_ = await self._handler.prepare(owned.state, owned.cache, messages)
+        while await self._process_slice(partition, owned, messages):
+            pass
+
+    async def _process_slice(self, partition: int, owned: _Owned, messages: Sequence[Message]) -> bool:
+        began = time.monotonic()
+        slice_ = await self._handler.prepare(owned.state, owned.cache, messages, owned.suppressed)
         if slice_ is None:
-            return
+            return False
         self._watch(slice_)
         published, models_offset = self._publisher.published(partition)
         state = replace(slice_.write.state, published=published, models_offset=models_offset)
@@ -127,6 +149,7 @@ class AnalyzerProcessor:
         self._publisher.offer(state, slice_.write.models, urgent=slice_.urgent)
         self._measure(slice_, state, time.monotonic() - began)
         await self._publisher.room(partition)
+        return True
 
     async def _make_certain(self, owned: _Owned) -> None:
         """After a write that failed: it may have been committed all the same. Read what is true."""
@@ -134,6 +157,7 @@ class AnalyzerProcessor:
             return
         owned.cache.clear()
         state = await self._store.load(owned.state.partition, owned.state.epoch)
+        owned.suppressed = await self._store.suppressed(state.partition)
         published, _ = self._publisher.published(state.partition)
         owned.state = replace(state, published=published)
         owned.caught_up.clear()
@@ -181,6 +205,13 @@ class AnalyzerProcessor:
             sizes[row.customer] = sizes.get(row.customer, 0) + len(row.body)
         for key, changed in slice_.customers.items():
             owned.cache.put(key, changed.models, sizes.get(key, 0))
+        if (erased := slice_.write.erased) is not None:
+            owned.suppressed[erased.suppressed] = erased.erasure
+            if erased.whole:
+                owned.cache.drop(erased.customer)
+                self._metrics.erasures.add()
+        if erased is not None or slice_.write.notices:
+            self.errands.set()
 
     def _watch(self, slice_: Slice) -> None:
         records = sum(slice_.write.fates.values())

@@ -16,3 +16,7 @@ class NotEmpty(Misconfigured):
 
 class UnknownCustomer(ClosedloopError):
     """Nothing was ever heard of this customer."""
+
+
+class UnknownErasure(ClosedloopError):
+    """No erasure with this id has been applied."""

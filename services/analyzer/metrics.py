@@ -59,5 +59,9 @@ class AnalyzerMetrics:
         )
         self.balanced = registry.gauge("ledger_balanced", "1 where the ledger balances, 0 where it does not")
         self.database = registry.gauge("database_answers", "1 where the database answered the last look")
+        self.erasures = registry.counter("erasures_total", "Customer keys erased, linked visitors included")
+        self.notices = registry.gauge(
+            "erasure_notices_records", "Keys that are still to be told of an erasure, or withdrawn from views"
+        )
         self.models = registry.counter("models_published_total", "Model records put on the bus")
         self.partitions = registry.gauge("owned_partitions", "Partitions owned at this moment")

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
+from services.analyzer.model.erasures import Erased, ErasureRows, Notice
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,8 @@ class SliceWrite:
     reports: Sequence[SpoolReport] = ()
     fates: Mapping[FateKey, int] = field(default_factory=dict)
     forget_before: Millis | None = None
+    erased: Erased | None = None
+    notices: Sequence[Notice] = ()
 
 
 GENERATION_SECONDS = 60.0
@@ -166,6 +169,14 @@ class SliceStore(Protocol):
         """All parts of the models of ``customers``."""
         ...
 
+    async def suppressed(self, partition: int) -> dict[bytes, str]:
+        """Hashes of the keys that are erased here, and by which erasure."""
+        ...
+
+    async def events_of(self, partition: int, customer: CustomerKey) -> list[StoredEvent]:
+        """All events of ``customer``, in order of their numbers."""
+        ...
+
     async def write(self, slice_: SliceWrite) -> None:
         """Write a slice in one transaction: `Fenced` where its epoch is not the newest, `Transient` where
         the partition is not as ``slice_.before`` says (an earlier write was committed after all)."""
@@ -175,6 +186,30 @@ class SliceStore(Protocol):
         self, partition: int, above: int, after: tuple[CustomerKey, str], limit: int
     ) -> list[ModelRow]:
         """Models with a revision over ``above``, in order of (customer, part), beginning behind ``after``."""
+        ...
+
+
+class ErrandStore(Protocol):
+    """What is still to be done about erasures once a slice has committed them."""
+
+    async def notices(self, partitions: Sequence[int]) -> list[Notice]:
+        """Notices of ``partitions`` that their targets have not acted on; those they have are forgotten."""
+        ...
+
+    async def purge(self, partition: int, published: int) -> bool:
+        """Drop tombstones of models that are published; whether others are left."""
+        ...
+
+
+class RestoreStore(SliceStore, Protocol):
+    """What a start after a restore needs beside."""
+
+    async def seize(self, partition: int) -> PartitionState | None:
+        """Raise the epoch as nobody's new owner; None where the partition has no row yet."""
+        ...
+
+    async def keys_in(self, partition: int) -> list[CustomerKey]:
+        """Every key that has events, models or dead letters in ``partition``."""
         ...
 
 
@@ -239,6 +274,10 @@ class ReadStore(Protocol):
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The latest dead letters, newest first."""
+        ...
+
+    async def erasure(self, id_: str) -> ErasureRows:
+        """What has become of an erasure, in every partition."""
         ...
 
 

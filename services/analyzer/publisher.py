@@ -331,4 +331,5 @@ def _record(key: bytes, row: ModelRow) -> Record:
         (HEADER_SCHEMA, customer_model.SCHEMA),
         (HEADER_REVISION, str(row.revision).encode()),
     )
-    return Record(key, row.body, headers)
+    # An empty body is a tombstone: the customer was erased.
+    return Record(key, row.body or None, headers)

@@ -18,9 +18,9 @@ from libs.common.keys import Scope
 from services.collector.errors import BadDurability, BadMode
 from services.collector.handlers import Collector
 from services.collector.metrics import CollectorMetrics
-from services.collector.model import ConsentIn, IdentityIn, Sender, TouchpointIn
+from services.collector.model import ConsentIn, ErasureIn, IdentityIn, Sender, TouchpointIn
 
-T = TypeVar("T", TouchpointIn, IdentityIn, ConsentIn)
+T = TypeVar("T", TouchpointIn, IdentityIn, ConsentIn, ErasureIn)
 
 DURABILITY_HEADER = "closedloop-durability"
 
@@ -71,6 +71,17 @@ def add_routes(
         gives=CollectedAnswer,
         status=202,
         summary="Record what customers allow and refuse",
+    )
+    erasures = BatchDecoder(ErasureIn, "erasures")
+    app.endpoint(
+        "POST",
+        "/v1/erasures",
+        edge.posts("erasure", erasures, collector.on_erasure),
+        scope=Scope.MANAGE,
+        takes=erasures,
+        gives=CollectedAnswer,
+        status=202,
+        summary="Forget customers: all that is held about them, and all that comes later",
     )
 
 

@@ -12,6 +12,7 @@ from libs.common.position import Position
 from libs.common.times import parse_time
 from services.collector.model import (
     ConsentIn,
+    ErasureIn,
     IdentityIn,
     Sender,
     TouchpointIn,
@@ -19,6 +20,7 @@ from services.collector.model import (
     check_ids,
     check_touchpoint,
     consent_event,
+    erasure_events,
     identity_events,
     touchpoint_events,
 )
@@ -64,6 +66,11 @@ class Collector:
         check_consent(item)
         times = self._times_of_word(item.occurred_at)
         return [consent_event(item, item.id or self._new_id(), sender, times)]
+
+    def on_erasure(self, item: ErasureIn, sender: Sender) -> Sequence[CustomerEvent]:
+        """The events of an erasure; raises `Invalid`."""
+        check_ids(item.customer_id, item.anonymous_id)
+        return erasure_events(item, item.id or self._new_id(), sender, self._intake.admit(None))
 
     def _times_of_word(self, said: str | None) -> Admitted:
         """When somebody gave his word: never in a future that nobody could take it back in.

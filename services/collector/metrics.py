@@ -12,7 +12,7 @@ SOURCES = 32
 """Keys that metrics tell apart: their names are the operator's, so few, but nothing else bounds them."""
 
 NO_CHANNEL = "none"
-KINDS = ("touchpoint", "identity", "consent")
+KINDS = ("touchpoint", "identity", "consent", "erasure")
 CODES = (
     "missing",
     "wrong_type",

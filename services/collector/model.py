@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
-from libs.common.contracts.customer_event import ConsentGiven, IdentityLinked, Touchpoint
+from libs.common.contracts.customer_event import ConsentGiven, Erasure, IdentityLinked, Touchpoint
 from libs.common.contracts.identity import RESERVED_PREFIXES, CustomerKey, anonymous_key
 from libs.common.contracts.touchpoint import TYPED, Name, Order, OrderChange, ProductSeen
 from libs.common.errors import Invalid
@@ -67,6 +67,15 @@ class ConsentIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     id: Name | None = None
     occurred_at: str | None = None
     customer_signature: str | None = None
+
+
+class ErasureIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A customer, a visitor or both are to be forgotten. ``id`` is what the erasure is asked about later."""
+
+    customer_id: Name | None = None
+    anonymous_id: Name | None = None
+    id: Name | None = None
+    customer_signature: ClassVar[None] = None
 
 
 class Sender(NamedTuple):
@@ -213,3 +222,19 @@ def consent_event(item: ConsentIn, event_id: str, sender: Sender, times: Admitte
         text_version=item.text_version,
         said_at=item.source,
     )
+
+
+def erasure_events(item: ErasureIn, event_id: str, sender: Sender, times: Admitted) -> list[Erasure]:
+    """An erasure under each key that is named."""
+    visitor = None if item.anonymous_id is None else anonymous_key(item.anonymous_id)
+    return [
+        Erasure(
+            id=event_id,
+            source=sender.source,
+            customer=key,
+            occurred_at=times.occurred_at,
+            recorded_at=times.recorded_at,
+        )
+        for key in (item.customer_id, visitor)
+        if key is not None
+    ]

@@ -38,6 +38,7 @@ from services.analyzer.consumer import AnalyzerProcessor
 from services.analyzer.errors import NotEmpty, TooManyDeadLetters, UnknownCustomer
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.metrics import AnalyzerMetrics
+from services.analyzer.model.erased import KeyHasher
 from services.analyzer.model.lessons import OrderLesson, decode_lesson
 from services.analyzer.publisher import BusPublisher
 from services.analyzer.rebuild import models_digest, rebuild
@@ -148,6 +149,7 @@ def make_rig(stores: Stores, bus: MemoryBus, **options: Any) -> Rig:
         metrics,
         ManualClock(T0),
         Random(2),
+        hasher=KeyHasher(b"k" * 32),
         **{"cache_bytes": 1_000_000, "dead_letter_share": 0.5, **options},
     )
     return Rig(stores, bus, publisher, processor)

@@ -140,7 +140,16 @@ class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome
 
 
 class Erasure(Event, frozen=True, kw_only=True, omit_defaults=True, tag="erasure"):
-    """The customer asked to be forgotten; everything under this key goes, and stays away."""
+    """The customer asked to be forgotten; everything under this key goes, and stays away.
+
+    With ``linked`` it is a notice of the analyzer to another key: ``linked`` is erased, and nothing here may
+    name it any more. ``owned`` says that this visitor was linked to it: he goes too, unless he is another's.
+    ``erasure`` is then the id of the erasure it follows from.
+    """
+
+    linked: CustomerKey | None = None
+    owned: bool = False
+    erasure: str | None = None
 
 
 class Tick(Struct, frozen=True, kw_only=True, tag_field="kind", tag="tick"):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
 from services.analyzer.handlers.folding import Changed
 from services.analyzer.model.arrival import Arrival
+from services.analyzer.model.erased import KeyHasher, Suppressed
+from services.analyzer.model.erasures import Erased, Notice
 from services.analyzer.ports import (
     DeadLetter,
     FateKey,
     LessonRow,
+    ModelRow,
     PartitionState,
     SpoolReport,
     StoredEvent,
@@ -24,7 +28,11 @@ FATES = (APPLIED, DUPLICATE, REJECTED, DEAD_LETTERED, ERASED, INTERNAL)
 
 @dataclass
 class Draft:
-    """A slice in the making: what will be written, gathered record by record."""
+    """A slice in the making: what will be written, gathered record by record.
+
+    ``suppressed`` are the keys erased in this partition; ``past`` are all events of the customer whom the
+    slice erases, ``erased``, ``withdrawn`` and ``notices`` what comes of that.
+    """
 
     state: PartitionState
     known: dict[bytes, Millis]
@@ -33,6 +41,8 @@ class Draft:
     journal_time: Millis
     applied: dict[str, int]
     notes: dict[str, int]
+    hasher: KeyHasher
+    suppressed: Suppressed
     events: list[StoredEvent] = field(default_factory=list)
     ids: dict[bytes, Millis] = field(default_factory=dict)
     lessons: list[LessonRow] = field(default_factory=list)
@@ -43,6 +53,10 @@ class Draft:
     sent: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     gaps: set[str] = field(default_factory=set)
+    past: Sequence[StoredEvent] = ()
+    erased: Erased | None = None
+    withdrawn: list[ModelRow] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
 
     def note(self, name: str) -> None:
         self.notes[name] = self.notes.get(name, 0) + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from libs.common.clock import DAY, Millis
-from libs.common.contracts.customer_event import AboutCustomer, SpoolReported, Tick
+from libs.common.contracts.customer_event import AboutCustomer, Erasure, SpoolReported, Tick
 from libs.common.errors import Invalid, Rejected
 from services.analyzer.handlers.draft import (
     APPLIED,
@@ -15,6 +15,7 @@ from services.analyzer.handlers.draft import (
     REJECTED,
     Draft,
 )
+from services.analyzer.handlers.erasing import erase, spare
 from services.analyzer.handlers.folding import fold_into, lesson_row
 from services.analyzer.model.arrival import Arrival, accept, id_hash, is_internal, kind_of
 from services.analyzer.ports import DeadLetter, SpoolReport, StoredEvent
@@ -30,7 +31,10 @@ def take(draft: Draft, arrival: Arrival) -> None:
     draft.next_offset = arrival.message.offset + 1
     if arrival.spool and not _in_order(draft, arrival):
         return
-    event = arrival.event
+    spared = spare(draft, arrival)
+    if spared is None:
+        return
+    arrival, event = spared, spared.event
     if arrival.error is not None or event is None:
         _bury(draft, arrival, arrival.error or Invalid("undecodable", "no event"))
         return
@@ -85,6 +89,11 @@ def _take_event(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:
         return
     try:
         accept(event)
+        if isinstance(event, Erasure):
+            erase(draft, event)
+            draft.known[hashed] = draft.ids[hashed] = draft.journal_time
+            draft.count(arrival, INTERNAL if internal else APPLIED)
+            return
         number = draft.number + 1
         lesson = fold_into(draft.customers, event, draft.journal_time, number)
     except Rejected:

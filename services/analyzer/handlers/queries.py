@@ -11,6 +11,7 @@ from libs.common.contracts.identity import CustomerKey
 from libs.common.errors import Invalid
 from libs.common.scoring.merge import merge_items, merge_profiles
 from services.analyzer.errors import UnknownCustomer
+from services.analyzer.handlers.certificate import ErasureView, certificate
 from services.analyzer.handlers.folding import assemble
 from services.analyzer.model.fold import Models
 from services.analyzer.model.ledger import Ledger, ledger
@@ -105,6 +106,10 @@ class Queries:
             {(state.partition, spool): seq for state in rows.states for spool, seq in state.applied.items()},
             notes,
         )
+
+    async def erasure(self, id_: str) -> ErasureView:
+        """How far an erasure is; raises `UnknownErasure`."""
+        return await certificate(self._store, id_)
 
     async def models(self) -> ModelsView:
         """How far the learner is; version 0 before it has published."""

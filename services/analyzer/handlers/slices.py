@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.common.bus.ports import Message
-from libs.common.contracts.customer_event import AboutCustomer, SpoolReported, Tick
+from libs.common.contracts.customer_event import AboutCustomer, Erasure, SpoolReported, Tick
 from libs.common.contracts.identity import CustomerKey, is_nobody
 from services.analyzer.handlers.draft import Draft
 from services.analyzer.handlers.fates import take
@@ -20,6 +20,7 @@ from services.analyzer.handlers.folding import Changed, assemble
 from services.analyzer.handlers.writing import written
 from services.analyzer.model.arrival import Arrival, arrive, id_hash
 from services.analyzer.model.cache import ModelCache
+from services.analyzer.model.erased import NOBODY_ERASED, KeyHasher, Suppressed
 from services.analyzer.model.fold import Models
 from services.analyzer.ports import PartitionState, SliceStore, SliceWrite
 
@@ -45,19 +46,27 @@ class SliceHandler:
     ----------
     store:
         Where ids and models are read; nothing is written here.
+    hasher:
+        Hashes keys as the store remembers erased ones.
     """
 
-    def __init__(self, store: SliceStore) -> None:
+    def __init__(self, store: SliceStore, hasher: KeyHasher) -> None:
         self._store = store
+        self._hasher = hasher
 
     async def prepare(
-        self, state: PartitionState, cache: ModelCache, messages: Sequence[Message]
+        self,
+        state: PartitionState,
+        cache: ModelCache,
+        messages: Sequence[Message],
+        suppressed: Suppressed = NOBODY_ERASED,
     ) -> Slice | None:
         """What ``messages`` make of ``state``; None where all of them were here before.
 
+        Ends before an erasure, which is a slice of its own: the rest of ``messages`` is for the next one.
         Reads the store, changes neither ``state`` nor ``cache`` (it may fill it with what is stored).
         """
-        arrivals = [arrive(message) for message in messages if message.offset >= state.next_offset]
+        arrivals = _one_slice(messages, state.next_offset)
         if not arrivals:
             return None
         events = [a.event for a in arrivals if a.event is not None]
@@ -73,7 +82,11 @@ class SliceHandler:
             journal_time=state.journal_time,
             applied={**state.applied, **(await self._returning(state, arrivals))},
             notes=dict(state.notes),
+            hasher=self._hasher,
+            suppressed=suppressed,
         )
+        if isinstance(erasure := arrivals[0].event, Erasure):
+            draft.past = await self._store.events_of(state.partition, erasure.customer)
         for arrival in arrivals:
             take(draft, arrival)
         noted = {name: n - state.notes.get(name, 0) for name, n in draft.notes.items()}
@@ -107,3 +120,16 @@ class SliceHandler:
                 found[key] = stored.get(key) or Models.new(key)
                 cache.put(key, found[key], sizes.get(key, 0))
         return found
+
+
+def _one_slice(messages: Sequence[Message], next_offset: int) -> list[Arrival]:
+    """New records up to the first erasure, or that alone where it comes first."""
+    arrivals: list[Arrival] = []
+    for message in messages:
+        if message.offset < next_offset:
+            continue
+        arrival = arrive(message)
+        if isinstance(arrival.event, Erasure):
+            return arrivals or [arrival]
+        arrivals.append(arrival)
+    return arrivals

@@ -36,12 +36,14 @@ def written(draft: Draft) -> SliceWrite:
         before=draft.state,
         events=draft.events,
         ids=draft.ids,
-        models=model_rows(draft.state.partition, draft.customers),
+        models=[*model_rows(draft.state.partition, draft.customers), *draft.withdrawn],
         lessons=draft.lessons,
         dead_letters=draft.dead_letters,
         reports=list(draft.reports.values()),
         fates=draft.fates,
         forget_before=draft.journal_time - DEDUPE_WINDOW if new_day else None,
+        erased=draft.erased,
+        notices=draft.notices,
     )
 
 

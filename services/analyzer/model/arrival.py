@@ -22,7 +22,7 @@ from libs.common.contracts.customer_event import (
     Touchpoint,
     decode_event,
 )
-from libs.common.contracts.identity import anonymous_key, partition_of
+from libs.common.contracts.identity import anonymous_key, is_nobody, partition_of
 from libs.common.contracts.outcome import WORDS
 from libs.common.contracts.topics import HEADER_FLOOR, HEADER_SEQ, HEADER_SPOOL
 from libs.common.errors import Invalid, Rejected
@@ -135,8 +135,8 @@ def _check_name(name: str, field: str, *, empty: bool = False) -> None:
 
 def accept(event: AboutCustomer) -> None:
     """Raise `Rejected` for a well-formed event that a rule of ours keeps out."""
-    if isinstance(event, Erasure):
-        raise Rejected("not_supported", "erasure is not built yet")
+    if isinstance(event, Erasure) and is_nobody(event.customer):
+        raise Rejected("nobody", "there is nobody to erase")
 
 
 def is_internal(event: CustomerEvent) -> bool:

@@ -43,6 +43,11 @@ class ModelCache:
             _, (_, gone) = self._models.popitem(last=False)
             self._bytes -= gone
 
+    def drop(self, customer: CustomerKey) -> None:
+        """Forget one customer."""
+        _, size = self._models.pop(customer, (None, 0))
+        self._bytes -= size
+
     def clear(self) -> None:
         """Forget everything."""
         self._models.clear()

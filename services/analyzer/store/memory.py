@@ -8,6 +8,7 @@ from dataclasses import replace
 from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
 from libs.common.errors import Fenced, Transient
+from services.analyzer.model.erasures import Erased, ErasedRow, ErasureRows, Notice
 from services.analyzer.ports import (
     DeadLetter,
     FateKey,
@@ -45,6 +46,9 @@ class MemoryAnalyzerStore:
         self.reports: dict[tuple[int, str], SpoolReport] = {}
         self.fates: dict[tuple[int, FateKey], int] = {}
         self.learned_state: LearnedState | None = None
+        self.erased: dict[tuple[int, bytes], str] = {}
+        self.erasures: dict[tuple[int, str, bytes], ErasedRow] = {}
+        self.told: dict[tuple[int, str, bytes], Notice] = {}
 
     def _reach(self) -> None:
         if self.away:
@@ -84,7 +88,82 @@ class MemoryAnalyzerStore:
     async def models(self, partition: int, customers: Sequence[CustomerKey]) -> list[ModelRow]:
         self._reach()
         wanted = set(customers)
-        return [r for r in self.rows.values() if r.partition == partition and r.customer in wanted]
+        rows = (row for row in self.rows.values() if row.body)
+        return [row for row in rows if row.partition == partition and row.customer in wanted]
+
+    async def suppressed(self, partition: int) -> dict[bytes, str]:
+        self._reach()
+        return {key: erasure for (where, key), erasure in self.erased.items() if where == partition}
+
+    async def events_of(self, partition: int, customer: CustomerKey) -> list[StoredEvent]:
+        self._reach()
+        return sorted(e for e in self.stored if (e.partition, e.customer) == (partition, customer))
+
+    async def notices(self, partitions: Sequence[int]) -> list[Notice]:
+        self._reach()
+        done = {(erasure, mark) for _, erasure, mark in self.erasures}
+        self.told = {key: notice for key, notice in self.told.items() if key[1:] not in done}
+        return [notice for notice in self.told.values() if notice.partition in partitions]
+
+    async def purge(self, partition: int, published: int) -> bool:
+        self._reach()
+        gone = {key for key, row in self.rows.items() if not row.body and row.partition == partition}
+        left = {key for key in gone if self.rows[key].revision > published}
+        self.rows = {key: row for key, row in self.rows.items() if key not in gone - left}
+        return bool(left)
+
+    async def seize(self, partition: int) -> PartitionState | None:
+        self._reach()
+        state = self.states.get(partition)
+        if state is not None:
+            self.states[partition] = state = replace(state, epoch=state.epoch + 1)
+        return state
+
+    async def keys_in(self, partition: int) -> list[CustomerKey]:
+        self._reach()
+        letters = (letter for letter in self.letters if letter.partition == partition)
+        return sorted(
+            {event.customer for event in self.stored if event.partition == partition}
+            | {row.customer for row in self.rows.values() if row.partition == partition}
+            | {letter.key.decode("utf-8", "replace") for letter in letters}
+        )
+
+    def _erase(self, partition: int, erased: Erased) -> None:
+        numbers = {event.number for event in erased.events}
+        anew = {event.number: event.body for event in erased.rewritten}
+        key = erased.customer.encode("utf-8", "surrogatepass")
+        stored, lessons, letters = len(self.stored), len(self.lessons), len(self.letters)
+        self.stored = [
+            event._replace(body=anew.get(event.number, event.body)) if event.partition == partition else event
+            for event in self.stored
+            if event.partition != partition or event.number not in numbers
+        ]
+        self.lessons = {
+            place: row
+            for place, row in self.lessons.items()
+            if place[0] != partition or place[1] not in numbers
+        }
+        for hashed in erased.ids:
+            self.ids.pop((partition, hashed), None)
+        self.letters = [
+            letter
+            for letter in self.letters
+            if (letter.partition, letter.key) != (partition, key)
+            or erased.naming not in (letter.value or b"")
+        ]
+        self.erased[partition, erased.suppressed] = erased.erasure
+        row = ErasedRow(
+            partition,
+            erased.erasure,
+            erased.mark,
+            erased.whole,
+            erased.recorded_at,
+            erased.journal_time,
+            stored - len(self.stored),
+            lessons - len(self.lessons),
+            letters - len(self.letters),
+        )
+        self.erasures.setdefault((partition, erased.erasure, erased.mark), row)
 
     async def unpublished(
         self, partition: int, above: int, after: tuple[CustomerKey, str], limit: int
@@ -106,6 +185,10 @@ class MemoryAnalyzerStore:
         if (owner.next_offset, owner.number) != (slice_.before.next_offset, slice_.before.number):
             raise Transient(f"partition {partition} went on by a write given up for lost")
         self.states[partition] = slice_.state
+        if slice_.erased is not None:
+            self._erase(partition, slice_.erased)
+        for notice in slice_.notices:
+            self.told.setdefault((partition, notice.erasure, notice.mark), notice)
         self.stored += slice_.events
         self.ids.update({(partition, h): at for h, at in slice_.ids.items()})
         self.rows.update({(row.customer, row.part): row for row in slice_.models})
@@ -123,7 +206,7 @@ class MemoryAnalyzerStore:
 
     async def customer(self, keys: Sequence[CustomerKey]) -> list[ModelRow]:
         self._reach()
-        return [row for row in self.rows.values() if row.customer in keys]
+        return [row for row in self.rows.values() if row.customer in keys and row.body]
 
     def _listed(self, keys: Sequence[CustomerKey]) -> list[StoredEvent]:
         return [event for event in self.stored if event.customer in keys and event.kind != "internal"]
@@ -159,6 +242,14 @@ class MemoryAnalyzerStore:
         self._reach()
         return self.letters[::-1][:limit]
 
+    async def erasure(self, id_: str) -> ErasureRows:
+        self._reach()
+        return ErasureRows(
+            [row for row in self.erasures.values() if row.erasure == id_],
+            sum(1 for notice in self.told.values() if notice.erasure == id_),
+            sum(1 for row in self.rows.values() if not row.body),
+        )
+
     async def events(self, partition: int) -> AsyncIterator[Sequence[StoredEvent]]:
         self._reach()
         rows = sorted(e for e in self.stored if e.partition == partition)
@@ -167,7 +258,7 @@ class MemoryAnalyzerStore:
 
     async def all_models(self) -> AsyncIterator[Sequence[ModelRow]]:
         self._reach()
-        yield [self.rows[key] for key in sorted(self.rows)]
+        yield [self.rows[key] for key in sorted(self.rows) if self.rows[key].body]
 
     async def put(self, models: Sequence[ModelRow], lessons: Sequence[LessonRow]) -> None:
         self._reach()

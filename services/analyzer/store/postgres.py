@@ -14,7 +14,8 @@ from libs.common.clock import DAY, Millis
 from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database, migrate
 from libs.common.errors import Fenced, Transient
-from services.analyzer.ports import GENERATION_SECONDS, ModelRow, PartitionState, SliceWrite
+from services.analyzer.ports import GENERATION_SECONDS, ModelRow, PartitionState, SliceWrite, StoredEvent
+from services.analyzer.store.erasing import PostgresErasureStore, erase, put_notices
 from services.analyzer.store.statements import statements
 
 SCHEMA = "analyzer"
@@ -45,6 +46,7 @@ class PostgresAnalyzerStore:
         self._days: set[int] = set()
         self._schema = schema
         self._sql = statements(schema)
+        self._erasures = PostgresErasureStore(database, schema)
 
     async def prepare(self) -> None:
         """Make or migrate the schema."""
@@ -92,6 +94,12 @@ class PostgresAnalyzerStore:
             rows = await connection.fetch(self._sql["unpublished"], partition, above, *after, limit)
         return [ModelRow(*row) for row in rows]
 
+    async def suppressed(self, partition: int) -> dict[bytes, str]:
+        return await self._erasures.suppressed(partition)
+
+    async def events_of(self, partition: int, customer: CustomerKey) -> list[StoredEvent]:
+        return await self._erasures.events_of(partition, customer)
+
     async def write(self, slice_: SliceWrite) -> None:
         days = {event.recorded_at // DAY for event in slice_.events}
         if not days <= self._days:
@@ -129,6 +137,10 @@ class PostgresAnalyzerStore:
 
     async def _write_rows(self, connection: asyncpg.Connection, slice_: SliceWrite) -> None:
         partition = slice_.state.partition
+        if slice_.erased is not None:
+            await erase(connection, self._schema, partition, slice_.erased)
+        if slice_.notices:
+            await put_notices(connection, self._schema, slice_.notices)
         if slice_.events:
             await connection.execute(self._sql["events"], *columns(slice_.events))
         if slice_.ids:

@@ -9,9 +9,9 @@ from typing import Any
 
 import asyncpg
 
-from libs.common.clock import DAY
 from libs.common.contracts.identity import CustomerKey, partition_of
 from libs.common.db import Database
+from services.analyzer.model.erasures import ErasedRow, ErasureRows
 from services.analyzer.ports import (
     DeadLetter,
     LearnedState,
@@ -22,11 +22,9 @@ from services.analyzer.ports import (
     SpoolReport,
     StoredEvent,
 )
+from services.analyzer.store.days import spans
 from services.analyzer.store.postgres import SCHEMA, state_of
 from services.analyzer.store.statements import STATE_COLUMNS
-
-DAYS_AT_ONCE = 64
-"""Tables of days one statement may touch: each takes locks, of which a server has some thousand."""
 
 _EVENT = "partition, number, recorded_at, journal_time, occurred_at, customer, kind, id"
 
@@ -42,7 +40,7 @@ class PostgresReadStore:
         async with self._database.connection() as connection:
             rows = await connection.fetch(
                 f"SELECT partition, customer, part, revision, body FROM {self._schema}.models"
-                " WHERE partition = ANY($1::smallint[]) AND customer = ANY($2)",
+                " WHERE partition = ANY($1::smallint[]) AND customer = ANY($2) AND body <> ''::bytea",
                 sorted({partition_of(key) for key in keys}),
                 list(keys),
             )
@@ -59,7 +57,7 @@ class PostgresReadStore:
             )
         found: list[StoredEvent] = []
         async with self._database.connection() as connection:
-            async for span in self._spans(connection):
+            async for span in spans(connection, self._schema):
                 rows = await connection.fetch(
                     f"SELECT {_EVENT}, body FROM {self._schema}.events"
                     f" WHERE customer = ANY($1) AND kind <> 'internal' AND {span}{bound}"
@@ -77,7 +75,7 @@ class PostgresReadStore:
     async def same_ids(self, keys: Sequence[CustomerKey], ids: Sequence[str]) -> list[StoredEvent]:
         found: list[StoredEvent] = []
         async with self._database.connection() as connection:
-            async for span in self._spans(connection):
+            async for span in spans(connection, self._schema):
                 rows = await connection.fetch(
                     f"SELECT {_EVENT}, ''::bytea AS body FROM {self._schema}.events"
                     f" WHERE customer = ANY($1) AND id = ANY($2) AND kind <> 'internal' AND {span}",
@@ -86,14 +84,6 @@ class PostgresReadStore:
                 )
                 found += [StoredEvent(*row) for row in rows]
         return found
-
-    async def _spans(self, connection: asyncpg.Connection) -> AsyncIterator[str]:
-        """Conditions that together cover all days there are, written out so that the planner can prune."""
-        rows = await connection.fetch(f"SELECT day FROM {self._schema}.event_days ORDER BY day DESC")
-        days = [row["day"] for row in rows]
-        for first in range(0, len(days), DAYS_AT_ONCE):
-            span = days[first : first + DAYS_AT_ONCE]
-            yield f"recorded_at >= {span[-1] * DAY} AND recorded_at < {(span[0] + 1) * DAY}"
 
     async def ledger(self) -> LedgerRows:
         async with self._snapshot() as connection:
@@ -135,6 +125,21 @@ class PostgresReadStore:
                 limit,
             )
         return [DeadLetter(*row) for row in rows]
+
+    async def erasure(self, id_: str) -> ErasureRows:
+        async with self._snapshot() as connection:
+            done = await connection.fetch(
+                "SELECT partition, erasure, mark, whole, recorded_at, journal_time, events, lessons,"
+                f" dead_letters FROM {self._schema}.erasures WHERE erasure = $1 ORDER BY partition, mark",
+                id_,
+            )
+            waiting = await connection.fetchval(
+                f"SELECT count(*) FROM {self._schema}.erasure_notices WHERE erasure = $1", id_
+            )
+            unpublished = await connection.fetchval(
+                f"SELECT count(*) FROM {self._schema}.models WHERE body = ''::bytea"
+            )
+        return ErasureRows([ErasedRow(*row) for row in done], waiting, unpublished)
 
 
 def _report(row: Any) -> SpoolReport:

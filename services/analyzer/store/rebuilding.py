@@ -58,7 +58,7 @@ class PostgresRebuildStore:
         async with self._database.connection() as connection, connection.transaction(readonly=True):
             cursor = await connection.cursor(
                 f"SELECT partition, customer, part, revision, body FROM {self._schema}.models"
-                " ORDER BY customer, part"
+                " WHERE body <> ''::bytea ORDER BY customer, part"
             )
             while rows := await cursor.fetch(ROWS_AT_ONCE):
                 yield [ModelRow(*row) for row in rows]

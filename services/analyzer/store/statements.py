@@ -29,7 +29,7 @@ _STATEMENTS = {
         WHERE partition = $1 AND spool = ANY($2) GROUP BY spool""",
     "models": """
         SELECT partition, customer, part, revision, body FROM SCHEMA.models
-        WHERE partition = $1 AND customer = ANY($2)""",
+        WHERE partition = $1 AND customer = ANY($2) AND body <> ''::bytea""",
     "unpublished": """
         SELECT partition, customer, part, revision, body FROM SCHEMA.models
         WHERE partition = $1 AND revision > $2 AND (customer, part) > ($3, $4)

@@ -1,0 +1,112 @@
+"""What an erasure leaves to be done after its commit: telling other partitions, dropping tombstones."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from random import Random
+from typing import Protocol
+
+from libs.common.bus.ports import Bus, Record
+from libs.common.bus.sender import Backoff
+from libs.common.contracts.customer_event import SCHEMA, encode_event
+from libs.common.contracts.identity import partition_of
+from libs.common.contracts.topics import CUSTOMER_EVENTS, HEADER_SCHEMA
+from libs.common.errors import Fenced, Transient
+from services.analyzer.handlers.erasing import notice_event
+from services.analyzer.metrics import AnalyzerMetrics
+from services.analyzer.model.erasures import Notice
+from services.analyzer.ports import (
+    ErrandStore,
+    PartitionState,
+    Publisher,
+)
+
+PAUSE = 0.1
+LONGEST_PAUSE = 2.0
+AGAIN = 5.0
+"""Seconds after which a notice that was not acted on is put on the journal again."""
+
+_log = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """Who owns partitions, and says when there may be errands: `consumer.AnalyzerProcessor`."""
+
+    errands: asyncio.Event
+
+    def standing(self) -> dict[int, PartitionState]:
+        """The partitions owned, as last committed."""
+        ...
+
+
+class Errands:
+    """Runs the errands of the partitions this process owns, until none is left.
+
+    A notice is a row of the slice that made it and stays one until its target's partition has committed
+    what it asks for, so neither a crash nor the loss of the broker loses it; sent twice it is a duplicate.
+    """
+
+    def __init__(
+        self,
+        processor: Owner,
+        store: ErrandStore,
+        publisher: Publisher,
+        bus: Bus,
+        random: Random,
+        metrics: AnalyzerMetrics,
+    ) -> None:
+        self._processor = processor
+        self._store = store
+        self._publisher = publisher
+        self._bus = bus
+        self._backoff = Backoff(random, 0.2, 5.0)
+        self._metrics = metrics
+        self._sent: dict[bytes, float] = {}
+
+    async def run(self) -> None:
+        """Wait for errands and do them, for ever."""
+        while True:
+            await self._processor.errands.wait()
+            self._processor.errands.clear()
+            pause = PAUSE
+            try:
+                while await self.round():
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE)
+                self._backoff.succeeded()
+            except (Transient, Fenced) as error:
+                _log.info("erasures are not told on yet: %s", error)
+                self._processor.errands.set()
+                await asyncio.sleep(self._backoff.failed())
+
+    async def round(self) -> bool:
+        """Do what can be done now; whether something is left."""
+        owned = list(self._processor.standing())
+        notices = await self._store.notices(owned)
+        self._sent = {notice.mark: self._sent.get(notice.mark, float("-inf")) for notice in notices}
+        due = [notice for notice in notices if time.monotonic() - self._sent[notice.mark] >= AGAIN]
+        if due:
+            await self._send(due)
+        left = 0
+        for partition in owned:
+            if partition in self._processor.standing():
+                published, _ = self._publisher.published(partition)
+                left += await self._store.purge(partition, published)
+        self._metrics.notices.set(len(notices) + left)
+        return bool(notices or left)
+
+    async def _send(self, notices: list[Notice]) -> None:
+        producer = self._bus.producer(await self._bus.cluster_id())
+        try:
+            for notice in notices:
+                record = Record(
+                    notice.target.encode("utf-8", "surrogatepass"),
+                    encode_event(notice_event(notice)),
+                    ((HEADER_SCHEMA, SCHEMA),),
+                )
+                await producer.send(CUSTOMER_EVENTS, partition_of(notice.target), [record])
+                self._sent[notice.mark] = time.monotonic()
+        finally:
+            await producer.close()

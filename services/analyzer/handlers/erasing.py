@@ -1,0 +1,191 @@
+"""Erasures: what goes, what must not come back, and who else must be told.
+
+An erasure is a slice of its own, so that everything before it is stored. Each partition takes out what lies
+in it; other partitions hear by notices, rows of the same transaction that are put on the journal until they
+have acted on them. Whatever order all this arrives in, the end is the same: what names the erased is
+removed where it is stored, and dropped where it comes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from libs.common.contracts.customer_event import (
+    AboutCustomer,
+    Erasure,
+    SpoolReported,
+    Tick,
+    decode_event,
+    encode_event,
+)
+from libs.common.contracts.customer_model import ITEMS, PROFILE
+from libs.common.contracts.identity import ANONYMOUS, CustomerKey, is_anonymous
+from libs.common.errors import Invalid
+from services.analyzer.handlers.draft import ERASED, INTERNAL, Draft
+from services.analyzer.handlers.folding import Changed, fold_into
+from services.analyzer.model.arrival import Arrival, id_hash, is_internal
+from services.analyzer.model.erased import echoed_under, links_to, named_by, without
+from services.analyzer.model.erasures import Erased, EventRow, Notice
+from services.analyzer.model.fold import Models
+from services.analyzer.ports import (
+    ModelRow,
+    StoredEvent,
+)
+
+
+def spare(draft: Draft, arrival: Arrival) -> Arrival | None:
+    """``arrival`` as far as it is about nobody erased; None where it is dropped, and counted."""
+    if not draft.suppressed or isinstance(arrival.event, Tick | SpoolReported | Erasure):
+        return arrival
+    event: AboutCustomer | None = arrival.event
+    if event is None:
+        key = (arrival.message.key or b"").decode("utf-8", "replace")
+        if draft.hasher(key) not in draft.suppressed:
+            return arrival
+        draft.count(arrival, ERASED)
+        return None
+    if (erasure := draft.suppressed.get(draft.hasher(event.customer))) is not None:
+        draft.notices += _notices(draft, erasure, event, [event])
+        _drop(draft, arrival, event)
+        return None
+    for key in named_by(event):
+        if draft.hasher(key) not in draft.suppressed:
+            continue
+        left = without(event, key)
+        if left is None:
+            _drop(draft, arrival, event)
+            return None
+        event = left
+    if event is arrival.event:
+        return arrival
+    return arrival._replace(event=event, message=arrival.message._replace(value=encode_event(event)))
+
+
+def _drop(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:
+    draft.journal_time = max(draft.journal_time, event.recorded_at)
+    draft.count(arrival, INTERNAL if is_internal(event) else ERASED)
+
+
+def erase(draft: Draft, event: Erasure) -> None:
+    """Take out what ``event`` asks for; ``draft.past`` holds all events of its customer."""
+    draft.number += 1
+    linked = event.linked
+    owner = draft.customers[event.customer].models.profile.owner
+    if linked is None:
+        _erase_whole(draft, event, event.customer)
+    elif event.owned and is_anonymous(event.customer) and owner in (None, linked):
+        _erase_whole(draft, event, event.customer, linked)
+    else:
+        _forget(draft, event, linked)
+
+
+def _erase_whole(draft: Draft, event: Erasure, *about: CustomerKey) -> None:
+    key, erasure = event.customer, event.erasure or event.id
+    past = [_decoded(stored) for stored in draft.past]
+    profile = draft.customers[key].models.profile
+    draft.erased = Erased(
+        customer=key,
+        erasure=erasure,
+        mark=draft.hasher(*about),
+        suppressed=draft.hasher(key),
+        recorded_at=event.recorded_at,
+        journal_time=draft.journal_time,
+        whole=True,
+        events=[EventRow(stored.recorded_at, stored.number) for stored in draft.past],
+        ids=[id_hash(known) for known in past],
+    )
+    # Links that the events no longer tell of (a model without its events) count too.
+    draft.notices += _notices(draft, erasure, event, past, profile.links)
+    draft.withdrawn += [
+        ModelRow(draft.state.partition, key, part, draft.number, b"") for part in (ITEMS, PROFILE)
+    ]
+    del draft.customers[key]
+
+
+def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
+    """The customer stays, but nothing of his names ``linked`` any more; where links go he is folded anew."""
+    key = event.customer
+    gone: list[EventRow] = []
+    rewritten: list[EventRow] = []
+    kept: list[tuple[StoredEvent, AboutCustomer]] = []
+    refold = False
+    for stored in draft.past:
+        known = _decoded(stored)
+        if linked not in named_by(known):
+            kept.append((stored, known))
+        elif (left := without(known, linked)) is None:
+            refold |= links_to(known, linked)
+            gone.append(EventRow(stored.recorded_at, stored.number))
+        else:
+            rewritten.append(EventRow(stored.recorded_at, stored.number, encode_event(left)))
+            kept.append((stored, left))
+    draft.erased = Erased(
+        customer=key,
+        erasure=event.erasure or event.id,
+        mark=draft.hasher(key, linked),
+        suppressed=draft.hasher(linked),
+        recorded_at=event.recorded_at,
+        journal_time=draft.journal_time,
+        whole=False,
+        events=gone,
+        rewritten=rewritten,
+        naming=msgspec.json.encode(linked.removeprefix(ANONYMOUS)),
+    )
+    if refold:
+        anew = {key: Changed(Models.new(key))}
+        for stored, known in kept:
+            fold_into(anew, known, stored.journal_time, draft.number)
+        models = anew[key].models
+        draft.customers[key] = Changed(models, profile=draft.number, items=draft.customers[key].items)
+
+
+def _notices(
+    draft: Draft,
+    erasure: str,
+    cause: AboutCustomer,
+    events: Iterable[AboutCustomer],
+    links: Sequence[CustomerKey] = (),
+) -> list[Notice]:
+    """Whom ``events`` name: they may name the customer of ``cause``, and must hear that he is erased."""
+    key = cause.customer
+    owned = dict.fromkeys(links, True)
+    for event in events:
+        for other in echoed_under(event):
+            owned[other] = owned.get(other, False) or links_to(event, other)
+    return [
+        Notice(
+            partition=draft.state.partition,
+            erasure=erasure,
+            mark=draft.hasher(target, key),
+            target=target,
+            linked=key,
+            owned=is_his,
+            recorded_at=cause.recorded_at,
+        )
+        for target, is_his in owned.items()
+        if not (isinstance(cause, Erasure) and target == cause.linked)
+    ]
+
+
+def _decoded(stored: StoredEvent) -> AboutCustomer:
+    event = decode_event(stored.body)
+    if isinstance(event, Tick | SpoolReported):
+        raise Invalid("undecodable", "a tick among stored events")
+    return event
+
+
+def notice_event(notice: Notice) -> Erasure:
+    """``notice`` as a record of the journal; its id is the same however often it is sent."""
+    return Erasure(
+        id=f"{notice.erasure}/{notice.mark.hex()}",
+        source="analyzer",
+        customer=notice.target,
+        occurred_at=notice.recorded_at,
+        recorded_at=notice.recorded_at,
+        internal=True,
+        linked=notice.linked,
+        owned=notice.owned,
+        erasure=notice.erasure,
+    )

@@ -1,0 +1,175 @@
+"""What an erasure takes out of the tables of one partition, and what it leaves there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+
+from libs.common.clock import DAY
+from libs.common.contracts.identity import CustomerKey
+from libs.common.db import Database
+from services.analyzer.model.erasures import Erased, Notice
+from services.analyzer.ports import (
+    StoredEvent,
+)
+from services.analyzer.store.days import spans
+
+NOTICE_COLUMNS = "partition, erasure, mark, target, linked, owned, recorded_at"
+
+
+async def erase(connection: asyncpg.Connection, schema: str, partition: int, erased: Erased) -> None:
+    """Delete what ``erased`` names, within the transaction of its slice, and note how much that was."""
+    numbers = [event.number for event in erased.events]
+    lessons = await connection.execute(
+        f"DELETE FROM {schema}.lessons WHERE partition = $1 AND number = ANY($2)", partition, numbers
+    )
+    events = 0
+    for day in sorted({event.recorded_at // DAY for event in erased.events}):
+        # Trap: day by day. A statement over all of them would lock every table there is.
+        events += _count(
+            await connection.execute(
+                f"DELETE FROM {schema}.events WHERE recorded_at >= {day * DAY} AND recorded_at <"
+                f" {(day + 1) * DAY} AND partition = $1 AND customer = $2 AND number = ANY($3)",
+                partition,
+                erased.customer,
+                numbers,
+            )
+        )
+    for event in erased.rewritten:
+        await connection.execute(
+            f"UPDATE {schema}.events SET body = $3 WHERE recorded_at = {event.recorded_at}"
+            " AND partition = $1 AND number = $2",
+            partition,
+            event.number,
+            event.body,
+        )
+    await connection.execute(
+        f"DELETE FROM {schema}.event_ids WHERE partition = $1 AND hash = ANY($2)", partition, erased.ids
+    )
+    letters = await connection.execute(
+        f"DELETE FROM {schema}.dead_letters WHERE partition = $1 AND key = $2"
+        " AND ($3 = ''::bytea OR position($3 in value) > 0)",
+        partition,
+        erased.customer.encode("utf-8", "surrogatepass"),
+        erased.naming,
+    )
+    await connection.execute(
+        f"INSERT INTO {schema}.suppressed (partition, hash, erasure) VALUES ($1, $2, $3)"
+        " ON CONFLICT DO NOTHING",
+        partition,
+        erased.suppressed,
+        erased.erasure,
+    )
+    await connection.execute(
+        f"INSERT INTO {schema}.erasures (partition, erasure, mark, whole, recorded_at, journal_time, events,"
+        " lessons, dead_letters) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+        " ON CONFLICT (partition, erasure, mark) DO NOTHING",
+        partition,
+        erased.erasure,
+        erased.mark,
+        erased.whole,
+        erased.recorded_at,
+        erased.journal_time,
+        events,
+        _count(lessons),
+        _count(letters),
+    )
+
+
+async def put_notices(connection: asyncpg.Connection, schema: str, notices: Sequence[Notice]) -> None:
+    """Keep ``notices`` until they are acted on."""
+    await connection.executemany(
+        f"INSERT INTO {schema}.erasure_notices ({NOTICE_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7)"
+        " ON CONFLICT DO NOTHING",
+        notices,
+    )
+
+
+class PostgresErasureStore:
+    """Implements `ports.ErrandStore`, and what of `ports.RestoreStore` is not a slice's."""
+
+    def __init__(self, database: Database, schema: str) -> None:
+        self._database = database
+        self._schema = schema
+
+    async def notices(self, partitions: Sequence[int]) -> list[Notice]:
+        schema = self._schema
+        async with self._database.connection() as connection:
+            await connection.execute(
+                f"DELETE FROM {schema}.erasure_notices AS notice USING {schema}.erasures AS done"
+                " WHERE notice.partition = ANY($1::smallint[]) AND done.erasure = notice.erasure"
+                " AND done.mark = notice.mark",
+                list(partitions),
+            )
+            rows = await connection.fetch(
+                f"SELECT {NOTICE_COLUMNS} FROM {schema}.erasure_notices"
+                " WHERE partition = ANY($1::smallint[]) ORDER BY partition, erasure, mark LIMIT 500",
+                list(partitions),
+            )
+        return [Notice(*row) for row in rows]
+
+    async def purge(self, partition: int, published: int) -> bool:
+        async with self._database.connection() as connection:
+            await connection.execute(
+                f"DELETE FROM {self._schema}.models WHERE partition = $1 AND body = ''::bytea"
+                " AND revision <= $2",
+                partition,
+                published,
+            )
+            left = await connection.fetchval(
+                f"SELECT EXISTS (SELECT FROM {self._schema}.models WHERE partition = $1"
+                " AND body = ''::bytea)",
+                partition,
+            )
+        return bool(left)
+
+    async def suppressed(self, partition: int) -> dict[bytes, str]:
+        """As `ports.SliceStore.suppressed`."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                f"SELECT hash, erasure FROM {self._schema}.suppressed WHERE partition = $1", partition
+            )
+        return {row["hash"]: row["erasure"] for row in rows}
+
+    async def events_of(self, partition: int, customer: CustomerKey) -> list[StoredEvent]:
+        """As `ports.SliceStore.events_of`."""
+        found: list[StoredEvent] = []
+        async with self._database.connection() as connection:
+            async for span in spans(connection, self._schema):
+                rows = await connection.fetch(
+                    "SELECT partition, number, recorded_at, journal_time, occurred_at, customer, kind, id,"
+                    f" body FROM {self._schema}.events"
+                    f" WHERE customer = $2 AND partition = $1 AND {span}",
+                    partition,
+                    customer,
+                )
+                found += [StoredEvent(*row) for row in rows]
+        return sorted(found, key=lambda event: event.number)
+
+    async def keys_in(self, partition: int) -> list[CustomerKey]:
+        keys: set[str] = set()
+        async with self._database.connection() as connection:
+            async for span in spans(connection, self._schema):
+                rows = await connection.fetch(
+                    f"SELECT DISTINCT customer FROM {self._schema}.events WHERE partition = $1 AND {span}",
+                    partition,
+                    timeout=None,
+                )
+                keys |= {row["customer"] for row in rows}
+            rows = await connection.fetch(
+                f"SELECT DISTINCT customer FROM {self._schema}.models WHERE partition = $1",
+                partition,
+                timeout=None,
+            )
+            keys |= {row["customer"] for row in rows}
+            rows = await connection.fetch(
+                f"SELECT DISTINCT key FROM {self._schema}.dead_letters WHERE partition = $1", partition
+            )
+            keys |= {row["key"].decode("utf-8", "replace") for row in rows}
+        return sorted(keys)
+
+
+def _count(status: str) -> int:
+    """How many rows a command's status says it touched."""
+    return int(status.rpartition(" ")[2])

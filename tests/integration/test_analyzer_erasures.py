@@ -1,0 +1,297 @@
+"""Erasures on both stores: what goes, what is told to other partitions, and what never comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+
+from libs.common.bus.memory import MemoryBus
+from libs.common.bus.ports import Record
+from libs.common.contracts.customer_event import (
+    CustomerEvent,
+    Decision,
+    Erasure,
+    IdentityLinked,
+    SpoolReported,
+    Tick,
+    Touchpoint,
+    encode_event,
+)
+from libs.common.contracts.identity import PARTITIONS, partition_of
+from libs.common.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_MODELS
+from libs.common.errors import Transient
+from services.analyzer.errands import Errands
+from services.analyzer.handlers.queries import Queries
+from services.analyzer.metrics import AnalyzerMetrics
+from services.analyzer.rebuild import models_digest, rebuild
+from tests.integration.test_analyzer_slices import (
+    SPOOL,
+    T0,
+    Rig,
+    Stores,
+    base,
+    bus,
+    clicked,
+    decision,
+    order,
+    postgres,
+    rig,
+    stores,
+    view,
+)
+
+__all__ = ["bus", "postgres", "rig", "stores"]
+
+KEY = "c-erase-me"
+VISITOR = "anon:v-erase-me"
+TRACES = (KEY.encode(), VISITOR.removeprefix("anon:").encode())
+
+
+class World:
+    """A rig whose partitions are all ours, fed from the bus as a consumer would."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.errands = Errands(
+            rig.processor,
+            rig.stores.slices if hasattr(rig.stores.slices, "notices") else rig.stores.slices._erasures,
+            rig.publisher,
+            rig.bus,
+            Random(3),
+            rig.processor._metrics,
+        )
+        self.read = dict.fromkeys(range(PARTITIONS), 0)
+        self.seq = dict.fromkeys(range(PARTITIONS), 0)
+
+    async def post(self, *events: CustomerEvent | tuple[str, bytes]) -> None:
+        """Put ``events`` on the journal as one spool would; (key, value) for what cannot be read."""
+        producer = self.rig.bus.producer()
+        for event in events:
+            if isinstance(event, tuple):
+                key, value = event
+                partition = partition_of(key)
+            elif isinstance(event, Tick):
+                key, value, partition = "tick", encode_event(event), event.partition
+            else:
+                assert not isinstance(event, SpoolReported)
+                key, value, partition = event.customer, encode_event(event), partition_of(event.customer)
+            self.seq[partition] += 1
+            headers = (("spool", SPOOL.encode()), ("seq", b"%d" % self.seq[partition]))
+            await producer.send(CUSTOMER_EVENTS, partition, [Record(key.encode(), value, headers)])
+
+    async def apply(self) -> None:
+        """Process what is on the journal, partition by partition."""
+        for partition in range(PARTITIONS):
+            records = self.rig.bus.records(CUSTOMER_EVENTS, partition)
+            if len(records) > self.read[partition]:
+                await self.rig.processor.process(partition, records[self.read[partition] :])
+                self.read[partition] = len(records)
+
+    async def settle(self) -> None:
+        """Apply, run errands and publish until nothing is left to be done."""
+        for _ in range(200):
+            await self.apply()
+            left = await self.errands.round()
+            unread = any(len(self.rig.bus.records(CUSTOMER_EVENTS, p)) > n for p, n in self.read.items())
+            if not left and not unread and not any(map(self.rig.publisher._waits, range(PARTITIONS))):
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("errands without end")
+
+
+@pytest.fixture
+async def world(rig: Rig) -> World:
+    await rig.claim(*range(PARTITIONS))
+    return World(rig)
+
+
+def link(customer: str, visitor: str, id_: str, at: int = T0) -> list[IdentityLinked]:
+    """Both records of a link."""
+    found = []
+    for key, internal in ((customer, False), (f"anon:{visitor}", True)):
+        more = base(id_, at, customer=key)
+        found.append(IdentityLinked(**more, internal=internal, customer_id=customer, anonymous_id=visitor))
+    return found
+
+
+def erasure(customer: str, id_: str = "e-1", at: int = T0 + 60_000) -> Erasure:
+    return Erasure(**{**base(id_, at, customer=customer), "source": "dpo"})
+
+
+def his(customer: str, event: Any) -> Any:
+    return msgspec.structs.replace(event, customer=customer)
+
+
+def life() -> list[CustomerEvent | tuple[str, bytes]]:
+    """A customer with a linked visitor, an order of both, a decision, an outcome and a dead letter."""
+    return [
+        his(VISITOR, view("v-1")),
+        *link(KEY, "v-erase-me", "l-1", T0 + 1_000),
+        his(KEY, order("o-1", T0 + 2_000, ("tea", 1, 3.0))),
+        Touchpoint(
+            **base("o-2", T0 + 3_000, customer=VISITOR, internal=True),
+            type="order_completed",
+            channel="web",
+            properties={"order_id": "o-2", "products": [{"product_id": "tea", "quantity": 1, "price": 3.0}]},
+            customer_id=KEY,
+            anonymous_id="v-erase-me",
+            echo=True,
+        ),
+        his(KEY, decision("d-1", T0 + 4_000)),
+        his(KEY, clicked("d-1", T0 + 5_000)),
+        (KEY, b'{"kind":"touchpoint","customer":"c-erase-me","broken":'),
+        his("c-other", order("o-3", T0 + 6_000, ("tea", 2, 3.0))),
+    ]
+
+
+async def everything(stores: Stores) -> bytes:
+    """All that is stored, as bytes."""
+    if hasattr(stores.slices, "stored"):
+        return repr(vars(stores.slices)).encode()
+    database, schema = stores.slices._database, stores.slices._schema
+    found = b""
+    async with database.connection() as connection:
+        tables = await connection.fetch(
+            "SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY 1", schema
+        )
+        for (table,) in tables:
+            for row in await connection.fetch(f"SELECT * FROM {schema}.{table}"):
+                found += repr(tuple(row)).encode()
+    return found
+
+
+async def test_nothing_of_an_erased_customer_or_his_visitor_is_left(world: World) -> None:
+    stores = world.rig.stores
+    await world.post(*life())
+    await world.settle()
+    held = await everything(stores)
+    assert all(trace in held for trace in TRACES)
+    await world.post(erasure(KEY))
+    await world.settle()
+    left = await everything(stores)
+    for trace in TRACES:
+        assert trace not in left
+    newest = {m.key: m.value for m in world.rig.bus.records(CUSTOMER_MODELS)}
+    for key in (KEY, VISITOR):
+        assert newest[f"{key}/profile".encode()] is None
+        assert newest[f"{key}/items".encode()] is None
+    assert newest[b"c-other/profile"] is not None
+    rows = await stores.reading.erasure("e-1")
+    assert (rows.waiting, rows.unpublished) == (0, 0)
+    assert sorted((row.whole, row.events, row.lessons, row.dead_letters) for row in rows.done) == [
+        (True, 3, 0, 0),
+        (True, 4, 1, 1),
+    ]
+
+
+async def test_late_events_are_dropped_as_erased_and_the_ledger_balances(world: World) -> None:
+    await world.post(*life(), erasure(KEY))
+    await world.settle()
+    await world.post(
+        his(KEY, view("late-1", T0 - 5_000)),
+        his(VISITOR, view("late-2")),
+        *link(KEY, "v-erase-me", "l-1", T0 + 1_000),
+        *link(KEY, "v-late", "l-9", T0 + 1_000),
+        (KEY, b"no event"),
+        his("c-other", view("late-3")),
+    )
+    await world.settle()
+    ledger = await Queries(world.rig.stores.reading).ledger()
+    assert ledger.balanced
+    assert ledger.erased == 5  # both views, both links, the unreadable record
+    left = await everything(world.rig.stores)
+    assert not any(trace in left for trace in (*TRACES, b"v-late"))
+    assert b"late-3" in left
+
+
+async def test_visitor_of_somebody_else_stays_but_forgets_the_erased(world: World) -> None:
+    await world.post(
+        *link("c-other", "v-shared", "l-1"),
+        *link(KEY, "v-shared", "l-2", T0 + 1_000),
+        his("anon:v-shared", view("v-1", T0 + 2_000)),
+    )
+    await world.settle()
+    await world.post(erasure(KEY))
+    await world.settle()
+    left = await everything(world.rig.stores)
+    assert KEY.encode() not in left
+    shown = await Queries(world.rig.stores.reading).customer("c-other")
+    assert shown.totals["product_viewed"] == 1
+    rebuilt = world.rig.stores.empty()
+    if hasattr(rebuilt, "prepare"):
+        await rebuilt.prepare()
+    assert await rebuild(world.rig.stores.rebuilding, rebuilt) == await models_digest(
+        world.rig.stores.rebuilding
+    )
+
+
+async def test_erased_visitor_is_taken_out_of_his_customers_records(world: World) -> None:
+    both = his(KEY, view("v-2", T0 + 2_000))
+    both = msgspec.structs.replace(both, customer_id=KEY, anonymous_id="v-gone")
+    decided = msgspec.structs.replace(
+        his(KEY, decision("d-2", T0 + 3_000)), customer_id=KEY, anonymous_id="v-gone"
+    )
+    assert isinstance(decided, Decision)
+    await world.post(*link(KEY, "v-gone", "l-1"), *link(KEY, "v-kept", "l-2"), both, decided)
+    await world.settle()
+    await world.post(erasure("anon:v-gone"))
+    await world.settle()
+    left = await everything(world.rig.stores)
+    assert b"v-gone" not in left
+    shown = await Queries(world.rig.stores.reading).customer(KEY)
+    assert shown.totals["product_viewed"] == 1
+    assert shown.links == ["anon:v-kept"]
+    rebuilt = world.rig.stores.empty()
+    if hasattr(rebuilt, "prepare"):
+        await rebuilt.prepare()
+    assert await rebuild(world.rig.stores.rebuilding, rebuilt) == await models_digest(
+        world.rig.stores.rebuilding
+    )
+    await world.post(msgspec.structs.replace(both, id="v-3"), *link(KEY, "v-gone", "l-3"))
+    await world.settle()
+    left = await everything(world.rig.stores)
+    assert b"v-gone" not in left
+    shown = await Queries(world.rig.stores.reading).customer(KEY)
+    assert shown.totals["product_viewed"] == 2
+
+
+async def test_notice_survives_a_crash_before_it_is_sent(world: World, bus: MemoryBus) -> None:
+    await world.post(*life(), erasure(KEY))
+    await world.apply()  # the process ends here: nobody ran the errands
+    assert VISITOR.encode() in await everything(world.rig.stores)
+    await world.rig.processor.release(frozenset(range(PARTITIONS)))
+    await world.rig.claim(*range(PARTITIONS), generation=2)
+    await world.settle()
+    left = await everything(world.rig.stores)
+    assert not any(trace in left for trace in TRACES)
+
+
+async def test_erasure_whose_commit_was_not_heard_is_known_all_the_same(world: World) -> None:
+    store = world.rig.stores.slices
+    if not hasattr(store, "fail_after_commit"):
+        pytest.skip("only the memory store plays a broken connection")
+    await world.post(his(KEY, view("v-1")), erasure(KEY))
+    partition = partition_of(KEY)
+    records = world.rig.bus.records(CUSTOMER_EVENTS, partition)
+    await world.rig.processor.process(partition, records[:1])
+    store.fail_after_commit = True
+    with pytest.raises(Transient):
+        await world.rig.processor.process(partition, records)
+    await world.rig.processor.process(partition, records)
+    await world.post(his(KEY, view("v-2")))
+    await world.rig.processor.process(partition, world.rig.bus.records(CUSTOMER_EVENTS, partition))
+    assert store.stored == []
+
+
+async def test_erasure_again_changes_nothing_and_is_counted_once(world: World) -> None:
+    await world.post(*life(), erasure(KEY), erasure(KEY), erasure(KEY, "e-2"))
+    await world.settle()
+    ledger = await Queries(world.rig.stores.reading).ledger()
+    by_source = {line.source: line for line in ledger.by_source}
+    assert (by_source["dpo"].applied, by_source["dpo"].duplicate) == (2, 1)
+    assert ledger.balanced
+    assert isinstance(world.rig.processor._metrics, AnalyzerMetrics)
