@@ -237,17 +237,24 @@ def verify(data_dir: Path) -> None:
 
 
 @main.command()
+@click.option("--check", is_flag=True, help="Only compare; exit with an error where the models differ.")
 @data_dir_option
-def rebuild(data_dir: Path) -> None:
-    """Fold all stored events anew into an empty scratch schema and compare the customer models."""
-    from deploy.local.maintenance import rebuild_and_compare
+def rebuild(check: bool, data_dir: Path) -> None:
+    """Fold all stored events anew beside the running platform, then serve what came of it."""
+    from deploy.local.maintenance import rebuild as run
 
-    live, anew = rebuild_and_compare(data_dir)
-    click.echo(f"live     {live}")
-    click.echo(f"rebuilt  {anew}")
-    if live != anew:
-        raise ClosedloopError("the rebuilt models differ from the live ones: keep both and file a report")
-    click.echo("the customer models are the same, digest for digest")
+    told = run(data_dir, check=check)
+    click.echo(f"events   {told.events:,}" + (f", {told.refused:,} refused" if told.refused else ""))
+    click.echo(f"live     {told.live}")
+    click.echo(f"rebuilt  {told.rebuilt}")
+    if told.learned is not None:
+        click.echo(f"learned models: {'the same' if told.learned else 'learned anew'}")
+    if told.live == told.rebuilt:
+        click.echo("the customer models are the same, digest for digest")
+    elif check:
+        raise ClosedloopError("the rebuilt models differ from the live ones; nothing was changed")
+    else:
+        click.echo(f"switched: {told.models:,} models and {told.lessons:,} lessons were written anew")
 
 
 @main.group("dead-letters")

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
+from msgspec import Struct
+
 from deploy.local.client import PlatformClient
 from deploy.local.running import running_platform
 from libs.common.errors import ClosedloopError
@@ -23,8 +26,20 @@ def dead_letter_lines(data_dir: Path, limit: int) -> list[str]:
     ]
 
 
-def rebuild_and_compare(data_dir: Path) -> tuple[str, str]:
-    """Digest of the live customer models, and of those folded anew from the stored events."""
+class Rebuilt(Struct, frozen=True):
+    """What ``services.analyzer.rebuild`` prints: digests of all customer models, and what was written."""
+
+    live: str
+    rebuilt: str
+    models: int
+    lessons: int
+    learned: bool | None
+    events: int
+    refused: int
+
+
+def rebuild(data_dir: Path, *, check: bool) -> Rebuilt:
+    """Fold all stored events anew beside the running platform, and unless ``check`` switch to that."""
     record = running_platform(data_dir)
     environment = {
         **os.environ,
@@ -35,15 +50,14 @@ def rebuild_and_compare(data_dir: Path) -> tuple[str, str]:
         "CLOSEDLOOP_HOLDOUT": record.holdout,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "services.analyzer.rebuild"],
+        [sys.executable, "-m", "services.analyzer.rebuild", *(["--check"] if check else [])],
         env=environment,
         capture_output=True,
         text=True,
         cwd=Path(__file__).resolve().parents[2],
         check=False,
     )
-    digests = dict(line.split()[:2] for line in done.stdout.splitlines() if len(line.split()) >= 2)
-    if "live" not in digests or "rebuilt" not in digests:
+    if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise ClosedloopError(f"the rebuild failed: {last}")
-    return digests["live"], digests["rebuilt"]
+    return msgspec.json.decode(done.stdout, type=Rebuilt)

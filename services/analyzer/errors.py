@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from libs.common.errors import ClosedloopError, Misconfigured
+from libs.common.errors import ClosedloopError
 
 
 class TooManyDeadLetters(ClosedloopError):
     """So many of the latest records could not be processed that something else must be wrong: consuming
     stops before the whole topic lies among the dead letters."""
-
-
-class NotEmpty(Misconfigured):
-    """A rebuild writes into empty tables only."""
 
 
 class UnknownCustomer(ClosedloopError):

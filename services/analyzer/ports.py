@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -179,7 +179,8 @@ class SliceStore(Protocol):
 
     async def write(self, slice_: SliceWrite) -> None:
         """Write a slice in one transaction: `Fenced` where its epoch is not the newest, `Transient` where
-        the partition is not as ``slice_.before`` says (an earlier write was committed after all)."""
+        the partition is not as ``slice_.before`` says (an earlier write was committed after all, or a
+        rebuild has switched it)."""
         ...
 
     async def unpublished(
@@ -268,6 +269,10 @@ class ReadStore(Protocol):
         """Everything the ledger needs, as of one moment."""
         ...
 
+    async def digest(self, partition: int) -> bytes:
+        """Of all models of ``partition``, as `model.digest.partition_digest`."""
+        ...
+
     async def learned(self) -> LearnedState | None:
         """What the learner has published last, None before it has."""
         ...
@@ -278,30 +283,6 @@ class ReadStore(Protocol):
 
     async def erasure(self, id_: str) -> ErasureRows:
         """What has become of an erasure, in every partition."""
-        ...
-
-
-class RebuildStore(Protocol):
-    """What a rebuild reads from one database and writes into another."""
-
-    def events(self, partition: int) -> AsyncIterator[Sequence[StoredEvent]]:
-        """All events of ``partition`` in order of their numbers, some thousand at a time."""
-        ...
-
-    def all_models(self) -> AsyncIterator[Sequence[ModelRow]]:
-        """All models in order of (customer, part), some thousand at a time."""
-        ...
-
-    async def models(self, partition: int, customers: Sequence[CustomerKey]) -> list[ModelRow]:
-        """All parts of the models of ``customers``."""
-        ...
-
-    async def put(self, models: Sequence[ModelRow], lessons: Sequence[LessonRow]) -> None:
-        """Write models (new or newer) and lessons (new) in one transaction."""
-        ...
-
-    async def is_empty(self) -> bool:
-        """Whether there is no model yet."""
         ...
 
 

@@ -30,3 +30,9 @@ class AnalyzerSettings(CommonSettings):
         le=1,
         description="Share of dead letters among the latest records above which consuming stops; 1: never",
     )
+    rebuild_processes: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Partitions folded side by side by a rebuild; 0: as many as there are cores",
+    )

@@ -24,7 +24,8 @@ from libs.common.progress import ProgressBoard
 from libs.common.runtime import Service, running
 from services.analyzer.app import create_service
 from services.analyzer.handlers.queries import Queries
-from services.analyzer.rebuild import compare
+from services.analyzer.rebuild.run import rebuild
+from services.analyzer.rebuild.workers import Plan
 from services.analyzer.settings import AnalyzerSettings
 from services.analyzer.store.reading import PostgresReadStore
 
@@ -146,9 +147,10 @@ async def test_loop_survives_restart_and_two_share_the_partitions(platform: Plat
                 await platform.post(*many(f"c{wave}", 100))
                 await asyncio.sleep(0.3)
             await platform.settled(1_100)
-    live, rebuilt = await compare(platform.postgres.address)
-    assert live == rebuilt
-    assert await compare(platform.postgres.address) == (live, rebuilt)
+    plan = Plan(postgres=platform.postgres.address, kafka=platform.broker.address)
+    first, second = await rebuild(plan), await rebuild(plan)
+    assert first == second
+    assert (first.live, first.events, first.models) == (first.rebuilt, 1_100, 0)
 
 
 async def test_loss_of_the_broker_publishes_all_models_again(platform: Platform) -> None:

@@ -28,24 +28,23 @@ from libs.common.contracts.customer_event import (
     encode_event,
 )
 from libs.common.contracts.customer_model import decode_items, decode_profile
-from libs.common.contracts.identity import partition_of
+from libs.common.contracts.identity import PARTITIONS, partition_of
 from libs.common.contracts.progress import decode_progress
 from libs.common.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_MODELS, PROGRESS, TOPICS
 from libs.common.db import Database
 from libs.common.errors import Fenced, Invalid, Transient
 from libs.common.telemetry import Metrics
 from services.analyzer.consumer import AnalyzerProcessor
-from services.analyzer.errors import NotEmpty, TooManyDeadLetters, UnknownCustomer
+from services.analyzer.errors import TooManyDeadLetters, UnknownCustomer
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.metrics import AnalyzerMetrics
+from services.analyzer.model.digest import whole_digest
 from services.analyzer.model.erased import KeyHasher
 from services.analyzer.model.lessons import OrderLesson, decode_lesson
 from services.analyzer.publisher import BusPublisher
-from services.analyzer.rebuild import models_digest, rebuild
 from services.analyzer.store.memory import MemoryAnalyzerStore
 from services.analyzer.store.postgres import PostgresAnalyzerStore
 from services.analyzer.store.reading import PostgresReadStore
-from services.analyzer.store.rebuilding import PostgresRebuildStore
 
 T0 = 1_790_000_000_000
 SPOOL = "0f3a9c1e"
@@ -54,12 +53,10 @@ C7 = partition_of("c-7")
 
 @dataclass
 class Stores:
-    """The three faces of one store, and a way to an empty one of the same kind."""
+    """The two faces of one store."""
 
     slices: Any
     reading: Any
-    rebuilding: Any
-    empty: Any
 
 
 @pytest.fixture(scope="module")
@@ -76,26 +73,27 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
 async def stores(request: pytest.FixtureRequest, postgres: EmbeddedPostgres) -> AsyncIterator[Stores]:
     if request.param == "memory":
         memory = MemoryAnalyzerStore()
-        yield Stores(memory, memory, memory, MemoryAnalyzerStore)
+        yield Stores(memory, memory)
         return
     database = Database(postgres.address, size=4)
-    schemas = (f"analyzer_{word}" for word in words())
-    schema = next(schemas)
+    schema = f"analyzer_{word()}"
     slices = PostgresAnalyzerStore(database, schema)
     await slices.prepare()
     yield Stores(
         slices,
         PostgresReadStore(database, schema),
-        PostgresRebuildStore(database, schema),
-        lambda: PostgresRebuildStore(database, next(schemas)),
     )
     await database.close()
 
 
-def words() -> Iterator[str]:
-    """Names no other test has used; schemas are spelt with letters only."""
-    while True:
-        yield uuid.uuid4().hex[:12].translate(str.maketrans("0123456789", "ghijklmnop"))
+def word() -> str:
+    """A name no other test has used; schemas are spelt with letters only."""
+    return uuid.uuid4().hex[:12].translate(str.maketrans("0123456789", "ghijklmnop"))
+
+
+async def models_digest(store: Any) -> str:
+    """Of all customer models."""
+    return whole_digest([await store.digest(partition) for partition in range(PARTITIONS)])
 
 
 @dataclass
@@ -309,12 +307,12 @@ async def lessons(stores: Stores) -> list[tuple[Any, ...]]:
 async def test_redelivery_is_skipped_and_not_counted(rig: Rig) -> None:
     await rig.claim(C7)
     await rig.processor.process(C7, rig.messages(*story()))
-    before = await models_digest(rig.stores.rebuilding)
+    before = await models_digest(rig.stores.reading)
     await rig.processor.process(C7, rig.messages(*story()))
     ledger = await ledger_of(rig)
     assert (ledger.applied, ledger.duplicate, ledger.redelivered) == (6, 1, 9)
     assert ledger.balanced
-    assert await models_digest(rig.stores.rebuilding) == before
+    assert await models_digest(rig.stores.reading) == before
 
 
 async def test_gap_is_passed_over_until_the_spool_has_sent_again(rig: Rig) -> None:
@@ -558,7 +556,7 @@ async def test_new_cluster_gets_all_models_again_and_revisions_go_on(rig: Rig) -
 
 async def test_commit_whose_answer_was_lost_is_found_and_published(bus: MemoryBus) -> None:
     memory = MemoryAnalyzerStore()
-    rig = make_rig(Stores(memory, memory, memory, None), bus)
+    rig = make_rig(Stores(memory, memory), bus)
     running = asyncio.create_task(rig.publisher.run())
     await rig.claim(C7)
     memory.fail_after_commit = True
@@ -576,7 +574,7 @@ async def test_commit_whose_answer_was_lost_is_found_and_published(bus: MemoryBu
 
 async def test_database_away_is_transient_and_heals(bus: MemoryBus) -> None:
     memory = MemoryAnalyzerStore()
-    rig = make_rig(Stores(memory, memory, memory, None), bus)
+    rig = make_rig(Stores(memory, memory), bus)
     running = asyncio.create_task(rig.publisher.run())
     await rig.claim(C7)
     await rig.told()
@@ -589,27 +587,6 @@ async def test_database_away_is_transient_and_heals(bus: MemoryBus) -> None:
     assert len(memory.stored) == 6
     running.cancel()
     await asyncio.wait([running])
-
-
-async def test_rebuild_gives_the_live_digest_twice(rig: Rig) -> None:
-    await rig.claim(C7)
-    events = [*story(), *long_story(Random(5), 300)]
-    messages = rig.messages(*events)
-    for first in range(0, len(messages), 23):
-        await rig.processor.process(C7, messages[first : first + 23])
-    live = await models_digest(rig.stores.rebuilding)
-    for _ in range(2):
-        target = rig.stores.empty()
-        if isinstance(target, PostgresRebuildStore):
-            await target.prepare()
-        assert await rebuild(rig.stores.rebuilding, target, cache_bytes=3_000) == live
-        with pytest.raises(NotEmpty):
-            await rebuild(rig.stores.rebuilding, target)
-        assert await lessons_of(target) == await lessons(rig.stores)
-
-
-async def lessons_of(target: Any) -> list[tuple[Any, ...]]:
-    return await lessons(Stores(target, None, None, None))
 
 
 def long_story(random: Random, length: int) -> list[CustomerEvent]:
@@ -637,7 +614,7 @@ async def test_slice_boundaries_change_no_bit(bus: MemoryBus, length: int) -> No
     digests = []
     for size in (length, 400):
         memory = MemoryAnalyzerStore()
-        rig = make_rig(Stores(memory, memory, memory, None), bus, cache_bytes=0 if size == length else 10**6)
+        rig = make_rig(Stores(memory, memory), bus, cache_bytes=0 if size == length else 10**6)
         await rig.claim(C7)
         messages = rig.messages(*long_story(Random(6), 200))
         for first in range(0, len(messages), size):

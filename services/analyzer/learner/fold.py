@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -17,7 +17,7 @@ from services.analyzer.learner.complements import (
 )
 from services.analyzer.learner.counts import PAIR_SHIFT, OrderCounts
 from services.analyzer.learner.pairs import Lists, PairLog, lists_from_pairs
-from services.analyzer.model.lessons import Lesson, OrderLesson
+from services.analyzer.model.lessons import Lesson, OrderLesson, decode_lesson
 
 
 class Place(NamedTuple):
@@ -61,8 +61,7 @@ class Fold:
     """Counts, the latest solution, and when the next one is due.
 
     Equal lessons in equal order give an equal state to the bit, wherever the sequence was cut into reads,
-    checkpoints and restarts. The caller asks `due` before each lesson and after the last, with the journal
-    time reached, and lets `solve` and `accept` follow before it goes on.
+    checkpoints and restarts, because `settle` comes before each lesson and after the last.
 
     Attributes
     ----------
@@ -116,6 +115,23 @@ class Fold:
             self._begin_pairs()
         elif self.counts.orders % self.parameters.complements.pair_orders == 0:
             self._keep_pairs()
+
+    def learn_many(
+        self, rows: Iterable[tuple[Place, bytes]], settle: Callable[[Millis], object] | None = None
+    ) -> None:
+        """Fold encoded lessons in canonical order; ``settle`` is what to call in place of one's own."""
+        settle = settle or self.settle
+        for place, body in rows:
+            lesson = decode_lesson(body)
+            settle(lesson.at)
+            self.learn_one(place, lesson)
+        settle(self.last_at)
+
+    def settle(self, now: Millis) -> None:
+        """Solve what is due by ``now``, the journal time reached."""
+        at = self.due(now)
+        if at is not None:
+            self.accept(self.solve(at), at)
 
     def due(self, now: Millis) -> Millis | None:
         """The journal time a solve falls due at, where it does by ``now``; it sees what is folded so far."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 
 from libs.common.bus.ports import Bus
@@ -17,7 +18,6 @@ from services.analyzer.learner.metrics import LearnerMetrics
 from services.analyzer.learner.ports import Claim, LearnerStore, LessonRow
 from services.analyzer.learner.publish import Publisher
 from services.analyzer.learner.threads import in_thread
-from services.analyzer.model.lessons import decode_lesson
 
 _log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class Learner:
             self.passed = max(self.passed, rows[-1].place.second * SECOND)
         else:
             if fold.due(watermark * SECOND) is not None:
-                await in_thread(self._solve_due, fold, watermark * SECOND)
+                await in_thread(self._settle, fold, watermark * SECOND)
             self.passed = max(self.passed, watermark * SECOND)
         await publisher.offer(fold, self.passed, behind=more)
         if time.monotonic() - self._saved >= self._checkpoint and fold.place != self._saved_place:
@@ -134,24 +134,16 @@ class Learner:
 
     async def _fold(self, fold: Fold, rows: Sequence[LessonRow]) -> None:
         if rows:
-            await in_thread(self._learn, fold, rows)
+            await in_thread(fold.learn_many, rows, partial(self._settle, fold))
             self._metrics.lessons.add(len(rows))
             self._metrics.orders.set(fold.counts.orders)
             self._metrics.products.set(len(fold.counts.products))
             self._metrics.pairs.set(len(fold.counts.pairs))
 
-    def _learn(self, fold: Fold, rows: Sequence[LessonRow]) -> None:
-        for row in rows:
-            lesson = decode_lesson(row.body)
-            self._solve_due(fold, lesson.at)
-            fold.learn_one(row.place, lesson)
-        self._solve_due(fold, fold.last_at)
-
-    def _solve_due(self, fold: Fold, now: Millis) -> None:
-        at = fold.due(now)
-        if at is not None:
+    def _settle(self, fold: Fold, now: Millis) -> None:
+        if fold.due(now) is not None:
             started = time.monotonic()
-            fold.accept(fold.solve(at), at)
+            fold.settle(now)
             self._metrics.solve.observe(time.monotonic() - started)
 
     async def _save(self, fold: Fold, epoch: int) -> None:

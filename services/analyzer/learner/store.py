@@ -63,6 +63,25 @@ class PostgresLearnerStore:
             )
         return Claim(epoch=row[0], version=row[1], checkpoint=row[2])
 
+    async def lineage(self) -> Claim | None:
+        """What the learner would find if it were elected now; None before the first election."""
+        async with self._database.connection() as connection:
+            row = await connection.fetchrow(
+                f"SELECT epoch, version, body FROM {self._schema}.learner_state WHERE name = $1", NAME
+            )
+        return None if row is None else Claim(epoch=row[0], version=row[1], checkpoint=row[2])
+
+    async def hand_over(self, place: Place, body: bytes) -> None:
+        """Have the learner go on from another state: whoever is elected is not any more."""
+        async with self._database.bulk() as connection:
+            await connection.execute(
+                f"UPDATE {self._schema}.learner_state SET epoch = epoch + 1,"
+                " second = $2, partition = $3, number = $4, body = $5 WHERE name = $1",
+                NAME,
+                *place,
+                body,
+            )
+
     async def watermark(self) -> int | None:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import date
 
 import asyncpg
 
 from libs.common.clock import DAY
 
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+
+LAST_DAY = date.max.toordinal() - _EPOCH_ORDINAL
 DAYS_AT_ONCE = 64
 """Tables of days one statement may touch: each takes locks, of which a server has some thousand."""
+
+
+def table_of(schema: str, day: int) -> str:
+    """The table of ``day``, counted since 1970."""
+    return f"{schema}.events_{date.fromordinal(_EPOCH_ORDINAL + day).isoformat().replace('-', '')}"
 
 
 async def spans(connection: asyncpg.Connection, schema: str) -> AsyncIterator[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
 from libs.common.errors import Fenced, Transient
+from services.analyzer.model.digest import partition_digest
 from services.analyzer.model.erasures import Erased, ErasedRow, ErasureRows, Notice
 from services.analyzer.ports import (
     DeadLetter,
@@ -26,7 +27,7 @@ from services.analyzer.ports import (
 
 
 class MemoryAnalyzerStore:
-    """Implements `SliceStore`, `ReadStore` and `RebuildStore`; ``away`` plays a database that is away.
+    """Implements `SliceStore` and `ReadStore`; ``away`` plays a database that is away.
 
     ``fail_after_commit`` plays a connection that breaks while the next commit is acknowledged, ``silent``
     owners that have not written for long.
@@ -183,7 +184,7 @@ class MemoryAnalyzerStore:
         if owner is None or owner.epoch != slice_.state.epoch:
             raise Fenced(f"partition {partition} has another owner")
         if (owner.next_offset, owner.number) != (slice_.before.next_offset, slice_.before.number):
-            raise Transient(f"partition {partition} went on by a write given up for lost")
+            raise Transient(f"partition {partition} went on: by a write given up for lost, or a rebuild")
         self.states[partition] = slice_.state
         if slice_.erased is not None:
             self._erase(partition, slice_.erased)
@@ -250,21 +251,7 @@ class MemoryAnalyzerStore:
             sum(1 for row in self.rows.values() if not row.body),
         )
 
-    async def events(self, partition: int) -> AsyncIterator[Sequence[StoredEvent]]:
+    async def digest(self, partition: int) -> bytes:
         self._reach()
-        rows = sorted(e for e in self.stored if e.partition == partition)
-        for first in range(0, len(rows), 7):
-            yield rows[first : first + 7]
-
-    async def all_models(self) -> AsyncIterator[Sequence[ModelRow]]:
-        self._reach()
-        yield [self.rows[key] for key in sorted(self.rows) if self.rows[key].body]
-
-    async def put(self, models: Sequence[ModelRow], lessons: Sequence[LessonRow]) -> None:
-        self._reach()
-        self.rows.update({(row.customer, row.part): row for row in models})
-        self.lessons.update({(row.partition, row.number): row for row in lessons})
-
-    async def is_empty(self) -> bool:
-        self._reach()
-        return not self.rows and not self.lessons
+        rows = [row for row in self.rows.values() if row.partition == partition and row.body]
+        return partition_digest((row.customer, row.part, row.body) for row in rows)

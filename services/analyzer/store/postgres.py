@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,17 @@ from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database, migrate
 from libs.common.errors import Fenced, Transient
 from services.analyzer.ports import GENERATION_SECONDS, ModelRow, PartitionState, SliceWrite, StoredEvent
+from services.analyzer.store.days import LAST_DAY, table_of
 from services.analyzer.store.erasing import PostgresErasureStore, erase, put_notices
 from services.analyzer.store.statements import statements
 
 SCHEMA = "analyzer"
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 
-_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 _LOCK_DAYS = 0x636C6461
 """Advisory lock under which tables of days are made."""
 
-
 DAYS_AHEAD = 7
-LAST_DAY = date.max.toordinal() - _EPOCH_ORDINAL
 
 
 class PostgresAnalyzerStore:
@@ -132,7 +129,9 @@ class PostgresAnalyzerStore:
             # the owner has read the state again; this update then waits for it, and must not follow it.
             row = await connection.fetchrow(self._sql["load"], state.partition)
             if row is not None and row["epoch"] == state.epoch:
-                raise Transient(f"partition {state.partition} went on by a write given up for lost")
+                raise Transient(
+                    f"partition {state.partition} went on: by a write given up for lost, or a rebuild"
+                )
             raise Fenced(f"partition {state.partition} has another owner than epoch {state.epoch}")
 
     async def _write_rows(self, connection: asyncpg.Connection, slice_: SliceWrite) -> None:
@@ -171,7 +170,7 @@ class PostgresAnalyzerStore:
             await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK_DAYS)
             rows = await connection.fetch(self._sql["days"], list(days))
             for day in sorted(days - {row["day"] for row in rows}):
-                name = f"{self._schema}.events_{_date(day)}"
+                name = table_of(self._schema, day)
                 await connection.execute(
                     f"CREATE TABLE {name} (LIKE {self._schema}.events INCLUDING ALL);"
                     f"ALTER TABLE {self._schema}.events ATTACH PARTITION {name}"
@@ -179,10 +178,6 @@ class PostgresAnalyzerStore:
                     f"INSERT INTO {self._schema}.event_days VALUES ({day})"
                 )
         self._days |= days
-
-
-def _date(day: int) -> str:
-    return date.fromordinal(_EPOCH_ORDINAL + day).isoformat().replace("-", "")
 
 
 def columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:

@@ -24,6 +24,7 @@ from services.analyzer.ports import (
 )
 from services.analyzer.store.days import spans
 from services.analyzer.store.postgres import SCHEMA, state_of
+from services.analyzer.store.rebuild_statements import DIGEST
 from services.analyzer.store.statements import STATE_COLUMNS
 
 _EVENT = "partition, number, recorded_at, journal_time, occurred_at, customer, kind, id"
@@ -107,6 +108,10 @@ class PostgresReadStore:
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
             yield connection
+
+    async def digest(self, partition: int) -> bytes:
+        async with self._database.connection() as connection:
+            return bytes(await connection.fetchval(DIGEST.format(schema=self._schema), partition))
 
     async def learned(self) -> LearnedState | None:
         async with self._database.connection() as connection:

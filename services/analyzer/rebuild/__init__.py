@@ -1,0 +1,1 @@
+"""Customer models, lessons and learned models folded anew from the stored events, beside the live ones."""

@@ -1,0 +1,33 @@
+"""``python -m services.analyzer.rebuild [--check]``: rebuild, and print what came of it as JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":
+    # Trap: before numpy is loaded, as in the learner: other threads add up in another order.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+    import asyncio
+
+    import msgspec
+
+    from libs.common.errors import ClosedloopError
+    from services.analyzer.rebuild.run import rebuild
+    from services.analyzer.rebuild.workers import Plan
+    from services.analyzer.settings import AnalyzerSettings
+
+    settings = AnalyzerSettings()
+    plan = Plan(
+        postgres=settings.postgres.get_secret_value(),
+        kafka=settings.kafka,
+        switch="--check" not in sys.argv[1:],
+        processes=settings.rebuild_processes or os.cpu_count() or 1,
+    )
+    try:
+        outcome = asyncio.run(rebuild(plan))
+    except ClosedloopError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    print(msgspec.json.encode(outcome).decode())

@@ -1,0 +1,124 @@
+"""One partition of a rebuild: fold its events from nothing, catch up with live slices, compare or switch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from libs.common.contracts.customer_event import SpoolReported, Tick, decode_event
+from libs.common.contracts.identity import is_nobody
+from libs.common.errors import Invalid
+from services.analyzer.handlers.folding import Changed, assemble, fold_into, lesson_row, model_rows
+from services.analyzer.model.fold import Models
+from services.analyzer.ports import LessonRow, ModelRow
+from services.analyzer.store.rebuilding import (
+    Difference,
+    PastEvent,
+    PostgresRebuildStore,
+    Reached,
+    ScratchLost,
+)
+
+HELD = 10_000
+"""Customers whose models are held in memory before they are put away."""
+
+NEAR = 2_000
+"""Events that may be left to fold while live slices wait."""
+
+ROUNDS = 100
+"""How often a partition is caught up with before the rebuild is called too slow for it."""
+
+
+class PartitionRebuild:
+    """Folds one partition of one rebuild; made anew for each phase of it.
+
+    Attributes
+    ----------
+    refused:
+        Events that the present code cannot fold.
+    """
+
+    def __init__(self, store: PostgresRebuildStore, partition: int, *, held: int = HELD) -> None:
+        self._store = store
+        self._partition = partition
+        self._held = held
+        self._customers: dict[str, Changed] = {}
+        self._lessons: list[LessonRow] = []
+        self._fresh = False
+        self.refused = 0
+
+    async def fold(self) -> int:
+        """From nothing up to where the live partition is; returns how many events there were."""
+        await self._store.begin(self._partition)
+        self._fresh = True
+        reached = await self._store.reached(self._partition)
+        return await self._fold(0, reached)
+
+    async def settle(self, *, switch: bool) -> Difference:
+        """Catch up with the live partition, stop it for a moment, and compare or switch.
+
+        Where customers were erased since the fold began it begins again: what was folded knows them.
+        """
+        folded = await self._store.folded(self._partition)
+        for _ in range(ROUNDS):
+            reached = await self._store.reached(self._partition)
+            if reached.suppressed != folded.suppressed:
+                await self.fold()
+            elif reached.number > folded.number + NEAR:
+                await self._fold(folded.number, reached)
+            else:
+                told = await self._stop(folded, switch=switch)
+                if told is not None:
+                    return told
+            folded = await self._store.folded(self._partition)
+        raise ScratchLost(f"partition {self._partition} moves on faster than it can be folded")
+
+    async def _stop(self, folded: Reached, *, switch: bool) -> Difference | None:
+        async with self._store.settling(self._partition) as live:
+            if live.reached.suppressed != folded.suppressed or live.reached.number > folded.number + 2 * NEAR:
+                return None
+            await self._take(await live.events(folded.number))
+            await live.put(*self._folded())
+            return await live.switch() if switch else await live.compare()
+
+    async def _fold(self, after: int, upto: Reached) -> int:
+        count = 0
+        async for events in self._store.events(self._partition, after, upto.number):
+            await self._take(events)
+            count += len(events)
+            if len(self._customers) > self._held:
+                # Trap: only what was folded is put away, so the place must be that of the last event.
+                await self._put(upto._replace(number=events[-1].number))
+        await self._put(upto)
+        return count
+
+    async def _put(self, at: Reached) -> None:
+        await self._store.put(self._partition, at, *self._folded())
+        self._fresh = False
+
+    def _folded(self) -> tuple[list[ModelRow], list[LessonRow]]:
+        models, lessons = model_rows(self._partition, self._customers), self._lessons
+        self._customers, self._lessons = {}, []
+        return models, lessons
+
+    async def _take(self, events: Sequence[PastEvent]) -> None:
+        decoded = [(past, decode_event(past.body)) for past in events]
+        about = [(past, event) for past, event in decoded if not isinstance(event, Tick | SpoolReported)]
+        await self._meet({event.customer for _, event in about if not is_nobody(event.customer)})
+        for past, event in about:
+            try:
+                learned = fold_into(self._customers, event, past.journal_time, past.number)
+            except Invalid:
+                self.refused += 1
+                continue
+            if learned.row is not None:
+                row = lesson_row(self._partition, past.number, past.journal_time, learned.row)
+                self._lessons.append(row)
+
+    async def _meet(self, keys: set[str]) -> None:
+        """Have the models of ``keys`` at hand."""
+        missing = sorted(keys - self._customers.keys())
+        if not missing:
+            return
+        stored = {} if self._fresh else assemble(await self._store.models(self._partition, missing))
+        for key in missing:
+            self._customers[key] = Changed(stored.get(key) or Models.new(key))

@@ -1,0 +1,74 @@
+"""The statements of a rebuild: LIVE stands for the schema that is served, SCRATCH for what is folded anew."""
+
+from __future__ import annotations
+
+DIGEST = """
+    SELECT sha256(coalesce(string_agg(
+        sha256(convert_to(customer, 'UTF8') || '\\x00'::bytea || convert_to(part, 'UTF8')
+            || '\\x00'::bytea || body), ''::bytea ORDER BY customer, part), ''::bytea))
+    FROM {schema}.models WHERE partition = $1 AND body <> ''"""
+"""As `services.analyzer.model.digest.partition_digest`; a deleted model has an empty body."""
+
+_STATEMENTS = {
+    "lock": "SELECT pg_try_advisory_lock(hashtext($1 || '.rebuild')::bigint)",
+    "unlock": "SELECT pg_advisory_unlock(hashtext($1 || '.rebuild')::bigint)",
+    "left": "SELECT nspname FROM pg_namespace WHERE nspname LIKE $1",
+    # Unlogged: what a crash of the server leaves is empty, which `folded` tells from nothing to fold.
+    "tables": """
+        CREATE SCHEMA SCRATCH;
+        CREATE UNLOGGED TABLE SCRATCH.models (LIKE LIVE.models INCLUDING INDEXES);
+        CREATE UNLOGGED TABLE SCRATCH.lessons (LIKE LIVE.lessons INCLUDING INDEXES);
+        CREATE UNLOGGED TABLE SCRATCH.folded (
+            partition smallint PRIMARY KEY, number bigint NOT NULL, suppressed bigint NOT NULL)""",
+    "reached": "SELECT number FROM LIVE.partitions WHERE partition = $1",
+    "stop": "SELECT number FROM LIVE.partitions WHERE partition = $1 FOR UPDATE",
+    "suppressed": "SELECT count(*) FROM LIVE.suppressed WHERE partition = $1",
+    "event_days": "SELECT day FROM LIVE.event_days ORDER BY day",
+    "models": """
+        SELECT partition, customer, part, revision, body FROM SCRATCH.models
+        WHERE partition = $1 AND customer = ANY($2)""",
+    "put_models": """
+        INSERT INTO SCRATCH.models (partition, customer, part, revision, body)
+        SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])
+        ON CONFLICT (partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision,
+            body = EXCLUDED.body""",
+    "put_folded": """
+        INSERT INTO SCRATCH.folded (partition, number, suppressed) VALUES ($1, $2, $3)
+        ON CONFLICT (partition) DO UPDATE SET number = EXCLUDED.number, suppressed = EXCLUDED.suppressed""",
+    "folded": "SELECT number, suppressed FROM SCRATCH.folded WHERE partition = $1",
+    "forget_models": "DELETE FROM SCRATCH.models WHERE partition = $1",
+    "forget_lessons": "DELETE FROM SCRATCH.lessons WHERE partition = $1",
+    "forget_folded": "DELETE FROM SCRATCH.folded WHERE partition = $1",
+    "switch_models": """
+        INSERT INTO LIVE.models (partition, customer, part, revision, body)
+        SELECT anew.partition, anew.customer, anew.part, $2, anew.body FROM SCRATCH.models AS anew
+        LEFT JOIN LIVE.models AS live USING (partition, customer, part)
+        WHERE anew.partition = $1 AND live.body IS DISTINCT FROM anew.body
+        ON CONFLICT (partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision,
+            body = EXCLUDED.body""",
+    "switch_gone": """
+        UPDATE LIVE.models AS live SET revision = $2, body = ''
+        WHERE partition = $1 AND body <> '' AND NOT EXISTS (SELECT FROM SCRATCH.models AS anew
+            WHERE (anew.partition, anew.customer, anew.part)
+                = (live.partition, live.customer, live.part))""",
+    "switch_lessons_gone": """
+        DELETE FROM LIVE.lessons AS live WHERE partition = $1
+        AND NOT EXISTS (SELECT FROM SCRATCH.lessons AS anew
+            WHERE (anew.partition, anew.number) = (live.partition, live.number)
+            AND (anew.second, anew.kind, anew.body) = (live.second, live.kind, live.body))""",
+    "switch_lessons": """
+        INSERT INTO LIVE.lessons (partition, number, second, kind, body)
+        SELECT partition, number, second, kind, body FROM SCRATCH.lessons WHERE partition = $1
+        ON CONFLICT DO NOTHING""",
+    "number": "UPDATE LIVE.partitions SET number = $2 WHERE partition = $1",
+}
+
+
+def rebuild_statements(live: str, scratch: str) -> dict[str, str]:
+    """All statements of a rebuild of the tables in ``live`` by way of ``scratch``, by name."""
+    return {
+        name: text.replace("LIVE.", f"{live}.")
+        .replace("SCRATCH.", f"{scratch}.")
+        .replace("SCHEMA SCRATCH", f"SCHEMA {scratch}")
+        for name, text in _STATEMENTS.items()
+    }
