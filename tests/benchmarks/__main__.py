@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks import rows
+from tests.benchmarks.learner import learner
+from tests.benchmarks.rebuild import rebuild
 from tests.benchmarks.rig import REST, Rig, platform
-from tests.benchmarks.rows import Row, not_yet
+from tests.benchmarks.rows import Row
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -21,7 +23,7 @@ INTRO = """# Benchmarks
 
 Written by `make bench`. Every figure is a ratio within one run on one machine of two cores: the measured
 service has one core to itself; load generator, broker, PostgreSQL and the other services share the second.
-Loop closure and start have both cores for everything.
+Loop closure, start and rebuild have both cores for everything.
 "Bare" is a FastAPI endpoint that parses a JSON body and returns a constant (uvicorn, uvloop, httptools, no
 access log). History: `tests/benchmarks/results.csv`.
 
@@ -42,6 +44,8 @@ def measure(chosen: set[str]) -> list[Row]:
         ("analyzer", rows.analyzer),
         ("recommender", rows.recommender),
         ("closure", rows.loop_closure),
+        ("learner", learner),
+        ("rebuild", rebuild),
     ]
     for name, row in shared:
         if wanted(name):
@@ -51,17 +55,13 @@ def measure(chosen: set[str]) -> list[Row]:
     if wanted("start"):
         found.append(rows.start())
         print(line(found[-1]), flush=True)
-    found += [
-        not_yet("learner, orders of 9 lines", "≥ 2,000/s"),
-        not_yet("rebuild from `analyzer.events`", "≥ 3 × live"),
-    ]
     return found
 
 
 def line(row: Row) -> str:
     """A row of the table in Markdown."""
     ratio = f"{row.ratio:.2f} ×" if row.ratio is not None else "–"
-    holds = {True: "holds", False: "**missed**", None: "not yet"}[row.holds]
+    holds = "holds" if row.holds else "**missed**"
     return f"| {row.what} | {row.measured} | {row.yardstick} | {ratio} | {row.bar} | {holds} |"
 
 

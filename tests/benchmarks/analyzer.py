@@ -35,12 +35,12 @@ MODEL_BYTES = 1_500
 """A profile of usual size, for the rows of the bare loop."""
 
 
-def mixed(count: int, now: int) -> list[AboutCustomer]:
+def mixed(count: int, now: int, customers: int = CUSTOMERS) -> list[AboutCustomer]:
     """70 % views, 8 % orders of 8 lines, 7 % decisions, 10 % outcomes, 5 % other, evenly mixed."""
     events: list[AboutCustomer] = []
     decided: dict[str, Decision] = {}
     for n in range(count):
-        who, kind = f"c{n % CUSTOMERS}", (n * 37 + n // 100) % 100
+        who, kind = f"c{n % customers}", (n * 37 + n // 100) % 100
         about = {"id": f"e{n}", "source": SOURCE, "customer": who, "occurred_at": now, "recorded_at": now}
         if kind < 70:
             seen = {"product_id": f"p{n % 500}"}
@@ -98,12 +98,12 @@ def rates(rig: Rig) -> tuple[float, float]:
     """Events a second: the analyzer alone on one core, then the bare loop on that core."""
     noted = json.loads((rig.data_dir / "platform.json").read_text())
     rig.alone("analyzer")
-    records = _records(mixed(EVENTS, int(time.time() * 1000)))
+    journal = records(mixed(EVENTS, int(time.time() * 1000)))
     began = time.perf_counter()
-    uvloop.run(_send(noted["kafka"], records))
-    while _applied(rig) < EVENTS:
+    uvloop.run(send(noted["kafka"], journal))
+    while applied(rig) < EVENTS:
         if time.perf_counter() - began > 300:
-            raise RuntimeError(f"the analyzer took {_applied(rig)} of {EVENTS} events in 300 s")
+            raise RuntimeError(f"the analyzer took {applied(rig)} of {EVENTS} events in 300 s")
         time.sleep(0.1)
     analyzer = EVENTS / (time.perf_counter() - began)
     rig.alone("nobody")
@@ -114,7 +114,7 @@ def rates(rig: Rig) -> tuple[float, float]:
         os.sched_setaffinity(0, REST)
 
 
-def _records(events: list[AboutCustomer]) -> dict[int, list[Record]]:
+def records(events: list[AboutCustomer]) -> dict[int, list[Record]]:
     """The events as a spool would ship them, by partition."""
     found: dict[int, list[Record]] = defaultdict(list)
     for event in events:
@@ -128,16 +128,18 @@ def _records(events: list[AboutCustomer]) -> dict[int, list[Record]]:
     return found
 
 
-async def _send(kafka: str, records: dict[int, list[Record]]) -> None:
+async def send(kafka: str, journal: dict[int, list[Record]]) -> None:
+    """Put the events on the journal."""
     bus = KafkaBus(kafka)
     producer = bus.producer()
-    for partition, rows in records.items():
+    for partition, rows in journal.items():
         await producer.send(CUSTOMER_EVENTS, partition, rows)
     await producer.close()
     await bus.close()
 
 
-def _applied(rig: Rig) -> int:
+def applied(rig: Rig) -> int:
+    """How many of them the analyzer has applied."""
     ledger = rig.call("analyzer", "/v1/ledger")
     rows = ledger["by_source"]
     assert isinstance(rows, list)

@@ -53,11 +53,12 @@ class Rig:
     def alone(self, service: str) -> None:
         """Give ``service`` the first core for itself, everything else the second."""
         for name, pid in self.pids.items():
-            for thread in _threads(pid):
-                try:
-                    os.sched_setaffinity(thread, SERVED if name == service else REST)
-                except ProcessLookupError:
-                    continue
+            _place(pid, SERVED if name == service else REST)
+
+    def everywhere(self) -> None:
+        """Let everything run on both cores."""
+        for pid in self.pids.values():
+            _place(pid, SERVED | REST)
 
     def cpu_seconds(self, service: str) -> float:
         """CPU time the service has used so far."""
@@ -77,6 +78,14 @@ class Rig:
         with urllib.request.urlopen(request, timeout=60) as answer:
             data: dict[str, object] = json.load(answer)
             return data
+
+
+def _place(pid: int, cores: set[int]) -> None:
+    for thread in _threads(pid):
+        try:
+            os.sched_setaffinity(thread, cores)
+        except ProcessLookupError:
+            continue
 
 
 def _threads(pid: int) -> list[int]:

@@ -30,19 +30,14 @@ SECONDS = 6.0
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. ``holds`` is None where nothing was measured."""
+    """One line of the table."""
 
     what: str
     measured: str
     yardstick: str
     ratio: float | None
     bar: str
-    holds: bool | None
-
-
-def not_yet(what: str, bar: str) -> Row:
-    """A row whose measurement is not built."""
-    return Row(what, "not yet", "", None, bar, None)
+    holds: bool
 
 
 @contextmanager
