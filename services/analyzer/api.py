@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from libs.common.contracts.identity import CustomerKey
 from libs.common.errors import Invalid
@@ -16,7 +16,8 @@ from libs.common.keys import Scope
 from libs.common.times import format_time
 from services.analyzer.errors import UnknownCustomer, UnknownErasure
 from services.analyzer.handlers.certificate import ErasureView
-from services.analyzer.handlers.queries import ModelsView, Queries
+from services.analyzer.handlers.export import Export
+from services.analyzer.handlers.queries import ConsentsView, ModelsView, Queries
 from services.analyzer.model.ledger import Ledger
 from services.analyzer.model.readable import CustomerView, TimelineEntry
 
@@ -77,6 +78,7 @@ def _add_customer_routes(app: HttpApp, queries: Queries) -> None:
             "before": "id of an entry: only what comes after it in the list",
         },
     )
+    _add_whole_customer_routes(app, queries)
     app.endpoint(
         "GET",
         "/v1/customers/{id}",
@@ -84,6 +86,38 @@ def _add_customer_routes(app: HttpApp, queries: Queries) -> None:
         scope=Scope.CUSTOMERS,
         gives=CustomerView,
         summary="The model of a customer; an anonymous one is written anon:X",
+    )
+
+
+def _add_whole_customer_routes(app: HttpApp, queries: Queries) -> None:
+    async def get_export(call: Call) -> Response:
+        try:
+            pieces = await queries.export(_key(call))
+        except UnknownCustomer:
+            raise _unknown() from None
+        return StreamingResponse(pieces, media_type="application/json")
+
+    async def get_consents(call: Call) -> Response:
+        try:
+            return reply(await queries.consents(_key(call)))
+        except UnknownCustomer:
+            raise _unknown() from None
+
+    app.endpoint(
+        "GET",
+        "/v1/customers/{id}/export",
+        get_export,
+        scope=Scope.CUSTOMERS,
+        gives=Export,
+        summary="All that is held about a customer, his visitor keys included",
+    )
+    app.endpoint(
+        "GET",
+        "/v1/consents/{id}",
+        get_consents,
+        scope=Scope.CUSTOMERS,
+        gives=ConsentsView,
+        summary="What a customer allows and refuses",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -279,6 +279,18 @@ class ReadStore(Protocol):
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The latest dead letters, newest first."""
+        ...
+
+    async def dead_letters_of(self, keys: Sequence[CustomerKey]) -> list[DeadLetter]:
+        """All dead letters whose record key is one of ``keys``."""
+        ...
+
+    def all_events(self, keys: Sequence[CustomerKey]) -> AsyncIterator[Sequence[StoredEvent]]:
+        """All events of ``keys``, unlisted ones too, some thousand at a time; of each key in order."""
+        ...
+
+    async def lessons_of(self, events: Sequence[StoredEvent]) -> list[LessonRow]:
+        """The lessons of ``events``."""
         ...
 
     async def erasure(self, id_: str) -> ErasureRows:

@@ -15,6 +15,7 @@ from libs.common.bus.memory import MemoryBus
 from libs.common.bus.ports import Record
 from libs.common.clock import ManualClock
 from libs.common.contracts.customer_event import (
+    ConsentGiven,
     CustomerEvent,
     Decision,
     IdentityLinked,
@@ -276,3 +277,43 @@ async def test_interface_is_described(caller: Caller) -> None:
         "/v1/ledger",
         "/v1/models",
     }
+
+
+async def test_export_holds_everything_of_a_customer_and_his_visitors(caller: Caller) -> None:
+    order = {"order_id": "o", "products": [{"product_id": "coffee", "quantity": 2, "price": 7.5}]}
+    await caller.happen(
+        touch("a", T0, customer="anon:v/3", type="product_viewed", properties={"product_id": "filter"}),
+        touch("b", T0 + 10, type="order_completed", properties=order),
+        link(),
+        link(internal=True),
+        ConsentGiven(
+            id="k",
+            source="shop",
+            customer="c-7",
+            occurred_at=T0,
+            recorded_at=T0,
+            purpose="marketing",
+            granted=False,
+            channel="email",
+        ),
+        touch("z", T0, customer="c-8"),
+    )
+    seen = await caller.get("/v1/customers/c-7/export")
+    assert seen["model"] == await caller.get("/v1/customers/c-7")
+    assert [model["key"] for model in seen["models"]] == ["c-7", "anon:v/3"]
+    records = {(event["customer"], event["id"]): event for event in seen["events"]}
+    assert set(records) == {
+        ("c-7", "b"),
+        ("c-7", "l-1"),
+        ("c-7", "k"),
+        ("anon:v/3", "a"),
+        ("anon:v/3", "l-1"),
+    }
+    assert records["c-7", "b"]["record"]["properties"] == order
+    assert records["c-7", "b"]["lesson"]["order_id"] == "o"
+    assert seen["in_flight"] == {"records": 0}
+    refused = [{"purpose": "marketing/email", "granted": False, "at": "2026-09-21T14:13:20.000Z"}]
+    assert seen["consents"] == refused
+    assert (await caller.get("/v1/consents/c-7")) == {"customer": "c-7", "consents": refused}
+    await caller.get("/v1/customers/nobody/export", 404)
+    await caller.get("/v1/consents/nobody", 404)

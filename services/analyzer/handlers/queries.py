@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from msgspec import Struct
 
@@ -12,10 +12,11 @@ from libs.common.errors import Invalid
 from libs.common.scoring.merge import merge_items, merge_profiles
 from services.analyzer.errors import UnknownCustomer
 from services.analyzer.handlers.certificate import ErasureView, certificate
+from services.analyzer.handlers.export import export
 from services.analyzer.handlers.folding import assemble
 from services.analyzer.model.fold import Models
 from services.analyzer.model.ledger import Ledger, ledger
-from services.analyzer.model.readable import CustomerView, TimelineEntry, entry_of, readable
+from services.analyzer.model.readable import ConsentView, CustomerView, TimelineEntry, entry_of, readable
 from services.analyzer.ports import DeadLetter, LearnedState, Place, ReadStore, StoredEvent
 
 
@@ -32,6 +33,13 @@ class ModelsView(Struct, frozen=True):
     """The models that are shared by all customers."""
 
     learned: LearnedView
+
+
+class ConsentsView(Struct, frozen=True):
+    """The latest word on each purpose; of several keys of one person the strictest."""
+
+    customer: CustomerKey
+    consents: list[ConsentView]
 
 
 class Queries:
@@ -92,6 +100,24 @@ class Queries:
             if bare_is_his or _suffixed(event) == id_:
                 return Place(event.occurred_at, event.recorded_at, event.partition, event.number)
         raise Invalid("unknown_event", "there is no event with this id in the timeline", "/before")
+
+    async def consents(self, key: CustomerKey) -> ConsentsView:
+        """What ``key`` and his links allow and refuse; raises `UnknownCustomer`."""
+        view = await self.customer(key)
+        return ConsentsView(key, view.consents)
+
+    async def export(self, key: CustomerKey) -> AsyncIterator[bytes]:
+        """The pieces of an `Export`; raises `UnknownCustomer` where nothing at all is held."""
+        view: CustomerView | None = None
+        keys = [key]
+        try:
+            parts = await self._parts(key)
+            view, keys = await self.customer(key), [part.profile.customer for part in parts]
+        except UnknownCustomer:
+            if not await self._store.dead_letters_of(keys):
+                raise
+        in_flight = (await self.ledger()).in_flight
+        return export(self._store, key, view, keys, in_flight)
 
     async def ledger(self) -> Ledger:
         """What became of every record, as of one moment."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from libs.common.clock import Millis
@@ -242,6 +242,23 @@ class MemoryAnalyzerStore:
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         self._reach()
         return self.letters[::-1][:limit]
+
+    async def dead_letters_of(self, keys: Sequence[CustomerKey]) -> list[DeadLetter]:
+        self._reach()
+        wanted = {key.encode("utf-8", "surrogatepass") for key in keys}
+        return [letter for letter in self.letters if letter.key in wanted]
+
+    async def all_events(self, keys: Sequence[CustomerKey]) -> AsyncIterator[Sequence[StoredEvent]]:
+        self._reach()
+        yield sorted(
+            (event for event in self.stored if event.customer in keys),
+            key=lambda event: (event.recorded_at, event.partition, event.number),
+        )
+
+    async def lessons_of(self, events: Sequence[StoredEvent]) -> list[LessonRow]:
+        self._reach()
+        places = {(event.partition, event.number) for event in events}
+        return [row for place, row in self.lessons.items() if place in places]
 
     async def erasure(self, id_: str) -> ErasureRows:
         self._reach()

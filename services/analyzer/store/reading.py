@@ -17,6 +17,7 @@ from services.analyzer.ports import (
     LearnedState,
     LedgerRow,
     LedgerRows,
+    LessonRow,
     ModelRow,
     Place,
     SpoolReport,
@@ -26,6 +27,8 @@ from services.analyzer.store.days import spans
 from services.analyzer.store.postgres import SCHEMA, state_of
 from services.analyzer.store.rebuild_statements import DIGEST
 from services.analyzer.store.statements import STATE_COLUMNS
+
+EVENTS_AT_ONCE = 2_000
 
 _EVENT = "partition, number, recorded_at, journal_time, occurred_at, customer, kind, id"
 
@@ -130,6 +133,40 @@ class PostgresReadStore:
                 limit,
             )
         return [DeadLetter(*row) for row in rows]
+
+    async def dead_letters_of(self, keys: Sequence[CustomerKey]) -> list[DeadLetter]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT partition, cluster_id, log_offset, spool, seq, source, code, reason, journal_time,"
+                f" key, value FROM {self._schema}.dead_letters"
+                " WHERE partition = ANY($1::smallint[]) AND key = ANY($2) ORDER BY journal_time",
+                sorted({partition_of(key) for key in keys}),
+                [key.encode("utf-8", "surrogatepass") for key in keys],
+            )
+        return [DeadLetter(*row) for row in rows]
+
+    async def all_events(self, keys: Sequence[CustomerKey]) -> AsyncIterator[Sequence[StoredEvent]]:
+        async with self._database.connection() as connection, connection.transaction(readonly=True):
+            conditions = [span async for span in spans(connection, self._schema)]
+            for span in reversed(conditions):
+                cursor = await connection.cursor(
+                    f"SELECT {_EVENT}, body FROM {self._schema}.events"
+                    f" WHERE customer = ANY($1) AND {span} ORDER BY recorded_at, partition, number",
+                    list(keys),
+                )
+                while rows := await cursor.fetch(EVENTS_AT_ONCE):
+                    yield [StoredEvent(*row) for row in rows]
+
+    async def lessons_of(self, events: Sequence[StoredEvent]) -> list[LessonRow]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                f"SELECT partition, number, second, kind, body FROM {self._schema}.lessons"
+                " JOIN unnest($1::smallint[], $2::bigint[]) AS wanted (partition, number)"
+                " USING (partition, number)",
+                [event.partition for event in events],
+                [event.number for event in events],
+            )
+        return [LessonRow(*row) for row in rows]
 
     async def erasure(self, id_: str) -> ErasureRows:
         async with self._snapshot() as connection:

@@ -1,0 +1,127 @@
+"""Everything that is held about a customer, in one JSON document that is written as it is read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from libs.common.contracts.customer_event import SpoolReported, Tick, decode_event
+from libs.common.contracts.customer_model import Items, Profile
+from libs.common.contracts.identity import CustomerKey
+from libs.common.times import format_time
+from services.analyzer.handlers.folding import assemble
+from services.analyzer.model.fold import Models, type_of
+from services.analyzer.model.lessons import Lesson, decode_lesson
+from services.analyzer.model.readable import ConsentView, CustomerView
+from services.analyzer.ports import DeadLetter, LessonRow, ReadStore, StoredEvent
+
+
+class ExportedModel(Struct, frozen=True):
+    """The model of one key, as it is stored: of the customer, or of a visitor linked to him."""
+
+    key: CustomerKey
+    profile: Profile
+    items: Items
+
+
+class ExportedEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event as it is stored; ``record`` is what came on the journal, ``lesson`` what the learner got."""
+
+    id: str
+    kind: str
+    type: str
+    customer: CustomerKey
+    occurred_at: str
+    recorded_at: str
+    record: msgspec.Raw
+    lesson: Lesson | None = None
+
+
+class ExportedLetter(Struct, frozen=True):
+    """A record that could not be processed; ``record`` is its text as far as that can be read."""
+
+    code: str
+    reason: str
+    source: str
+    journal_time: str
+    record: str
+
+
+class InFlight(Struct, frozen=True):
+    """Records of whoever it may be that services have accepted and the analyzer has not applied yet.
+
+    Spools hold them for moments; an export made when ``records`` is 0 lacks nothing.
+    """
+
+    records: int
+
+
+class Export(Struct, frozen=True):
+    """All that is held about a customer in the analyzer; `GET /v1/decisions` has what was offered him.
+
+    ``model`` is readable and merged, ``models`` are as stored. ``events`` come in the order of the tables of
+    days, those the platform made itself included.
+    """
+
+    customer: CustomerKey
+    in_flight: InFlight
+    model: CustomerView | None
+    consents: list[ConsentView]
+    models: list[ExportedModel]
+    dead_letters: list[ExportedLetter]
+    events: list[ExportedEvent]
+
+
+async def export(
+    store: ReadStore, key: CustomerKey, view: CustomerView | None, keys: Sequence[CustomerKey], in_flight: int
+) -> AsyncIterator[bytes]:
+    """The pieces of an `Export` of ``keys``, the customer's first; events are read a few at a time."""
+    models = assemble(await store.customer(keys))
+    letters = await store.dead_letters_of(keys)
+    head: dict[str, Any] = {
+        "customer": key,
+        "in_flight": InFlight(in_flight),
+        "model": view,
+        "consents": [] if view is None else view.consents,
+        "models": [_model(key, models[key]) for key in keys if key in models],
+        "dead_letters": [_letter(letter) for letter in letters],
+    }
+    yield msgspec.json.encode(head)[:-1] + b',"events":['
+    before = b""
+    async for events in store.all_events(keys):
+        lessons = {(row.partition, row.number): row for row in await store.lessons_of(events)}
+        for stored in events:
+            yield before + msgspec.json.encode(_event(stored, lessons.get((stored.partition, stored.number))))
+            before = b","
+    yield b"]}"
+
+
+def _model(key: CustomerKey, models: Models) -> ExportedModel:
+    return ExportedModel(key, models.profile, models.items)
+
+
+def _event(stored: StoredEvent, lesson: LessonRow | None) -> ExportedEvent:
+    event = decode_event(stored.body)
+    return ExportedEvent(
+        id=stored.id,
+        kind=stored.kind,
+        type="" if isinstance(event, Tick | SpoolReported) else type_of(event),
+        customer=stored.customer,
+        occurred_at=format_time(stored.occurred_at),
+        recorded_at=format_time(stored.recorded_at),
+        record=msgspec.Raw(stored.body),
+        lesson=None if lesson is None else decode_lesson(lesson.body),
+    )
+
+
+def _letter(letter: DeadLetter) -> ExportedLetter:
+    return ExportedLetter(
+        letter.code,
+        letter.reason,
+        letter.source,
+        format_time(letter.journal_time),
+        (letter.value or b"").decode("utf-8", "replace"),
+    )
