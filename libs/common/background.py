@@ -11,9 +11,10 @@ _log = logging.getLogger(__name__)
 
 
 class Background:
-    """The background tasks of one part of a service."""
+    """The background tasks of one part of a service; a death in it is one in its ``parent`` too."""
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Background | None = None) -> None:
+        self._parent = parent
         self._tasks: set[asyncio.Task[None]] = set()
         self._failure: asyncio.Future[None] | None = None
         self._stopping = False
@@ -39,9 +40,16 @@ class Background:
         if error is None:
             return
         _log.error("a background task died: %s", error, exc_info=error)
-        if self._failure is not None and not self._failure.done():
+        self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is None:
+            self._failure = asyncio.get_running_loop().create_future()
+        if not self._failure.done():
             self._failure.set_exception(error)
             self._failure.exception()
+        if self._parent is not None:
+            self._parent._fail(error)
 
     async def watch(self) -> None:
         """Wait for ever, or raise what a task died of: for `Service.background`."""

@@ -59,10 +59,21 @@ class Rejected(ClosedloopError):
 class Transient(ClosedloopError):
     """It may work later: pause and retry with backoff on the bus, 503 with Retry-After over HTTP."""
 
+    code = "unavailable"
+
     def __init__(self, reason: str, retry_after: float = 1.0) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retry_after = retry_after
+
+
+class SpoolFull(Transient):
+    """The spool has reached its quota, or its disk has too little room left: nothing of this was taken."""
+
+    code = "spool_full"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, retry_after=5.0)
 
 
 class Fenced(ClosedloopError):

@@ -15,8 +15,10 @@ from libs.common.http.health import Lifecycle
 from libs.common.journal import LocalJournal
 from libs.common.keys import KeyRing
 from libs.common.progress import ProgressBoard
-from libs.common.settings import CommonSettings
+from libs.common.settings import PublishingSettings
 from libs.common.spool.journal import SpoolJournal, open_journal
+from libs.common.spool.metrics import SpoolMetrics
+from libs.common.spool.room import RoomLimits
 from libs.common.telemetry import Metrics
 
 Task = Callable[[], Awaitable[None]]
@@ -59,10 +61,14 @@ class Outlet:
     spool: SpoolJournal | None = None
 
     def measure(self, metrics: Metrics) -> None:
-        """Show at each scrape what waits in the spool, and how far bus and analyzer are away."""
+        """Show at each scrape what waits in the spool, its room, and how far bus and analyzer are away."""
         held = metrics.gauge("spool_records", "Records of any kind in the spool, not applied yet")
         unshipped = metrics.gauge("spool_unshipped_records", "Of these, not acknowledged by the bus yet")
         age = metrics.gauge("spool_age_seconds", "How long the oldest record not applied has waited")
+        used = metrics.gauge("spool_bytes", "What the records in the spools take")
+        quota = metrics.gauge("spool_quota_bytes", "Above this new events are refused")
+        free = metrics.gauge("disk_free_bytes", "What the disk of the spool has left for it")
+        least = metrics.gauge("disk_least_free_bytes", "Below this new events are refused")
         silence = metrics.gauge("bus_silence_seconds", "Since the bus answered last")
         behind = metrics.gauge(
             "progress_age_seconds", "How far the slowest partition's journal time is behind the clock"
@@ -73,6 +79,11 @@ class Outlet:
                 held.set(self.spool.unapplied())
                 unshipped.set(self.spool.backlog())
                 age.set(max(0.0, await self.spool.age() / 1000))
+                if (room := self.spool.room()) is not None:
+                    used.set(room.used)
+                    quota.set(room.limits.quota)
+                    free.set(room.free)
+                    least.set(room.limits.least_free)
             silence.set(self.board.silence())
             behind.set(max(0.0, self.board.behind(self.clock.now()) / 1000))
 
@@ -80,6 +91,8 @@ class Outlet:
 
     def trouble(self) -> str | None:
         """What keeps the spool from taking events, for ``/readyz``."""
+        if self.spool is not None and (trouble := self.spool.trouble()) is not None:
+            return trouble
         try:
             self.journal.append([])
         except Transient as error:
@@ -99,15 +112,17 @@ class Outlet:
 
 
 def open_outlet(
-    settings: CommonSettings,
+    settings: PublishingSettings,
     service: str,
     bus: Bus,
+    metrics: Metrics,
     *,
     journal: RunningJournal | None = None,
     board: ProgressBoard | None = None,
     clock: Clock | None = None,
 ) -> Outlet:
-    """Open ``service``'s spool and what goes with it; parts that are given are used instead of the real ones.
+    """Open ``service``'s spool and what goes with it, measured in ``metrics``; parts that are given are used
+    instead of the real ones.
 
     On a journal clock the greatest journal time in all progress is now. Raises `Misconfigured` where the
     data directory cannot be used.
@@ -120,14 +135,24 @@ def open_outlet(
     background: list[Task] = [board.watch, TopicKeeper(bus, TOPICS).run]
     spool: SpoolJournal | None = None
     if journal is None:
-        journal = spool = opened = open_journal(settings.data_dir, service, bus, board, clock)
+        journal = spool = opened = open_journal(
+            settings.data_dir,
+            service,
+            bus,
+            board,
+            clock,
+            limits=RoomLimits(settings.spool_bytes, settings.spool_free_bytes),
+            metrics=SpoolMetrics(metrics),
+        )
         background.append(spool.watch)
         lifecycle.note("bus", lambda: f"{opened.backlog()} records are not acknowledged yet")
     if journal_clock is not None:
         board.subscribe(_mover(journal_clock))
     dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
     keys = KeyRing(settings.data_dir, dev_key)
-    return Outlet(bus, clock, journal_clock, board, journal, lifecycle, keys, background, spool)
+    outlet = Outlet(bus, clock, journal_clock, board, journal, lifecycle, keys, background, spool)
+    outlet.measure(metrics)
+    return outlet
 
 
 def _mover(clock: JournalClock) -> Callable[[ProgressBoard], None]:

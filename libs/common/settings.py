@@ -171,6 +171,23 @@ class CommonSettings(BaseSettings):
         return value
 
 
+class PublishingSettings(CommonSettings):
+    """What every process with a spool is told."""
+
+    spool_bytes: int = _common(
+        "CLOSEDLOOP_SPOOL_BYTES",
+        8 << 30,
+        "Quota of each service's spool; above it new events are refused with 503 `spool_full`",
+        ge=1 << 20,
+    )
+    spool_free_bytes: int = _common(
+        "CLOSEDLOOP_SPOOL_FREE_BYTES",
+        512 << 20,
+        "Least free bytes of the disk the spool is on; below it new events are refused with 503 `spool_full`",
+        ge=0,
+    )
+
+
 S = TypeVar("S", bound=CommonSettings)
 
 

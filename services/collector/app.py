@@ -58,9 +58,10 @@ def create_service(
     ``clock`` is the platform's time: a `JournalClock` where ``settings.clock`` is ``journal``.
     """
     wall = wall or WallClock()
-    outlet = open_outlet(settings, "collector", bus, journal=journal, board=board, clock=clock)
     metrics = CollectorMetrics(Metrics("collector"))
-    outlet.measure(metrics.registry)
+    outlet = open_outlet(
+        settings, "collector", bus, metrics.registry, journal=journal, board=board, clock=clock
+    )
     new_id = _ids(random or Random(int.from_bytes(os.urandom(32), "big")))
     ticker: Ticker
     if outlet.journal_clock is not None:

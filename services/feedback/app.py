@@ -41,15 +41,16 @@ def create_service(
     ``clock`` is the platform's time: a `JournalClock` where ``settings.clock`` is ``journal``.
     """
     wall = wall or WallClock()
-    outlet = open_outlet(settings, "feedback", bus, journal=journal, board=board, clock=clock)
+    metrics = FeedbackMetrics(Metrics("feedback"))
+    outlet = open_outlet(
+        settings, "feedback", bus, metrics.registry, journal=journal, board=board, clock=clock
+    )
     outlet.lifecycle.check("spool", outlet.trouble)
     intake: Intake = WallIntake(outlet.clock)
     if outlet.journal_clock is not None:
         intake = JournalIntake(outlet.journal_clock, wall)
     sealer = TokenSealer(Secrets(settings.data_dir, settings.installation_secret).token_key())
     feedback = Feedback(outlet.journal, intake, sealer, outlet.clock, settings.token_seconds * SECOND)
-    metrics = FeedbackMetrics(Metrics("feedback"))
-    outlet.measure(metrics.registry)
     app = create_http("feedback", keys=outlet.keys, metrics=metrics.registry, lifecycle=outlet.lifecycle)
     add_routes(app, feedback, metrics)
     return Service("feedback", app, outlet.start, outlet.stop, outlet.background)

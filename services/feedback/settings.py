@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from libs.common.settings import CommonSettings, service_config
+from libs.common.settings import PublishingSettings, service_config
 
 
-class FeedbackSettings(CommonSettings):
+class FeedbackSettings(PublishingSettings):
     """What feedback is told beyond what every process is told."""
 
     model_config = service_config("feedback")

@@ -99,12 +99,12 @@ def create_service(
 
     ``clock`` is the platform's time: a `JournalClock` where ``settings.clock`` is ``journal``.
     """
-    outlet = open_outlet(settings, "recommender", bus, journal=journal, board=board, clock=clock)
-    outlet.lifecycle.check("spool", outlet.trouble)
-    random = random or Random(int.from_bytes(os.urandom(32), "big"))
     registry = Metrics("recommender")
     metrics = RecommenderMetrics(registry)
-    outlet.measure(registry)
+    outlet = open_outlet(settings, "recommender", bus, registry, journal=journal, board=board, clock=clock)
+    # A note and no check: it answers without a spool too, only that nothing can be reported on its offers.
+    outlet.lifecycle.note("spool", lambda: outlet.trouble() or "ok")
+    random = random or Random(int.from_bytes(os.urandom(32), "big"))
     assortment = Assortment()
     closure = ClosureWatch(outlet.board, outlet.clock, metrics)
     models = _Models(make_view or _on_disk(settings, bus), assortment, metrics, closure.on_models)

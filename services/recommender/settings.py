@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from libs.common.settings import CommonSettings, service_config
+from libs.common.settings import PublishingSettings, service_config
 
 
-class RecommenderSettings(CommonSettings):
+class RecommenderSettings(PublishingSettings):
     """What the recommender is told; read from ``CLOSEDLOOP_RECOMMENDER_*`` and the common variables."""
 
     model_config = service_config("recommender")

@@ -88,7 +88,7 @@ def refusal_of(error: Exception) -> Refused:
         return Refused(422, error.code, f"{error.field or 'the body'}: {error.reason}", error.errors)
     if isinstance(error, Transient):
         seconds = str(max(1, math.ceil(error.retry_after)))
-        return Refused(503, "unavailable", error.reason, headers={"retry-after": seconds})
+        return Refused(503, error.code, error.reason, headers={"retry-after": seconds})
     if isinstance(error, Rejected):
         return Refused(422, error.code, str(error), [FieldError("", error.code, str(error))])
     if isinstance(error, HTTPException):

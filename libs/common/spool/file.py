@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,9 +25,12 @@ CREATE TABLE IF NOT EXISTS local (
 CREATE INDEX IF NOT EXISTS local_key ON local (key);
 """
 _LAYOUT = "1"
+_ENDED = "ended"
 _PAGE = 4096
 _RELEASE_AT_ONCE = 200
 _LOCAL_AT_ONCE = 64
+_GIVE_BACK_AT_ONCE = 2_048
+_LOG_BYTES = 8 << 20
 
 
 class SpoolState(msgspec.Struct, array_like=True, frozen=True):
@@ -42,6 +46,14 @@ class SpoolState(msgspec.Struct, array_like=True, frozen=True):
     now: Millis
 
 
+class Usage(NamedTuple):
+    """Bytes a spool takes: in rows, in pages that rows may use again, and in its write-ahead log."""
+
+    live: int
+    reusable: int
+    log: int
+
+
 _states = msgspec.msgpack.Decoder(SpoolState)
 _bodies = msgspec.msgpack.Decoder(list[Row])
 _encoder = msgspec.msgpack.Encoder()
@@ -51,17 +63,18 @@ class SpoolFile:
     """One spool on disk, locked for this process.
 
     `write` and the two `forget` methods belong to one thread, `read` and `query` to another (or the same).
-    Raises `Misconfigured` where the file cannot be used, BlockingIOError where another process holds it.
+    Raises `Misconfigured` where the file cannot be used, BlockingIOError where another process holds it,
+    FileNotFoundError where it is gone and ``create`` is false. ``ended``: it was given up, see `give_up`.
     """
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, *, create: bool = True) -> None:
         self.path = path
         self.spool = path.stem.removeprefix("spool-")
-        self._lock = _hold(path)
+        self._lock = _hold(path, create)
         try:
             self._writer = _connect(path, "FULL")
             self._writer.execute(f"PRAGMA max_page_count = {max_bytes // _PAGE}")
-            _lay_out(self._writer, path, self.spool)
+            self.ended = _lay_out(self._writer, path, self.spool)
             # Deletions have a connection of their own that does not fsync: one that a crash undoes is
             # only made again, and commits must never find the wrong setting.
             self._sweeper = _connect(path, "NORMAL")
@@ -138,6 +151,11 @@ class SpoolFile:
             raise
         return floor
 
+    def give_up(self) -> None:
+        """Note that the spool is about to end, so that no process ever appends to it again."""
+        self._writer.execute("INSERT OR IGNORE INTO meta VALUES (?, '1')", (_ENDED,))
+        self.ended = True
+
     def forget_local(self, number: int) -> None:
         """Delete local rows up to ``number``."""
         self._sweeper.execute("DELETE FROM local WHERE number <= ?", (number,))
@@ -188,18 +206,54 @@ class SpoolFile:
         ).fetchone()
         return found[0] if found else None
 
+    def usage(self) -> Usage:
+        """How much of the disk the spool takes; for the reading thread."""
+        pages = self._reader.execute("PRAGMA page_count").fetchone()[0]
+        free = self._reader.execute("PRAGMA freelist_count").fetchone()[0]
+        log = self.path.with_name(self.path.name + "-wal")
+        return Usage((pages - free) * _PAGE, free * _PAGE, log.stat().st_size if log.exists() else 0)
+
+    def give_back(self) -> None:
+        """Return some free pages to the disk; a few at a time, so that commits need not wait."""
+        # Trap: `execute` would take a single step of it, which is a single page.
+        self._sweeper.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK_AT_ONCE})")
+        # The file is cut off only where the log is moved into it.
+        self._sweeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def compact(self) -> None:
+        """Write the file anew without anything that was deleted, the log included."""
+        self._writer.execute("VACUUM")
+        self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def close(self) -> None:
         """Close the file and give it up to others. No thread may be using it any more."""
         for connection in (self._reader, self._sweeper, self._writer):
             connection.close()
         os.close(self._lock)
 
+    def delete(self) -> None:
+        """Close the file and remove it: everything in it is applied."""
+        for connection in (self._reader, self._sweeper, self._writer):
+            connection.close()
+        for name in (self.path, *(self.path.with_name(self.path.name + tail) for tail in ("-wal", "-shm"))):
+            name.unlink(missing_ok=True)
+        # Trap: the lock last and while it is held, or somebody would make the spool anew, from number 1.
+        self.path.with_suffix(".lock").unlink(missing_ok=True)
+        os.close(self._lock)
 
-def _hold(path: Path) -> int:
+
+def _hold(path: Path, create: bool) -> int:
     # Trap: not the SQLite file itself: SQLite's own locks on it vanish when any descriptor to it is closed.
-    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    name = path.with_suffix(".lock")
+    lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not create and not path.exists():
+            name.unlink(missing_ok=True)
+            raise FileNotFoundError(errno.ENOENT, "the spool has ended", str(path))
+        if os.fstat(lock).st_nlink == 0:
+            # Trap: whoever deleted the spool has deleted its lock too; ours would keep nobody out.
+            raise BlockingIOError(errno.EAGAIN, "the spool is just ending", str(path))
     except OSError:
         os.close(lock)
         raise
@@ -208,21 +262,27 @@ def _hold(path: Path) -> int:
 
 def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    # Only a new file takes it, and only before anything else: free pages can then be returned to the disk.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     return connection
 
 
-def _lay_out(connection: sqlite3.Connection, path: Path, spool: str) -> None:
+def _lay_out(connection: sqlite3.Connection, path: Path, spool: str) -> bool:
+    """Make the tables where missing; whether the spool has been given up."""
     connection.executescript(_SCHEMA)
     connection.execute("INSERT OR IGNORE INTO meta VALUES ('spool', ?), ('layout', ?)", (spool, _LAYOUT))
     known: dict[Any, Any] = dict(connection.execute("SELECT name, value FROM meta"))
+    ended = known.pop(_ENDED, None) is not None
     if known != {"spool": spool, "layout": _LAYOUT}:
         raise Misconfigured(f"it was made by another version or renamed: {known}")
     path.chmod(0o600)
     folder = os.open(path.parent, os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
+    return ended
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -6,27 +6,32 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from random import Random
-from secrets import token_hex
 
 from libs.common.background import Background
 from libs.common.bus.ports import Bus
 from libs.common.clock import Clock, JournalClock, Millis
 from libs.common.contracts.customer_event import CustomerEvent, SpoolReported
 from libs.common.contracts.identity import PARTITIONS
-from libs.common.errors import Misconfigured, Transient
+from libs.common.errors import SpoolFull, Transient
 from libs.common.journal import Durability, LocalRow
 from libs.common.position import Position
 from libs.common.progress import ProgressBoard
-from libs.common.spool.rows import counted_source, head_mapping, part_of
+from libs.common.spool.folder import SpoolFolder
+from libs.common.spool.metrics import SpoolMetrics
+from libs.common.spool.room import Room, RoomLimits
+from libs.common.spool.rows import counted_source, head_mapping, home_of, part_of
 from libs.common.spool.shipper import Shipper
 from libs.common.spool.store import Pack, SpoolStore
 
 _log = logging.getLogger(__name__)
 
 _BUS_PATIENCE = 2.0
-_REPORT_EVERY = 1.0
+_PACE = 1.0
+_ORPHANS_EVERY = 60
+_KEPT_FREE = 16 << 20
 _RELEASE_EVERY = 0.25
 
 
@@ -44,12 +49,22 @@ class _Ticket(Position):
     __hash__ = None  # type: ignore[assignment]
 
 
+@dataclass(frozen=True)
+class _Held:
+    """A spool in hand, and what works for it."""
+
+    store: SpoolStore
+    shipper: Shipper
+    background: Background
+
+
 class SpoolJournal:
     """Implements `libs.common.journal.LocalJournal` on SQLite and ships to ``customer-events``.
 
     Made by `open_journal`. Rows leave the disk only when the board says they are applied. Appends a
     `SpoolReported` at most once a second while its accepted counts change. Other spools of this service
-    found at start are shipped (and their local rows handed out) too, but never appended to.
+    that nobody holds, at start or later, are adopted: shipped, their local rows handed out, never appended
+    to. When all of one is applied it says so (`SpoolReported.ended`), and once that is applied it is deleted.
 
     Parameters
     ----------
@@ -57,6 +72,10 @@ class SpoolJournal:
         The spool that is appended to, then adopted ones.
     patience:
         Seconds `durable` waits for the bus.
+    folder:
+        Where to look for further spools, and how much room there is; None: nowhere, and without limit.
+    pace:
+        Seconds between two looks at room and reports; orphans are looked for every sixty of them.
     """
 
     def __init__(
@@ -67,18 +86,36 @@ class SpoolJournal:
         board: ProgressBoard,
         clock: Clock,
         patience: float = _BUS_PATIENCE,
+        *,
+        folder: SpoolFolder | None = None,
+        metrics: SpoolMetrics | None = None,
+        pace: float = _PACE,
     ) -> None:
         self._store = stores[0]
-        self._stores = {store.spool: store for store in stores}
-        self._shippers = {store.spool: Shipper(store, bus, Random()) for store in stores}
-        self._shipper = self._shippers[self._store.spool]
         self._service = service
+        self._bus = bus
         self._board = board
         self._clock = clock
         self._patience = patience
-        self._reported: dict[str, int] = {}
+        self._folder = folder
+        self._metrics = metrics or SpoolMetrics()
+        self._pace = pace
+        self._reported: dict[str, dict[str, int]] = {}
+        self._ended: set[str] = set()
         self._progressed = asyncio.Event()
         self._background = Background()
+        self._held: dict[str, _Held] = {}
+        for store in stores:
+            self._take(store)
+        self._shipper = self._held[self._store.spool].shipper
+
+    def _take(self, store: SpoolStore) -> _Held:
+        if store is not self._store:
+            _log.warning("adopted spool %s: it is shipped, new events go to %s", store.spool, self.spool)
+            self._metrics.adopted.add()
+        shipper = Shipper(store, self._bus, Random(), metrics=self._metrics)
+        held = self._held[store.spool] = _Held(store, shipper, Background(self._background))
+        return held
 
     @property
     def spool(self) -> str:
@@ -99,26 +136,24 @@ class SpoolJournal:
 
     def backlog(self) -> int:
         """Records that are committed but not acknowledged by the bus, of all spools in hand."""
-        return sum(shipper.backlog() for shipper in self._shippers.values())
+        return sum(held.shipper.backlog() for held in self._held.values())
 
     def unapplied(self) -> int:
         """Records that are committed but not applied by the analyzer, of all spools in hand."""
-        return sum(shipper.unapplied() for shipper in self._shippers.values())
+        return sum(held.shipper.unapplied() for held in self._held.values())
 
     async def age(self) -> Millis:
         """How long the oldest record that is not applied has been waiting, in ms; 0 where none is."""
-        oldest = [
-            await store.oldest() for spool, store in self._stores.items() if self._shippers[spool].unapplied()
-        ]
+        waiting = [held.store for held in self._held.values() if held.shipper.unapplied()]
+        oldest = [await store.oldest() for store in waiting]
         return max((self._clock.now() - at for at in oldest if at is not None), default=0)
 
     async def start(self) -> None:
         """Begin to commit, ship, report and release; returns at once, also when the broker is away."""
-        for spool, store in self._stores.items():
-            store.start()
-            self._shippers[spool].start(self._background)
+        for held in self._held.values():
+            _start(held)
         self._board.subscribe(lambda board: self._progressed.set())
-        self._background.spawn(self._report())
+        self._background.spawn(self._tend())
         self._background.spawn(self._follow_board())
 
     async def watch(self) -> None:
@@ -128,18 +163,38 @@ class SpoolJournal:
     async def stop(self) -> None:
         """Commit what is in line, give shipping a second, close; some seconds at most."""
         await self._store.flush()
-        await asyncio.gather(*(shipper.drain(1.0) for shipper in self._shippers.values()))
+        await asyncio.gather(*(held.shipper.drain(1.0) for held in self._held.values()))
         await self._background.stop()
-        await asyncio.gather(*(shipper.close() for shipper in self._shippers.values()))
-        for store in self._stores.values():
-            await store.stop()
+        for held in self._held.values():
+            await held.background.stop()
+        await asyncio.gather(*(held.shipper.close() for held in self._held.values()))
+        for held in self._held.values():
+            await held.store.stop()
 
     def append(self, events: Sequence[CustomerEvent], local: Sequence[tuple[str, bytes]] = ()) -> Position:
         """As `LocalJournal.append`."""
         # Encoded before anything is counted: an event that cannot be encoded leaves no trace.
         parts = [part_of(event) for event in events]
         sources = [source for event in events if (source := counted_source(event)) is not None]
+        if sources and self._folder is not None and (trouble := self._folder.room.trouble()) is not None:
+            # Only what people send is refused: without ticks and reports nothing would move any more.
+            self._metrics.refused.add(1, "full")
+            raise SpoolFull(trouble)
         return self._ticket(self._store.put(parts, local, sources))
+
+    def trouble(self) -> str | None:
+        """Why no event would be taken just now; None where it would."""
+        full = self._folder.room.trouble() if self._folder is not None else None
+        return full or self._store.trouble
+
+    def room(self) -> Room | None:
+        """How much room there is, as last measured."""
+        return self._folder.room if self._folder is not None else None
+
+    async def compact(self) -> None:
+        """Write all spools in hand anew, so that nothing released is left in their files."""
+        for held in list(self._held.values()):
+            await held.store.compact()
 
     def _ticket(self, pack: Pack) -> Position:
         return _Ticket(self._store.spool, head_mapping(self._store.heads), pack)
@@ -151,16 +206,19 @@ class SpoolJournal:
         else:
             await self._known(position)
         if level is Durability.BUS:
-            shipper = self._shippers[position.spool]
-            if await shipper.reached(position.heads, self._patience):
+            held = self._held.get(position.spool)
+            if held is None or await held.shipper.reached(position.heads, self._patience):
                 return Durability.BUS
         return Durability.SPOOL
 
     async def _known(self, position: Position) -> None:
         """Wait for a position that came from outside."""
-        store = self._stores.get(position.spool)
-        if store is None or any(not 0 <= p < PARTITIONS for p in position.heads):
+        if position.spool in self._ended:
+            return
+        held = self._held.get(position.spool)
+        if held is None or any(not 0 <= p < PARTITIONS for p in position.heads):
             raise Transient("this is not a position of a spool in hand")
+        store = held.store
         if not position.covered_by(head_mapping(store.committed)):
             await store.pending().committed()
             if not position.covered_by(head_mapping(store.committed)):
@@ -169,9 +227,9 @@ class SpoolJournal:
     async def local_rows(self, limit: int) -> Sequence[LocalRow]:
         """As `LocalJournal.local_rows`; those of adopted spools first."""
         rows: list[LocalRow] = []
-        for store in reversed(self._stores.values()):
+        for held in reversed(list(self._held.values())):
             if len(rows) < limit:
-                rows += await store.local_rows(limit - len(rows))
+                rows += await held.store.local_rows(limit - len(rows))
         return rows
 
     async def release_local(self, rows: Sequence[LocalRow]) -> None:
@@ -180,68 +238,120 @@ class SpoolJournal:
         for row in rows:
             newest[row.spool] = max(newest.get(row.spool, 0), row.number)
         for spool, number in newest.items():
-            await self._stores[spool].release_local(number)
+            await self._held[spool].store.release_local(number)
 
     async def find_local(self, key: str) -> bytes | None:
         """As `LocalJournal.find_local`."""
-        for store in self._stores.values():
-            if (body := await store.find_local(key)) is not None:
+        for held in list(self._held.values()):
+            if (body := await held.store.find_local(key)) is not None:
                 return body
         return None
 
-    async def _report(self) -> None:
-        """Tell the ledger what was accepted, once at start and then when it changed."""
-        while True:
-            accepted = dict(self._store.accepted)
-            if accepted != self._reported:
-                report = SpoolReported(
-                    spool=self.spool,
-                    service=self._service,
-                    recorded_at=self._clock.now(),
-                    accepted=accepted,
-                )
-                try:
-                    # Not awaited: a report whose commit fails is made again with the next change.
-                    self._store.put([part_of(report)])
-                    self._reported = accepted
-                except Transient as error:
-                    _log.warning("no report of spool %s: %s", self.spool, error)
-            await asyncio.sleep(_REPORT_EVERY)
+    async def _tend(self) -> None:
+        """Each second: tell the ledger what was accepted, measure, let go of what has ended; adopt."""
+        for turn in count():
+            for held in list(self._held.values()):
+                self._report(held.store)
+            try:
+                await self._measure()
+                for held in list(self._held.values()):
+                    if held.store is not self._store:
+                        await self._end(held)
+            except (Transient, OSError) as error:
+                _log.warning("the spools cannot be looked after just now: %s", error)
+            if turn % _ORPHANS_EVERY == _ORPHANS_EVERY - 1 and self._folder is not None:
+                known = [*self._held, *self._ended]
+                for store in await asyncio.to_thread(self._folder.orphans, known):
+                    _start(self._take(store))
+                    self._progressed.set()
+            await asyncio.sleep(self._pace)
+
+    def _report(self, store: SpoolStore) -> None:
+        accepted = dict(store.accepted)
+        if accepted != self._reported.get(store.spool, {}):
+            try:
+                # Not awaited: a report whose commit fails is made again with the next change.
+                store.put([part_of(self._word_of(store, accepted))])
+                self._reported[store.spool] = accepted
+            except Transient as error:
+                _log.warning("no report of spool %s: %s", store.spool, error)
+
+    def _word_of(self, store: SpoolStore, accepted: dict[str, int], ended: bool = False) -> SpoolReported:
+        return SpoolReported(
+            spool=store.spool,
+            service=self._service,
+            recorded_at=self._clock.now(),
+            accepted=accepted,
+            ended=ended,
+        )
+
+    async def _measure(self) -> None:
+        if self._folder is not None:
+            own = await self._folder.room.measure(
+                [self._store, *(held.store for held in self._held.values() if held.store is not self._store)]
+            )
+            if own.reusable > _KEPT_FREE:
+                await self._store.give_back()
+
+    async def _end(self, held: _Held) -> None:
+        """Have an adopted spool of which all is applied say that it has ended; after that, delete it."""
+        store = held.store
+        if held.shipper.unapplied() or store.pending().number == 0 or await store.local_rows(1):
+            return
+        if store.spool not in self._ended and any(store.heads):
+            await store.give_up()
+            if not store.ended:
+                return
+            for partition in range(PARTITIONS):
+                accepted = dict(store.accepted) if partition == home_of(store.spool) else {}
+                _, key, value = part_of(self._word_of(store, accepted, ended=True))
+                store.put([(partition, key, value)])
+            await store.pending().committed()
+            self._ended.add(store.spool)
+            return
+        _log.warning("spool %s has ended: all of it is applied, its file is deleted", store.spool)
+        del self._held[store.spool]
+        await held.background.stop()
+        await held.shipper.close()
+        await store.stop(delete=True)
 
     async def _follow_board(self) -> None:
         """Release what is applied."""
         while True:
             self._progressed.clear()
-            for spool, store in self._stores.items():
+            for spool, held in list(self._held.items()):
                 if applied := self._board.applied(spool):
-                    self._shippers[spool].applied(applied)
-                    store.release(applied)
+                    held.shipper.applied(applied)
+                    held.store.release(applied)
             await self._progressed.wait()
             await asyncio.sleep(_RELEASE_EVERY)
 
 
-def open_journal(directory: Path, service: str, bus: Bus, board: ProgressBoard, clock: Clock) -> SpoolJournal:
+def _start(held: _Held) -> None:
+    held.store.start()
+    held.shipper.start(held.background)
+
+
+def open_journal(
+    directory: Path,
+    service: str,
+    bus: Bus,
+    board: ProgressBoard,
+    clock: Clock,
+    *,
+    limits: RoomLimits | None = None,
+    metrics: SpoolMetrics | None = None,
+    pace: float = _PACE,
+) -> SpoolJournal:
     """Open this service's spool under ``directory``/``service``, or make one.
 
     An unlocked spool found there is continued with its id; one that another process holds is left alone.
-    Where ``clock`` is a `JournalClock` it is moved to where the spool last saw it. Raises `Misconfigured`
-    where the directory cannot be used. Call ``await journal.start()`` on the running loop afterwards.
+    ``clock`` is moved to where the spools last saw it. Raises `Misconfigured` where the directory cannot be
+    used. Call ``await journal.start()`` on the running loop afterwards.
     """
-    folder = directory / service
-    stores: list[SpoolStore] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(folder.glob("spool-*.sqlite")):
-            try:
-                stores.append(SpoolStore(path, clock.now))
-            except BlockingIOError:
-                _log.info("%s is held by another process", path)
-        if not stores:
-            stores.append(SpoolStore(folder / f"spool-{token_hex(8)}.sqlite", clock.now))
-    except OSError as error:
-        raise Misconfigured(f"{folder} cannot hold a spool: {error.strerror or error}") from error
+    metrics = metrics or SpoolMetrics()
+    folder = SpoolFolder(directory / service, clock.now, limits or RoomLimits(), metrics)
+    stores = folder.open()
     if isinstance(clock, JournalClock):
         clock.advance(max(store.last_now for store in stores))
-    for store in stores[1:]:
-        _log.warning("adopted spool %s: it is shipped, new events go to %s", store.spool, stores[0].spool)
-    return SpoolJournal(stores, service, bus, board, clock)
+    return SpoolJournal(stores, service, bus, board, clock, folder=folder, metrics=metrics, pace=pace)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import TypeVar
 
 from libs.common.clock import Millis
 from libs.common.contracts.identity import PARTITIONS
-from libs.common.errors import Transient
+from libs.common.errors import SpoolFull, Transient
 from libs.common.journal import LocalRow
-from libs.common.spool.file import SpoolFile, SpoolState
+from libs.common.spool.file import SpoolFile, SpoolState, Usage
+from libs.common.spool.metrics import SpoolMetrics
+from libs.common.spool.room import RoomLimits
 from libs.common.spool.rows import Heads, Part, Row
 
 _log = logging.getLogger(__name__)
@@ -69,10 +72,30 @@ class SpoolStore:
         The clock; its value is stored with each pack.
     max_bytes:
         Most bytes of the file; a commit beyond fails.
+    create:
+        Whether the file may be made; else FileNotFoundError where it is not there.
+
+    Attributes
+    ----------
+    written:
+        Bytes that were put in line so far.
+    trouble:
+        Why the last commit failed, None once one has succeeded.
     """
 
-    def __init__(self, path: Path, now: Callable[[], Millis], max_bytes: int = 16 << 30) -> None:
-        self._file = SpoolFile(path, max_bytes)
+    def __init__(
+        self,
+        path: Path,
+        now: Callable[[], Millis],
+        max_bytes: int = RoomLimits().hard,
+        *,
+        metrics: SpoolMetrics | None = None,
+        create: bool = True,
+    ) -> None:
+        self._file = SpoolFile(path, max_bytes, create=create)
+        self._metrics = metrics or SpoolMetrics()
+        self.written = 0
+        self.trouble: str | None = None
         self.spool = self._file.spool
         self._now = now
         state, floor = self._file.stand()
@@ -117,8 +140,8 @@ class SpoolStore:
         except (TimeoutError, Transient):
             _log.error("spool %s: not all that was in line could be written", self.spool)
 
-    async def stop(self) -> None:
-        """Commit what is in line, at most for three seconds, and close the file."""
+    async def stop(self, delete: bool = False) -> None:
+        """Commit what is in line, at most for three seconds, and close the file, or ``delete`` it."""
         await self.flush()
         if self._loop is not None:
             self._jobs.put(None)
@@ -126,6 +149,8 @@ class SpoolStore:
         self._readers.shutdown(wait=True, cancel_futures=True)
         if self._thread.is_alive():
             _log.error("spool %s: the disk does not answer, left open", self.spool)
+        elif delete:
+            self._file.delete()
         else:
             self._file.close()
 
@@ -135,6 +160,7 @@ class SpoolStore:
         """Put ``parts`` and ``local`` rows in line for one transaction, counting ``sources`` as accepted."""
         pack = self._line if parts or local else self.pending()
         if self._closed or pack.size > _LINE_BYTES:
+            self._metrics.refused.add(1, "busy")
             raise Transient("the spool is closing" if self._closed else "the disk is too slow for the spool")
         heads, rows, size = self.heads, pack.rows, 0
         for partition, key, value in parts:
@@ -148,7 +174,9 @@ class SpoolStore:
         accepted = self.accepted
         for source in sources:
             accepted[source] = accepted.get(source, 0) + 1
-        pack.size += size + _ROW_BYTES * len(parts)
+        size += _ROW_BYTES * len(parts)
+        pack.size += size
+        self.written += size
         if not self._launching:
             self._wake()
         return pack
@@ -170,7 +198,9 @@ class SpoolStore:
         self._line = Pack(pack.heads)
         self._jobs.put(lambda: self._commit(pack))
 
-    def _landed(self, pack: Pack, number: int) -> None:
+    def _landed(self, pack: Pack, number: int, seconds: float) -> None:
+        self._metrics.commit_seconds.observe(seconds)
+        self.trouble = None
         pack.number = number
         self.committed, self._accepted_on_disk = pack.heads, pack.accepted
         for key, body in pack.local:
@@ -185,9 +215,12 @@ class SpoolStore:
 
     def _crashed(self, pack: Pack, error: Exception) -> None:
         _log.error("spool %s: commit of %d rows failed: %s", self.spool, len(pack.rows), error)
+        full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+        self.trouble = f"the spool cannot be written: {error}"
         # Trap: what is in line behind a failed pack must fail too, or its numbers would leave a gap.
         for lost in (pack, self._line):
-            lost.error = Transient(f"the spool cannot be written: {error}", retry_after=5.0)
+            lost.error = SpoolFull(self.trouble) if full else Transient(self.trouble, retry_after=5.0)
+            self._metrics.refused.add(len(lost.waiters), "full" if full else "failed")
             for waiter in lost.waiters:
                 if not waiter.done():
                     waiter.set_exception(lost.error)
@@ -240,10 +273,35 @@ class SpoolStore:
 
     async def release_local(self, number: int) -> None:
         """Delete local rows up to ``number``."""
+        await self._on_writer("local rows could not be released", lambda: self._file.forget_local(number))
+
+    async def usage(self) -> Usage:
+        """How much of the disk the spool takes."""
+        return await self._on_reader(self._file.usage)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the spool was given up: nothing new is appended to it by anybody."""
+        return self._file.ended
+
+    async def give_up(self) -> None:
+        """Note on disk that the spool is about to end; `ended` says whether that has worked."""
+        await self._on_writer("the spool cannot be given up yet", self._file.give_up)
+
+    async def give_back(self) -> None:
+        """Return some of the pages that are free to the disk."""
+        await self._on_writer("free pages were kept", self._file.give_back)
+
+    async def compact(self) -> None:
+        """Write the file anew, so that nothing released is left in it."""
+        await self._on_writer("the spool was not compacted", self._file.compact)
+
+    async def _on_writer(self, otherwise: str, work: Callable[[], None]) -> None:
+        """Have the writer do ``work`` that is made good for by doing it again later; log where it failed."""
         if self._closed or self._loop is None:
             raise Transient("the spool is closed")
         done: asyncio.Future[None] = self._loop.create_future()
-        self._jobs.put(lambda: self._forget_local(number, done))
+        self._jobs.put(lambda: self._attempt(otherwise, work, done))
         await done
 
     async def _on_reader(self, work: Callable[[], T]) -> T:
@@ -265,13 +323,15 @@ class SpoolStore:
 
     def _commit(self, pack: Pack) -> None:
         state = SpoolState(pack.before, pack.heads, pack.accepted, pack.now)
+        began = time.perf_counter()
         try:
             number = self._file.write(state, pack.rows, pack.local)
         except Exception as error:
             reason = error
             self._tell(lambda: self._crashed(pack, reason))
         else:
-            self._tell(lambda: self._landed(pack, number))
+            seconds = time.perf_counter() - began
+            self._tell(lambda: self._landed(pack, number, seconds))
 
     def _forget(self, levels: Heads) -> None:
         floor = None
@@ -281,11 +341,11 @@ class SpoolStore:
             _log.warning("spool %s: rows could not be released: %s", self.spool, error)
         self._tell(lambda: self._released(floor))
 
-    def _forget_local(self, number: int, done: asyncio.Future[None]) -> None:
+    def _attempt(self, otherwise: str, work: Callable[[], None], done: asyncio.Future[None]) -> None:
         try:
-            self._file.forget_local(number)
+            work()
         except sqlite3.Error as error:
-            _log.warning("spool %s: local rows could not be released: %s", self.spool, error)
+            _log.warning("spool %s: %s: %s", self.spool, otherwise, error)
         self._tell(lambda: _settle(done))
 
 

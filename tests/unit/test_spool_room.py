@@ -1,0 +1,178 @@
+"""The spool's quota and its disk: new events are refused before it is full, nothing accepted is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from libs.common.bus.memory import MemoryBus
+from libs.common.clock import ManualClock
+from libs.common.contracts.customer_event import Tick, Touchpoint
+from libs.common.contracts.identity import PARTITIONS
+from libs.common.contracts.progress import Progress
+from libs.common.errors import SpoolFull, Transient
+from libs.common.http.problems import refusal_of
+from libs.common.journal import Durability
+from libs.common.progress import ProgressBoard
+from libs.common.spool.file import SpoolFile
+from libs.common.spool.journal import SpoolJournal, open_journal
+from libs.common.spool.metrics import SpoolMetrics
+from libs.common.spool.room import RoomLimits
+from libs.common.telemetry import Metrics
+
+MB = 1 << 20
+ROOMY = RoomLimits(quota=2 * MB, least_free=0)
+
+
+def touch(number: int, size: int = 10_000) -> Touchpoint:
+    return Touchpoint(
+        id=f"e{number}",
+        source="shop",
+        customer="ann",
+        occurred_at=1,
+        recorded_at=1,
+        type="note_taken",
+        channel="web",
+        properties={"text": f"{number}/" + "x" * size},
+    )
+
+
+def tick() -> list[Tick]:
+    return [Tick(partition=partition, recorded_at=5) for partition in range(PARTITIONS)]
+
+
+@asynccontextmanager
+async def journal_in(
+    directory: Path, limits: RoomLimits, board: ProgressBoard | None = None, metrics: Metrics | None = None
+) -> AsyncIterator[SpoolJournal]:
+    bus = MemoryBus()
+    bus.go_away()
+    journal = open_journal(
+        directory,
+        "collector",
+        bus,
+        board or ProgressBoard(),
+        ManualClock(),
+        limits=limits,
+        metrics=SpoolMetrics(metrics),
+        pace=0.005,
+    )
+    await journal.start()
+    try:
+        yield journal
+    finally:
+        await journal.stop()
+
+
+def apply(board: ProgressBoard, journal: SpoolJournal) -> None:
+    for partition, seq in journal.head().heads.items():
+        board.put(
+            Progress(
+                partition=partition,
+                cluster="memory-1",
+                epoch=1,
+                applied={journal.spool: seq},
+                journal_time=1,
+                models_offset=0,
+            )
+        )
+
+
+async def fill(journal: SpoolJournal) -> int:
+    """Append until refused; how many were accepted."""
+    for number in range(100_000):
+        try:
+            await journal.durable(journal.append([touch(number)]), Durability.SPOOL)
+        except SpoolFull:
+            return number
+    raise AssertionError("never full")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def size_of(directory: Path) -> int:
+    return sum(path.stat().st_size for path in (directory / "collector").iterdir())
+
+
+async def test_full_spool_refuses_events_takes_ticks_and_recovers_by_itself(tmp_path: Path) -> None:
+    board, metrics = ProgressBoard(), Metrics("collector")
+    async with journal_in(tmp_path, ROOMY, board, metrics) as journal:
+        accepted = await fill(journal)
+        assert 150 <= accepted <= 210
+        head, counted = journal.head(), journal.accepted()
+        with pytest.raises(SpoolFull, match="quota") as refused:
+            journal.append([touch(1, 10), touch(2, 10)])
+        assert refused.value.code == "spool_full"
+        assert (journal.head(), journal.accepted()) == (head, counted)
+        assert journal.trouble() is not None
+        assert b'spool_refused_total{reason="full"} 2.0' in metrics.render()
+        for _ in range(50):
+            await journal.durable(journal.append(tick()), Durability.SPOOL)
+        apply(board, journal)
+        await until(lambda: journal.trouble() is None)
+        assert await fill(journal) > accepted // 2
+    (path,) = (tmp_path / "collector").glob("*.sqlite")
+    file = SpoolFile(path, 1 << 30)
+    kept = [row for _, rows in file.read(0, 1 << 30) for row in rows]
+    file.close()
+    assert [seq for _, seq, key, _ in kept if key == b"ann"] == sorted(
+        seq for _, seq, key, _ in kept if key == b"ann"
+    )
+
+
+async def test_spool_that_was_full_is_full_after_a_restart(tmp_path: Path) -> None:
+    async with journal_in(tmp_path, ROOMY) as journal:
+        accepted = await fill(journal)
+    async with journal_in(tmp_path, ROOMY) as journal:
+        await until(lambda: journal.trouble() is not None)
+        with pytest.raises(SpoolFull):
+            journal.append([touch(1)])
+        assert journal.accepted() == {"shop": accepted}
+
+
+async def test_disk_with_too_little_left_refuses_events_and_takes_ticks(tmp_path: Path) -> None:
+    async with journal_in(tmp_path, RoomLimits(least_free=1 << 60)) as journal:
+        with pytest.raises(SpoolFull, match="disk"):
+            journal.append([touch(1)])
+        await journal.durable(journal.append(tick()), Durability.SPOOL)
+        assert journal.accepted() == {}
+
+
+async def test_pages_of_a_long_outage_go_back_to_the_disk(tmp_path: Path) -> None:
+    board = ProgressBoard()
+    async with journal_in(tmp_path, RoomLimits(least_free=0), board) as journal:
+        for number in range(10):
+            await journal.durable(journal.append([touch(number, 4 * MB)]), Durability.SPOOL)
+        assert size_of(tmp_path) > 40 * MB
+        apply(board, journal)
+        await until(lambda: size_of(tmp_path) < 30 * MB)
+        await journal.durable(journal.append([touch(1)]), Durability.SPOOL)
+
+
+async def test_commit_that_finds_the_file_full_is_a_refusal_with_its_code(tmp_path: Path) -> None:
+    """The hard limit, above the quota, stands in for a disk that somebody else has filled."""
+    limits = RoomLimits(quota=20 * MB, least_free=0)
+    async with journal_in(tmp_path, limits) as journal:
+        await journal.durable(journal.append([touch(0)]), Durability.SPOOL)
+        huge = journal.append([touch(number, 4 * MB) for number in range(12)])
+        with pytest.raises(SpoolFull, match="full"):
+            await journal.durable(huge, Durability.SPOOL)
+        assert journal.accepted() == {"shop": 1}
+        assert "full" in (journal.trouble() or "")
+        await journal.durable(journal.append(tick()), Durability.SPOOL)
+        assert journal.trouble() is None
+        await journal.durable(journal.append([touch(1)]), Durability.SPOOL)
+
+
+def test_refusals_become_503_with_their_code() -> None:
+    full = refusal_of(SpoolFull("no room"))
+    assert (full.status, full.code, full.headers) == (503, "spool_full", {"retry-after": "5"})
+    assert refusal_of(Transient("away")).code == "unavailable"
