@@ -47,8 +47,9 @@ e2e: $(STAMP) ## The whole platform, driven from outside
 bench: $(STAMP) ## Measure against the bars; prints the table of docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks
 
-docs: $(STAMP) ## Write the generated reference and the golden schemas anew
+docs: $(STAMP) ## Write the generated reference, dashboards and golden schemas anew
 	$(BIN)/python -m deploy.local.reference
+	$(BIN)/python -m deploy.local.dashboards
 
 lock: ## Pin all dependencies anew (needs uv)
 	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url \

@@ -32,6 +32,7 @@ from deploy.local.running import (
     stop_leftovers,
     write_record,
 )
+from deploy.local.scraping import write_scraping
 from deploy.local.supervisor import GaveUp, Supervised, Supervisor, tail_of
 from libs.common.bus.kafka import KafkaBus
 from libs.common.contracts.topics import TOPICS
@@ -116,6 +117,7 @@ class Platform:
             self.say(f"stopped {name}, left behind by an earlier run")
         check_ports(self.options.ports)
         self.key = operator_key(self.data_dir)
+        write_scraping(self.data_dir, self.options.ports)
         self._supervisor = Supervisor(self.say, self._record)
         await self._check_postgres()
         await self._start_servers()

@@ -1,4 +1,4 @@
-"""Whoever is called finds what to do: every alert leads to a section of the runbook that exists and knows it."""
+"""Whoever is called finds what to do: every alert leads to a section of the runbook that knows it."""
 
 from __future__ import annotations
 
