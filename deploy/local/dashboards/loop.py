@@ -18,6 +18,7 @@ from deploy.local.dashboards.panels import (
 
 SLOW = "The loop is slow"
 LAST = "closedloop_collector_last_accepted_timestamp_seconds"
+OUTCOMES = "closedloop_feedback_outcomes_accepted_total"
 EVENTS = 'closedloop_collector_events_total{source=~"$source"}'
 
 
@@ -29,7 +30,7 @@ def loop() -> dashboard.Dashboard:
         "Events come in, models change, recommendations go out, outcomes come back. Start here.",
         [choice("source", "Source", "label_values(closedloop_collector_events_total, source)")],
     )
-    return _learning(_ages(_decisions(_events(_at_a_glance(found)))))
+    return _learning(_ages(_outcomes(_decisions(_events(_glance_at_ages(_at_a_glance(found)))))))
 
 
 def _at_a_glance(found: dashboard.Dashboard) -> dashboard.Dashboard:
@@ -72,7 +73,12 @@ def _at_a_glance(found: dashboard.Dashboard) -> dashboard.Dashboard:
                 f"sum(rate(closedloop_feedback_outcomes_accepted_total[{RATE}]))",
             )
         )
-        .with_panel(
+    )
+
+
+def _glance_at_ages(found: dashboard.Dashboard) -> dashboard.Dashboard:
+    return (
+        found.with_panel(
             figure(
                 "Freshness p50",
                 "Half of all answers were based on data not older than this.",
@@ -144,7 +150,6 @@ def _events(found: dashboard.Dashboard) -> dashboard.Dashboard:
 
 
 def _decisions(found: dashboard.Dashboard) -> dashboard.Dashboard:
-    words = "closedloop_feedback_outcomes_accepted_total"
     return (
         found.with_row(row("Decisions and outcomes"))
         .with_panel(
@@ -172,28 +177,30 @@ def _decisions(found: dashboard.Dashboard) -> dashboard.Dashboard:
                 width=6,
             )
         )
-        .with_panel(
-            graph(
-                "Outcomes by word",
-                "What was reported about offers. Conversions are also found by the system, in orders.",
-                "cps",
-                Query(f"sum by (outcome) (rate({words}[{RATE}]))", "{{outcome}}"),
-                stacked=True,
-                width=6,
-            )
+    )
+
+
+def _outcomes(found: dashboard.Dashboard) -> dashboard.Dashboard:
+    return found.with_panel(
+        graph(
+            "Outcomes by word",
+            "What was reported about offers. Conversions are also found by the system, in orders.",
+            "cps",
+            Query(f"sum by (outcome) (rate({OUTCOMES}[{RATE}]))", "{{outcome}}"),
+            stacked=True,
+            width=6,
         )
-        .with_panel(
-            bars(
-                "From decision to acceptance",
-                "Counts of the chosen time range: a step nearly empty is a report that does not arrive.",
-                "short",
-                Query("sum(increase(closedloop_recommender_decisions_total[$__range]))", "decisions"),
-                Query(f'sum(increase({words}{{outcome="shown"}}[$__range]))', "shown"),
-                Query(f'sum(increase({words}{{outcome="clicked"}}[$__range]))', "clicked"),
-                Query(f'sum(increase({words}{{outcome="accepted"}}[$__range]))', "accepted"),
-                Query(f'sum(increase({words}{{outcome="declined"}}[$__range]))', "declined"),
-                width=6,
-            )
+    ).with_panel(
+        bars(
+            "From decision to acceptance",
+            "Counts of the chosen time range: a step nearly empty is a report that does not arrive.",
+            "short",
+            Query("sum(increase(closedloop_recommender_decisions_total[$__range]))", "decisions"),
+            Query(f'sum(increase({OUTCOMES}{{outcome="shown"}}[$__range]))', "shown"),
+            Query(f'sum(increase({OUTCOMES}{{outcome="clicked"}}[$__range]))', "clicked"),
+            Query(f'sum(increase({OUTCOMES}{{outcome="accepted"}}[$__range]))', "accepted"),
+            Query(f'sum(increase({OUTCOMES}{{outcome="declined"}}[$__range]))', "declined"),
+            width=6,
         )
     )
 

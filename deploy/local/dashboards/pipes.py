@@ -23,7 +23,7 @@ def pipes() -> dashboard.Dashboard:
         "Pipes",
         "accepted = applied + duplicate + rejected + dead-lettered + erased + in flight, and what waits.",
     )
-    return _refused(_waiting(_ledger(found)))
+    return _refused_items(_refused(_published(_told(_waiting(_ledger(found))))))
 
 
 def _ledger(found: dashboard.Dashboard) -> dashboard.Dashboard:
@@ -119,7 +119,12 @@ def _waiting(found: dashboard.Dashboard) -> dashboard.Dashboard:
                 runbook=GROWS,
             )
         )
-        .with_panel(
+    )
+
+
+def _told(found: dashboard.Dashboard) -> dashboard.Dashboard:
+    return (
+        found.with_panel(
             graph(
                 "Lag",
                 "Event time that the slowest partition of each analyzer is behind the clock.",
@@ -149,7 +154,12 @@ def _waiting(found: dashboard.Dashboard) -> dashboard.Dashboard:
                 runbook="The broker is gone",
             )
         )
-        .with_panel(
+    )
+
+
+def _published(found: dashboard.Dashboard) -> dashboard.Dashboard:
+    return (
+        found.with_panel(
             graph(
                 "Models waiting",
                 "Changed models that the broker has not taken yet.",
@@ -216,7 +226,12 @@ def _refused(found: dashboard.Dashboard) -> dashboard.Dashboard:
                 width=8,
             )
         )
-        .with_panel(
+    )
+
+
+def _refused_items(found: dashboard.Dashboard) -> dashboard.Dashboard:
+    return (
+        found.with_panel(
             graph(
                 "Items refused at the door",
                 "Items of batches that were answered with a reason, by its code.",
