@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo up test check conformance integration e2e bench docs lock clean
+.PHONY: help install demo up test check conformance integration e2e survival survive bench docs lock clean
 
 help: ## Print the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,12 @@ integration: $(STAMP) ## Services against real Kafka and PostgreSQL
 
 e2e: $(STAMP) ## The whole platform, driven from outside
 	$(BIN)/python -m pytest tests/e2e
+
+survival: $(STAMP) ## Kill, cut and fill everything for some minutes; judged from outside
+	$(BIN)/python -m pytest tests/survival
+
+survive: $(STAMP) ## The same for MINUTES (35), with the table of docs/survival.md
+	$(BIN)/python -m tests.survival --minutes $(or $(MINUTES),35)
 
 bench: $(STAMP) ## Measure against the bars; prints the table of docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks
