@@ -32,7 +32,7 @@ def learner(rig: Rig) -> Row:
     while (done := _learned(rig)) < ORDERS:
         if time.perf_counter() - began > 120:
             raise RuntimeError(f"the learner took {done} of {ORDERS} orders in 120 s")
-        time.sleep(0.05)
+        time.sleep(0.1)
     rate = ORDERS / (time.perf_counter() - began)
     micros = 1e6 * (rig.cpu_seconds("learner") - before) / ORDERS
     return Row(

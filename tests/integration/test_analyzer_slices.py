@@ -724,3 +724,26 @@ async def test_visitor_of_another_customer_is_not_read_with_his_link(rig: Rig) -
     assert "product_viewed" in (await queries.customer(other)).totals
     assert "product_viewed" not in (await queries.customer("c-7")).totals
     assert [entry.id for entry in await queries.timeline("c-7", 10, None)] == ["3"]
+
+
+async def test_updates_of_hot_tables_stay_within_their_page(rig: Rig) -> None:
+    """An index on what each slice changes would make every update write all indexes, and tables swell."""
+    store = rig.stores.slices
+    if isinstance(store, MemoryAnalyzerStore):
+        pytest.skip("only PostgreSQL has pages")
+    await rig.claim(C7)
+    await rig.processor.process(C7, rig.messages(view("v")))
+    for n in range(60):
+        await rig.processor.process(C7, rig.messages(view(f"v-{n}", T0 + n), first=n + 2))
+    found = {}
+    async with asyncio.timeout(20), store._database.connection() as connection:
+        while len(found) < 3 or any(updates < 60 for updates, _ in found.values()):
+            await connection.execute("SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()")
+            rows = await connection.fetch(
+                "SELECT relname, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables"
+                " WHERE schemaname = $1 AND relname IN ('models', 'partitions', 'fates')",
+                store._schema,
+            )
+            found = {row[0]: (row[1], row[2]) for row in rows}
+            await asyncio.sleep(0.05)
+    assert all(within >= 0.9 * updates for updates, within in found.values()), found

@@ -112,14 +112,12 @@ class PostgresErasureStore:
     async def purge(self, partition: int, published: int) -> bool:
         async with self._database.connection() as connection:
             await connection.execute(
-                f"DELETE FROM {self._schema}.models WHERE partition = $1 AND body = ''::bytea"
-                " AND revision <= $2",
+                f"DELETE FROM {self._schema}.models WHERE partition = $1 AND withdrawn AND revision <= $2",
                 partition,
                 published,
             )
             left = await connection.fetchval(
-                f"SELECT EXISTS (SELECT FROM {self._schema}.models WHERE partition = $1"
-                " AND body = ''::bytea)",
+                f"SELECT EXISTS (SELECT FROM {self._schema}.models WHERE partition = $1 AND withdrawn)",
                 partition,
             )
         return bool(left)
