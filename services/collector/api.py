@@ -10,25 +10,18 @@ from starlette.responses import Response
 from libs.common.contracts.customer_event import CustomerEvent
 from libs.common.errors import Invalid
 from libs.common.http.auth import require_signature
-from libs.common.http.batches import Batch, BatchAnswer, BatchDecoder
+from libs.common.http.batches import Batch, BatchDecoder
 from libs.common.http.calls import Call, Handler
+from libs.common.http.durability import DurableAnswer, asked_level, durable_answer
 from libs.common.http.factory import HttpApp
 from libs.common.journal import Durability
 from libs.common.keys import Scope
-from services.collector.errors import BadDurability, BadMode
+from services.collector.errors import BadMode
 from services.collector.handlers import Collector
 from services.collector.metrics import CollectorMetrics
 from services.collector.model import ConsentIn, ErasureIn, IdentityIn, Sender, TouchpointIn
 
 T = TypeVar("T", TouchpointIn, IdentityIn, ConsentIn, ErasureIn)
-
-DURABILITY_HEADER = "closedloop-durability"
-
-
-class CollectedAnswer(BatchAnswer, frozen=True, omit_defaults=True):
-    """The answer to a batch; ``durability`` says what was reached, where the request asked for a level."""
-
-    durability: Durability | None = None
 
 
 def add_routes(
@@ -43,7 +36,7 @@ def add_routes(
         edge.posts("touchpoint", touchpoints, collector.on_touchpoint, imports=True),
         scope=Scope.COLLECT,
         takes=touchpoints,
-        gives=CollectedAnswer,
+        gives=DurableAnswer,
         status=202,
         lenient=True,
         imports=True,
@@ -57,7 +50,7 @@ def add_routes(
         edge.posts("identity", identities, collector.on_identity),
         scope=Scope.COLLECT,
         takes=identities,
-        gives=CollectedAnswer,
+        gives=DurableAnswer,
         status=202,
         summary="Record that visitors are customers",
     )
@@ -68,7 +61,7 @@ def add_routes(
         edge.posts("consent", consents, collector.on_consent),
         scope=Scope.COLLECT,
         takes=consents,
-        gives=CollectedAnswer,
+        gives=DurableAnswer,
         status=202,
         summary="Record what customers allow and refuse",
     )
@@ -79,7 +72,7 @@ def add_routes(
         edge.posts("erasure", erasures, collector.on_erasure),
         scope=Scope.MANAGE,
         takes=erasures,
-        gives=CollectedAnswer,
+        gives=DurableAnswer,
         status=202,
         summary="Forget customers: all that is held about them, and all that comes later",
     )
@@ -104,20 +97,17 @@ class Edge:
         """The endpoint that takes batches of one kind."""
 
         async def post(call: Call) -> Response:
-            asked = call.header(DURABILITY_HEADER)
-            level = Durability.SPOOL if asked is None else level_of(asked)
+            asked = asked_level(call)
             sender = self.sender(call, imports)
             batch = decoder.decode(call.body, lines=call.lines)
             events = self._events(kind, batch, handle, call, sender)
             if not events:
                 raise batch.nothing_accepted()
             position = self._collector.append(events)
-            reached = await self._collector.durable(position, level)
+            reached = await self._collector.durable(position, asked or Durability.SPOOL)
             self._metrics.accepted.add(batch.accepted, kind)
             self._metrics.count(sender.source, events)
-            if asked is None:
-                return batch.answer(position.encode())
-            return batch.answer(position.encode(), durability=reached)
+            return durable_answer(batch, position, asked, reached)
 
         return post
 
@@ -152,11 +142,3 @@ class Edge:
             raise BadMode
         publishable = call.key is not None and call.key.publishable
         return Sender(call.source, mode is not None, not publishable or self._trust)
-
-
-def level_of(asked: str) -> Durability:
-    """The durability a request asks for; raises `BadDurability`."""
-    try:
-        return Durability(asked.strip().lower())
-    except ValueError:
-        raise BadDurability from None

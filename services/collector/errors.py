@@ -12,13 +12,6 @@ class BadMode(Invalid):
         super().__init__("wrong_type", "mode must be import, or be left out", "/mode")
 
 
-class BadDurability(Invalid):
-    """The header ``Closedloop-Durability`` holds a word that is not known."""
-
-    def __init__(self) -> None:
-        super().__init__("wrong_type", "must be spool or bus", "/closedloop-durability")
-
-
 class NobodyNamed(Invalid):
     """An event that says of nobody that he did it."""
 

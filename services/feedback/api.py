@@ -6,10 +6,12 @@ from starlette.responses import Response
 
 from libs.common.contracts.customer_event import Outcome
 from libs.common.errors import Invalid
-from libs.common.http.batches import Batch, BatchAnswer, BatchDecoder
+from libs.common.http.batches import Batch, BatchDecoder
 from libs.common.http.calls import Call, Handler
+from libs.common.http.durability import DurableAnswer, asked_level, durable_answer
 from libs.common.http.factory import HttpApp
 from libs.common.http.problems import Refused
+from libs.common.journal import Durability
 from libs.common.keys import Scope
 from services.feedback.errors import KeyNeeded
 from services.feedback.handlers import Feedback
@@ -27,7 +29,7 @@ def add_routes(app: HttpApp, feedback: Feedback, metrics: FeedbackMetrics) -> No
         scope=Scope.FEEDBACK,
         key_optional=True,
         takes=outcomes,
-        gives=BatchAnswer,
+        gives=DurableAnswer,
         status=202,
         lenient=True,
         summary="Report what came of offers",
@@ -38,6 +40,7 @@ def post_outcomes(decoder: BatchDecoder[OutcomeIn], feedback: Feedback, metrics:
     """The endpoint for outcomes: with a key, or with tokens alone."""
 
     async def post(call: Call) -> Response:
+        asked = asked_level(call)
         batch = decoder.decode(call.body, lines=call.lines)
         events = _events(batch, feedback, with_key=call.key is not None)
         for rejection in batch.rejected:
@@ -45,10 +48,10 @@ def post_outcomes(decoder: BatchDecoder[OutcomeIn], feedback: Feedback, metrics:
         if not events:
             raise batch.nothing_accepted()
         position = feedback.append(events)
-        await feedback.durable(position)
+        reached = await feedback.durable(position, asked or Durability.SPOOL)
         for event in events:
             metrics.accepted.add(1, event.outcome)
-        return batch.answer(position.encode())
+        return durable_answer(batch, position, asked, reached)
 
     return post
 

@@ -61,6 +61,6 @@ class Feedback:
         """Put the events of one request in line, all in one spool transaction; raises `Transient`."""
         return self._journal.append(events)
 
-    async def durable(self, position: Position) -> Durability:
+    async def durable(self, position: Position, level: Durability) -> Durability:
         """Wait until ``position`` may be answered with 202; raises `Transient`."""
-        return await self._journal.durable(position, Durability.SPOOL)
+        return await self._journal.durable(position, level)

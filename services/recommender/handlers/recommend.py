@@ -164,15 +164,16 @@ class Recommender:
         """`first_answer` of many."""
         known = {key: self._answers[key] for key in decision_ids if key in self._answers}
         missing = [key for key in decision_ids if key not in known]
-        for key in missing:
-            if (row := await self._journal.find_local(key)) is not None:
-                known[key] = decode_kept(row).answer
-        if missing := [key for key in missing if key not in known]:
-            try:
+        try:
+            for key in missing:
+                if (row := await self._journal.find_local(key)) is not None:
+                    known[key] = decode_kept(row).answer
+            if missing := [key for key in missing if key not in known]:
                 found = await self._store.find(missing)
-            except Transient:
-                found = {}
-            known |= {key: kept.answer for key, kept in found.items()}
+                known |= {key: kept.answer for key, kept in found.items()}
+        except Transient:
+            # As in `first_answer`: it costs the memory of older answers, not the answers.
+            pass
         self._metrics.repeated.add(len(known))
         return known
 
