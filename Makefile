@@ -60,6 +60,9 @@ docs: $(STAMP) ## Write the generated reference, dashboards and golden schemas a
 lock: ## Pin all dependencies anew (needs uv)
 	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
 		--no-header --no-annotate --extra dev pyproject.toml -o requirements.lock
+	uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate --extra image --constraint requirements.lock pyproject.toml \
+		-o deploy/docker/requirements.lock
 
 clean: ## Remove what the targets made, data of `up` and `demo` excepted
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

@@ -41,7 +41,9 @@ def data_dir_option(command: Callable[..., None]) -> Callable[..., None]:
         "--data-dir",
         type=click.Path(path_type=Path, file_okay=False),
         default=DATA_DIR,
+        envvar="CLOSEDLOOP_DATA_DIR",
         show_default=True,
+        show_envvar=True,
         help="Directory of the platform.",
     )(command)
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import json
+import re
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -176,6 +177,15 @@ async def test_request_id_is_taken_over_where_it_is_harmless(caller: Caller) -> 
     assert answers[0].headers["x-request-id"] == "abc-1"
     assert len({answer.headers["x-request-id"] for answer in answers}) == 3
     assert " " not in answers[1].headers["x-request-id"]
+
+
+async def test_page_of_the_interface_loads_nothing_from_elsewhere(caller: Caller) -> None:
+    page = (await caller.client.get("/docs")).text
+    loaded = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)["']""", page)
+    assert len(loaded) == 4
+    for address in loaded:
+        assert "//" not in address
+        assert (await caller.client.get(f"/{address}")).status_code == 200
 
 
 async def test_every_service_shows_health_metrics_and_its_interface(caller: Caller) -> None:

@@ -16,6 +16,7 @@ from libs.common.errors import ClosedloopError, FieldError
 from libs.common.http.answers import Answer
 from libs.common.http.batches import BatchDecoder
 from libs.common.http.calls import Call, Endpoint, Handler
+from libs.common.http.docs import add_docs
 from libs.common.http.edge import Edge, Table
 from libs.common.http.health import Lifecycle
 from libs.common.http.objects import ObjectDecoder
@@ -44,6 +45,7 @@ class HttpApp(FastAPI):
             title=f"closedloop {service}",
             summary=summary or None,
             version=_version(),
+            docs_url=None,
             redoc_url=None,
             redirect_slashes=False,
         )
@@ -141,6 +143,8 @@ def create_http(
     for kind in (HTTPException, RequestValidationError, ClosedloopError):
         app.add_exception_handler(kind, _on_error)
     app.add_exception_handler(Exception, _on_error)
+
+    add_docs(app)
 
     async def healthz(call: Call) -> Response:
         return Answer({"status": "ok"})

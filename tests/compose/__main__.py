@@ -1,0 +1,297 @@
+"""``python -m tests.compose``: docker-compose.yml on a Docker engine, driven from outside; by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.compose.engine import Engine, NoEngine, base_images, call
+from tests.compose.stack import APIS, JOBS, OURS, PROJECT, SECRETS, SERVERS, Failed, Stack, demand, until
+
+PRODUCTS = [
+    {"product_id": "coffee", "name": "Coffee", "category": "grocery/coffee", "price": 7.5, "currency": "EUR"},
+    {
+        "product_id": "filter",
+        "name": "Filters",
+        "category": "grocery/coffee",
+        "price": 3.0,
+        "currency": "EUR",
+    },
+    {"product_id": "mill", "name": "Mill", "category": "kitchen/mills", "price": 89.0, "currency": "EUR"},
+]
+KEY_WITHIN = 1.0
+SETTLED_WITHIN = 120.0
+
+
+def starts(stack: Stack) -> str:
+    """Everything gets healthy, one-shot jobs end well."""
+    return f"healthy after {stack.up():.0f} s: {', '.join((*SERVERS, *OURS))}; done: {', '.join(JOBS)}"
+
+
+def key_works_at_once(stack: Stack) -> str:
+    """A key made by the one-liner works within a second."""
+    scopes = "collect,recommend,feedback,manage,customers,ops"
+    stack.key = stack.cli("keys", "add", "--name", "shop", "--scopes", scopes)
+    seconds = until(lambda: stack.call("GET", "analyzer", "/v1/ledger").status_code == 200, "key", KEY_WITHIN)
+    listed = stack.cli("keys", "list")
+    demand("shop" in listed, f"keys list says {listed}")
+    return f"accepted {seconds:.2f} s after the command"
+
+
+def loop_closes(stack: Stack) -> str:
+    """Products, a view, a recommendation that has seen it, an outcome by its token, all in the timeline."""
+    stored = stack.call("POST", "recommender", "/v1/products", json={"products": PRODUCTS})
+    demand(stored.status_code == 200 and stored.json()["accepted"] == 3, stored.text)
+    ask = {"placement": "home", "customer_id": "anna", "limit": 2}
+
+    def answer(**more: object) -> dict[str, object]:
+        headers = {"Closedloop-Group": "treatment"}
+        url = f"http://127.0.0.1:{stack.ports['recommender']}/v1/recommendations"
+        headers["Authorization"] = f"Bearer {stack.key}"
+        return dict(stack.http.post(url, json=ask | more, headers=headers).json())
+
+    until(lambda: answer().get("offers"), "offers", 30)
+    position = stack.post_views("anna")
+    began = time.monotonic()
+    given = answer(after=position, wait_ms=1000)
+    seconds = time.monotonic() - began
+    demand(given["fresh"] is True, f"not fresh: {given}")
+    token = given["offers"][0]["token"]  # type: ignore[index]
+    for outcome in ("shown", "clicked"):
+        said = stack.http.post(
+            f"http://127.0.0.1:{stack.ports['feedback']}/v1/outcomes",
+            json={"token": token, "outcome": outcome},
+        )
+        demand(said.status_code == 202 and said.json()["accepted"] == 1, said.text)
+    timeline = "/v1/customers/anna/timeline"
+
+    def kinds() -> set[str]:
+        return {entry["type"] for entry in stack.call("GET", "analyzer", timeline).json()}
+
+    until(lambda: {"product_viewed", "shown", "clicked"} <= kinds(), "outcomes in the timeline", 20)
+    return f"fresh after {seconds * 1000:.0f} ms, token taken without a key, timeline complete"
+
+
+def ledger_balances(stack: Stack) -> str:
+    """`closedloop verify`, run as an operator runs it, and the client's own count."""
+    until(stack.settled, "every accepted event counted once", SETTLED_WITHIN)
+    said = stack.cli("verify")
+    demand("balances" in said, said)
+    return (
+        f"{sum(stack.accepted.values())} events of {len(stack.accepted)} customers, each counted once; {said}"
+    )
+
+
+def is_locked_down(stack: Stack) -> str:
+    """No root, nothing written but spool and views, limits, only what is meant to be published."""
+    for service in OURS:
+        found = stack.inspect(service)
+        host = found["HostConfig"]
+        demand(host["ReadonlyRootfs"] and host["Memory"] and host["NanoCpus"] and host["PidsLimit"], service)
+        demand(host["CapDrop"] == ["ALL"], f"{service} keeps capabilities")
+        demand(stack.inside(service, "id -u")[1] == "10001", f"{service} runs as another user")
+        for path in ("/x", "/opt/x", "/data/x", "/data/secrets/x"):
+            demand(stack.inside(service, f"touch {path}")[0] != 0, f"{service} can write {path}")
+    for service in ("collector", "recommender", "feedback"):
+        demand(stack.inside(service, f"touch /data/{service}/x && rm /data/{service}/x")[0] == 0, service)
+    published = {
+        (service, port["HostIp"], port["HostPort"])
+        for service in (*OURS, *SERVERS)
+        for ports in (stack.inspect(service)["NetworkSettings"]["Ports"] or {}).values()
+        for port in ports or ()
+    }
+    wanted = {(service, "127.0.0.1", str(stack.ports[service])) for service in (*APIS, "grafana")}
+    demand(published == wanted, f"published: {published}")
+    network = json.loads(call("docker", "network", "inspect", f"{PROJECT}_data").stdout)[0]
+    demand(network["Internal"], "the data network has a way out")
+    inner = {
+        service
+        for service in (*OURS, *SERVERS)
+        if len(stack.inspect(service)["NetworkSettings"]["Networks"]) == 1
+    }
+    demand(inner == {"learner", "kafka", "postgres", "prometheus"}, f"only on the data network: {inner}")
+    return f"user 10001, read-only root, no capabilities, published only {sorted(stack.ports)} on 127.0.0.1"
+
+
+def keeps_secrets(stack: Stack) -> str:
+    """No secret in an environment or a log."""
+    values = [(stack.secrets / name).read_text() for name in SECRETS] + [stack.key]
+    for service in (*OURS, *SERVERS, *JOBS):
+        text = json.dumps(stack.inspect(service))
+        logs = call("docker", "logs", stack.container(service), check=False)
+        demand(not any(value in text + logs.stdout + logs.stderr for value in values), f"{service} shows one")
+    containers = len((*OURS, *SERVERS, *JOBS))
+    return f"{len(values)} secrets, in no environment, command line or log of {containers} containers"
+
+
+def is_watched(stack: Stack) -> str:
+    """Prometheus scrapes every process, Grafana has data source and dashboards."""
+
+    def targets() -> dict[str, str]:
+        said = stack.inside("prometheus", "wget -qO- http://127.0.0.1:9090/api/v1/targets")[1]
+        active = json.loads(said)["data"]["activeTargets"]
+        return {target["labels"]["job"]: target["health"] for target in active}
+
+    until(
+        lambda: {name for name, health in targets().items() if health == "up"} >= set(OURS), "targets up", 60
+    )
+    rules = json.loads(stack.inside("prometheus", "wget -qO- http://127.0.0.1:9090/api/v1/rules")[1])
+    count = sum(len(group["rules"]) for group in rules["data"]["groups"])
+    demand(count, "Prometheus has no rules")
+    grafana = f"http://127.0.0.1:{stack.ports['grafana']}"
+    login = httpx_auth(stack)
+    boards = stack.http.get(f"{grafana}/api/search", params={"type": "dash-db"}, auth=login).json()
+    sources = stack.http.get(f"{grafana}/api/datasources", auth=login).json()
+    demand(boards and sources, f"Grafana has dashboards {boards} and data sources {sources}")
+    return f"{len(targets())} targets up, {count} rules, {len(boards)} dashboards on {sources[0]['url']}"
+
+
+def httpx_auth(stack: Stack) -> tuple[str, str]:
+    """Grafana's administrator."""
+    return "admin", (stack.secrets / "grafana_password").read_text()
+
+
+def survives_restarts(stack: Stack) -> str:
+    """Every container stopped and started in turn, events posted meanwhile."""
+    took = []
+    for service in (*OURS, "kafka", "postgres", "prometheus", "grafana"):
+        stack.post_views("ben", 3)
+        began = time.monotonic()
+        call("docker", "restart", "--time", "25", stack.container(service))
+        stack.post_views("ben", 3)
+        stack.until_healthy(service)
+        took.append(f"{service} {time.monotonic() - began:.0f} s")
+    until(stack.settled, "every accepted event counted once", SETTLED_WITHIN)
+    return ", ".join(took)
+
+
+def survives_kills(stack: Stack) -> str:
+    """Every container killed in turn; its supervisor is the engine's restart policy."""
+    for service in (*OURS, "kafka", "postgres"):
+        before = stack.inspect(service)["RestartCount"]
+        stack.post_views("cleo", 3)
+        stack.kill(service)
+        stack.post_views("cleo", 10)
+        until(
+            lambda service=service, n=before: stack.inspect(service)["RestartCount"] > n, f"{service} again"
+        )  # type: ignore[misc]
+        stack.until_healthy(service)
+    until(stack.settled, "every accepted event counted once", SETTLED_WITHIN)
+    return f"{len(OURS) + 2} kills, {stack.accepted['cleo']} events accepted meanwhile, each counted once"
+
+
+def outlasts_servers(stack: Stack) -> str:
+    """Broker and database away for 20 s each: events are accepted, offers given, the log stays short."""
+    for server in ("kafka", "postgres"):
+        before = {service: len(stack.logs(service)) for service in OURS}
+        call("docker", "stop", "--time", "30", stack.container(server))
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            stack.post_views("dora")
+            given = stack.call(
+                "POST",
+                "recommender",
+                "/v1/recommendations",
+                json={"placement": "home", "customer_id": "dora"},
+            )
+            demand(given.status_code == 200, f"no offers while {server} is away: {given.text}")
+            time.sleep(0.2)
+        written = {service: len(stack.logs(service)) - before[service] for service in OURS}
+        demand(max(written.values()) < 60, f"lines written in 20 s without {server}: {written}")
+        call("docker", "start", stack.container(server))
+        stack.until_healthy(server)
+        until(stack.settled, "every accepted event counted once", SETTLED_WITHIN)
+    return f"{stack.accepted['dora']} events accepted and answered meanwhile; lines logged at last: {written}"
+
+
+def keeps_data(stack: Stack) -> str:
+    """`down` and `up`: keys, products, customers and counts are there."""
+    stack.compose("down")
+    seconds = stack.up()
+    until(lambda: stack.call("GET", "recommender", "/v1/products/mill").status_code == 200, "the product", 30)
+    until(stack.settled, "every accepted event counted once", SETTLED_WITHIN)
+    stack.post_views("anna")
+    until(stack.settled, "one more event", 30)
+    return f"up again after {seconds:.0f} s with everything"
+
+
+def survives_the_loss_of_the_broker(stack: Stack) -> str:
+    """The broker's volume is lost: what was not applied is sent again, nothing counts twice."""
+    call("docker", "stop", stack.container("analyzer"))
+    stack.post_views("eve", 20)
+    stack.compose("down")
+    call("docker", "volume", "rm", f"{PROJECT}_kafka")
+    stack.up()
+    stack.post_views("eve", 5)
+    until(stack.settled, "every accepted event counted once", SETTLED_WITHIN)
+    return "20 events waited in the spool, 25 are counted"
+
+
+CHECKS: tuple[Callable[[Stack], str], ...] = (
+    starts,
+    key_works_at_once,
+    loop_closes,
+    ledger_balances,
+    is_locked_down,
+    keeps_secrets,
+    is_watched,
+    survives_restarts,
+    survives_kills,
+    outlasts_servers,
+    ledger_balances,
+    keeps_data,
+    survives_the_loss_of_the_broker,
+    ledger_balances,
+    keeps_secrets,
+)
+
+
+def say(text: str) -> None:
+    """A line with the time."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def main() -> int:
+    """Run all checks in turn; 0 where all hold, 2 where no engine can start."""
+    engine = Engine(say)
+    try:
+        engine.start()
+    except NoEngine as error:
+        say(f"NO ENGINE: {error}")
+        say("the file is checked without one by  pytest tests/architecture/test_compose.py")
+        return 2
+    with tempfile.TemporaryDirectory(prefix="closedloop-compose-") as folder:
+        stack = Stack(Path(folder))
+        try:
+            return run(engine, stack)
+        finally:
+            stack.compose("down", "--volumes", "--remove-orphans", check=False)
+            engine.stop()
+
+
+def run(engine: Engine, stack: Stack) -> int:
+    """Images, then every check."""
+    stood_in = engine.have(base_images())
+    say(f"stand-ins: {', '.join(stood_in) or 'none, all images are the real ones'}")
+    stack.compose("config", "--quiet")
+    say("ok    compose config")
+    stack.compose("down", "--volumes", "--remove-orphans", check=False)
+    say("building the image")
+    stack.compose("build", "collector")
+    for check in CHECKS:
+        try:
+            say(f"ok    {check.__name__}: {check(stack)}")
+        except (Failed, RuntimeError) as error:
+            say(f"FAIL  {check.__name__}: {error}")
+            print(stack.tell((*OURS, *SERVERS)))
+            return 1
+    say(f"all {len(CHECKS)} checks hold")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
