@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -72,21 +73,31 @@ class Engine:
         return [image for image in images if self._stood_in(image)]
 
     def _stood_in(self, image: str) -> bool:
+        name = image.rpartition("/")[2].partition(":")[0]
+        recipe = _digest(STAND_INS / name)
         label = '{{index .Config.Labels "closedloop.standin"}}'
         known = call("docker", "image", "inspect", "--format", label, image, check=False)
-        if known.returncode == 0:
-            return known.stdout.strip() == "yes"
+        if known.returncode == 0 and known.stdout.strip() in ("", recipe):
+            return known.stdout.strip() == recipe
         if call("docker", "pull", "--quiet", image, check=False, timeout=600).returncode == 0:
             return False
         self._foundation()
         self._say(f"no registry gives {image}: making a stand-in")
-        name = image.rpartition("/")[2].partition(":")[0]
         with tempfile.TemporaryDirectory() as folder:
             context = Path(folder) / name
             shutil.copytree(STAND_INS / name, context)
             if name == "kafka":
                 shutil.copytree(_kafka_jars(), context / "libs")
-            call("docker", "build", "--quiet", "--label", "closedloop.standin=yes", "--tag", image, context)
+            call(
+                "docker",
+                "build",
+                "--quiet",
+                "--label",
+                f"closedloop.standin={recipe}",
+                "--tag",
+                image,
+                context,
+            )
         return True
 
     def _foundation(self) -> None:
@@ -107,6 +118,13 @@ class Engine:
             archive = Path(folder) / "root.tar"
             call("tar", "-C", root, "-cf", archive, ".")
             call("docker", "import", archive, FOUNDATION)
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        digest.update(file.name.encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _kafka_jars() -> Path:

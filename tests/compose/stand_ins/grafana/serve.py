@@ -32,14 +32,15 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         sources, boards = provisioned()
-        if self.path == "/api/health":
+        path = self.path.partition("?")[0]
+        if path == "/api/health":
             return self._say({"database": "ok", "version": "stand-in"})
-        if self.path == "/api/datasources":
+        if path == "/api/datasources":
             return self._say([{"uid": source["uid"], "url": source["url"]} for source in sources])
-        if self.path == "/api/datasources/health":
+        if path == "/api/datasources/health":
             urls = [source["url"] + "/-/ready" for source in sources]
             return self._say([urllib.request.urlopen(url, timeout=5).status for url in urls])
-        if self.path == "/api/search":
+        if path == "/api/search":
             return self._say([{"uid": board["uid"], "title": board["title"]} for board in boards])
         return self.send_error(404)
 
