@@ -31,6 +31,10 @@ class Lookup(Protocol):
         """The next offset to read: everything before it is in the view."""
         ...
 
+    def has(self, partition: int, offset: int, cluster: str = "") -> bool:
+        """Whether the view holds everything of ``partition`` before ``offset``; see `reached`."""
+        ...
+
     async def reached(self, partition: int, offset: int, timeout: float, cluster: str = "") -> bool:
         """Wait until the view holds everything of ``partition`` before ``offset``; False after ``timeout``.
 

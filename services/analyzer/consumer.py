@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -33,11 +34,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class _Owned:
-    """A partition in our hands; ``certain`` is false while the outcome of a write is unknown."""
+    """A partition in our hands; ``certain`` is false while the outcome of a write is unknown.
+
+    ``expected`` is the lowest offset that may come next.
+    """
 
     state: PartitionState
     cache: ModelCache
     suppressed: dict[bytes, str]
+    expected: int = 0
     certain: bool = True
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
     catching_up: asyncio.Task[None] | None = None
@@ -100,7 +105,7 @@ class AnalyzerProcessor:
             self._publisher.renew(partition, claiming)
             # Trap: read after the claim. Only an owner adds to it, so from here on it is ours to keep.
             suppressed = await self._store.suppressed(partition)
-            owned = _Owned(state, ModelCache(size), suppressed)
+            owned = _Owned(state, ModelCache(size), suppressed, state.next_offset)
             owned.catching_up = asyncio.create_task(self._catch_up(owned))
             self._owned[partition] = owned
         self._metrics.partitions.set(len(self._owned))
@@ -129,8 +134,10 @@ class AnalyzerProcessor:
             raise Fenced(f"partition {partition} is not ours")
         await self._make_certain(owned)
         await self._wait_until_caught_up(owned)
+        await self._notice_losses(owned, messages)
         while await self._process_slice(partition, owned, messages):
             pass
+        owned.expected = messages[-1].offset + 1
 
     async def _process_slice(self, partition: int, owned: _Owned, messages: Sequence[Message]) -> bool:
         began = time.monotonic()
@@ -148,8 +155,24 @@ class AnalyzerProcessor:
         self._remember(owned, state, slice_)
         self._publisher.offer(state, slice_.write.models, urgent=slice_.urgent)
         self._measure(slice_, state, time.monotonic() - began)
-        await self._publisher.room(partition)
         return True
+
+    async def _notice_losses(self, owned: _Owned, messages: Sequence[Message]) -> None:
+        """See that topics were made anew on the same cluster, and that there is room for more models."""
+        partition, first = owned.state.partition, messages[0].offset
+        if first < owned.expected:
+            # What was applied before is recognised by spool number.
+            _log.warning("the journal was made anew", extra={"partition": partition, "offset": first})
+            await self._store.rewind(partition, owned.state.epoch, first)
+            owned.state = replace(owned.state, next_offset=first)
+        owned.expected = first
+        if self._publisher.lost:
+            for other, theirs in list(self._owned.items()):
+                with contextlib.suppress(Fenced):
+                    await self._store.unpublish(other, theirs.state.epoch)
+            raise Fenced("the topic of models was made anew: all of them are published again")
+        if not await self._publisher.room(partition):
+            raise Transient("models of this partition wait for the bus")
 
     async def _make_certain(self, owned: _Owned) -> None:
         """After a write that failed: it may have been committed all the same. Read what is true."""
@@ -183,6 +206,7 @@ class AnalyzerProcessor:
         """
         backoff = Backoff(self._random, 0.1, 5.0)
         partition, after = owned.state.partition, ("", "")
+        anew = owned.state.published == 0
         while True:
             try:
                 rows = await self._store.unpublished(partition, owned.state.published, after, MODELS_AT_ONCE)
@@ -193,8 +217,11 @@ class AnalyzerProcessor:
             if not rows:
                 break
             self._publisher.offer_models(partition, rows)
-            await self._publisher.room(partition)
+            while not await self._publisher.room(partition):
+                _log.warning("models wait for the bus", extra={"partition": partition})
             after = (rows[-1].customer, rows[-1].part)
+        if anew:
+            self._publisher.close_republication(partition, owned.state.losses)
         self._publisher.offer(owned.state, ())
         owned.caught_up.set()
 

@@ -34,6 +34,8 @@ class PartitionState:
         Models up to this revision are known to be on the bus.
     models_offset:
         Next offset of ``customer-models`` after them.
+    losses:
+        How often all that was published was lost: the number of the marker that closes a republication.
     """
 
     partition: int
@@ -47,6 +49,7 @@ class PartitionState:
     notes: Mapping[str, int] = field(default_factory=dict)
     published: int = 0
     models_offset: int = 0
+    losses: int = 0
     leaves: Mapping[str, Millis] = field(default_factory=dict)
 
 
@@ -183,6 +186,15 @@ class SliceStore(Protocol):
         rebuild has switched it)."""
         ...
 
+    async def unpublish(self, partition: int, epoch: int) -> None:
+        """Note that nothing of ``partition`` is published any more, and end the claim ``epoch``, so that no
+        slice under way says otherwise; `Fenced` for another owner's."""
+        ...
+
+    async def rewind(self, partition: int, epoch: int, offset: int) -> None:
+        """Note that the log of ``partition`` was made anew and is read from ``offset``; `Fenced` as above."""
+        ...
+
     async def unpublished(
         self, partition: int, above: int, after: tuple[CustomerKey, str], limit: int
     ) -> list[ModelRow]:
@@ -301,6 +313,11 @@ class ReadStore(Protocol):
 class Publisher(Protocol):
     """Puts models and progress on the bus, in order, after the slice that changed them is committed."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether the bus turned out, since partitions were opened, to have lost models it acknowledged."""
+        ...
+
     async def open(self, state: PartitionState) -> None:
         """Begin to publish for a partition just claimed, on the cluster it was claimed for."""
         ...
@@ -317,12 +334,16 @@ class Publisher(Protocol):
         """The claim of ``partition`` was known to hold at monotonic time ``at``."""
         ...
 
+    def close_republication(self, partition: int, number: int) -> None:
+        """Follow the models offered so far, which are all there are, by marker ``number``."""
+        ...
+
     def published(self, partition: int) -> tuple[int, int]:
         """Revision up to which everything is acknowledged, and the next offset of ``customer-models``."""
         ...
 
-    async def room(self, partition: int) -> None:
-        """Wait, but not for ever, while very much of ``partition`` is unsent."""
+    async def room(self, partition: int) -> bool:
+        """Wait while very much of ``partition`` is unsent; False where that lasts."""
         ...
 
     async def close(self, partitions: frozenset[int]) -> None:

@@ -12,8 +12,9 @@ from typing import Protocol
 
 from libs.common.bus.ports import Bus, ClusterChanged, Producer, Record
 from libs.common.bus.sender import Backoff
-from libs.common.contracts import customer_model, progress
+from libs.common.contracts import customer_model, marker, progress
 from libs.common.contracts.identity import CustomerKey
+from libs.common.contracts.marker import MARKER_KEY, Marker, encode_marker
 from libs.common.contracts.progress import Progress, encode_progress
 from libs.common.contracts.topics import CUSTOMER_MODELS, HEADER_REVISION, HEADER_SCHEMA, PROGRESS
 from libs.common.errors import Fenced, Invalid, Transient
@@ -21,7 +22,8 @@ from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.ports import ModelRow, PartitionState
 
 MOST_WAITING = 5_000
-"""Models of a partition that may wait before its slices do."""
+MOST_WAITING_BYTES = 4 << 20
+"""Models of a partition that may wait before its slices do; as much again may be on its way."""
 
 QUIET_SECONDS = 1.0
 """How often progress is told at most while nothing but time passes."""
@@ -54,10 +56,32 @@ class _Lane:
     published: int
     models_offset: int
     models: dict[bytes, ModelRow] = field(default_factory=dict)
+    size: int = 0
+    marker: int | None = None
     state: PartitionState | None = None
     due: float = 0.0
     told_at: float = float("-inf")
     room: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, models: dict[bytes, ModelRow]) -> None:
+        """Have ``models`` wait too, each in place of an older one."""
+        for key, row in models.items():
+            held = self.models.get(key)
+            self.size += len(row.body) - (len(held.body) if held is not None else 0)
+            self.models[key] = row
+
+    def take(self) -> dict[bytes, ModelRow]:
+        """All that waits, to be sent now."""
+        taken, self.models, self.size = self.models, {}, 0
+        return taken
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self.models) or self.marker is not None
+
+    @property
+    def full(self) -> bool:
+        return len(self.models) >= MOST_WAITING or self.size >= MOST_WAITING_BYTES
 
 
 class BusPublisher:
@@ -85,9 +109,16 @@ class BusPublisher:
         self._producer: Producer | None = None
         self._wake = asyncio.Event()
         self._running = False
+        self._lost = False
+
+    @property
+    def lost(self) -> bool:
+        """As `ports.Publisher.lost`."""
+        return self._lost
 
     async def open(self, state: PartitionState) -> None:
         """Begin to publish for a partition just claimed, on the cluster it was claimed for."""
+        self._lost = False
         if state.cluster != self._cluster:
             await self._leave_cluster()
             self._cluster = state.cluster
@@ -105,13 +136,17 @@ class BusPublisher:
     def offer_models(self, partition: int, models: Sequence[ModelRow]) -> None:
         """Publish ``models`` of a partition that has not caught up yet; says nothing about progress."""
         lane = self._lanes[partition]
-        for row in models:
-            lane.models[customer_model.model_key(row.customer, row.part)] = row
+        lane.put({customer_model.model_key(row.customer, row.part): row for row in models})
         if models:
             self._wake.set()
 
     def renew(self, partition: int, at: float) -> None:
         self._lanes[partition].sure_at = at
+
+    def close_republication(self, partition: int, number: int) -> None:
+        """Follow the models offered so far, which are all there are, by marker ``number``."""
+        self._lanes[partition].marker = number
+        self._wake.set()
 
     def published(self, partition: int) -> tuple[int, int]:
         lane = self._lanes[partition]
@@ -121,17 +156,18 @@ class BusPublisher:
         """Models that are not acknowledged by the bus yet."""
         return sum(len(lane.models) for lane in self._lanes.values())
 
-    async def room(self, partition: int, timeout: float = 5.0) -> None:
-        """Wait, but not for ever, while very much of ``partition`` is unsent."""
+    async def room(self, partition: int, timeout: float = 5.0) -> bool:
+        """Wait while very much of ``partition`` is unsent; False where that lasts."""
         lane = self._lanes[partition]
-        if len(lane.models) < MOST_WAITING:
-            return
+        if not lane.full:
+            return True
         lane.room.clear()
         try:
             async with asyncio.timeout(timeout):
                 await lane.room.wait()
         except TimeoutError:
-            _log.warning("models wait for the bus", extra={"partition": partition})
+            return False
+        return True
 
     async def close(self, partitions: frozenset[int], timeout: float = 1.0) -> None:
         """Forget ``partitions``, after a short time to send what waits; the next claim sends the rest."""
@@ -146,7 +182,7 @@ class BusPublisher:
 
     def _waits(self, partition: int) -> bool:
         lane = self._lanes.get(partition)
-        return lane is not None and (bool(lane.models) or lane.state is not None)
+        return lane is not None and (lane.unsent or lane.state is not None)
 
     async def stop(self) -> None:
         """Close the producer."""
@@ -169,6 +205,10 @@ class BusPublisher:
 
     async def _publish(self) -> None:
         while True:
+            if self._lost:
+                # As on another cluster: the partitions are claimed anew, and all of them published again.
+                await self._sleep(0.05, whatever=True)
+                continue
             due = self._due()
             if due > 0.0:
                 await self._sleep(due)
@@ -188,9 +228,9 @@ class BusPublisher:
         """Seconds until something is to be sent; 60 where nothing is."""
         now = self._monotonic()
         times = [
-            0.0 if lane.models else lane.due - now
+            0.0 if lane.unsent else lane.due - now
             for lane in self._lanes.values()
-            if lane.models or lane.state is not None
+            if lane.unsent or lane.state is not None
         ]
         return min(times, default=60.0) if self._producer is not None else 60.0
 
@@ -214,7 +254,7 @@ class BusPublisher:
         ready = [
             (partition, lane, lane.state)
             for partition, lane in self._lanes.items()
-            if lane.models or (lane.state is not None and lane.due <= now)
+            if lane.unsent or (lane.state is not None and lane.due <= now)
         ]
         results = await asyncio.gather(
             *(self._send_if_ours(producer, partition, lane) for partition, lane, _ in ready),
@@ -256,7 +296,8 @@ class BusPublisher:
             _log.warning(
                 "a partition has another owner: its models are left to him", extra={"partition": partition}
             )
-            lane.models, lane.state = {}, None
+            lane.take()
+            lane.marker = lane.state = None
             lane.room.set()
             return False
         return True
@@ -272,17 +313,27 @@ class BusPublisher:
             slow = self._monotonic() - began > SURE_SECONDS
 
     async def _send_models(self, producer: Producer, partition: int, lane: _Lane) -> None:
-        if not lane.models:
+        if not lane.unsent:
             return
-        batch, lane.models = lane.models, {}
+        batch, marker_number = lane.take(), lane.marker
+        records = [_record(key, row) for key, row in batch.items()]
+        if marker_number is not None:
+            records.append(_marker(self._cluster or "", marker_number))
         try:
-            offset = await self._send(producer, partition, [_record(key, row) for key, row in batch.items()])
+            offset = await self._send(producer, partition, records)
         except BaseException:
-            lane.models = {**batch, **lane.models}
+            newer = lane.take()
+            lane.put(batch)
+            lane.put(newer)
             raise
-        lane.models_offset = max(lane.models_offset, offset + 1)
+        if lane.marker == marker_number:
+            lane.marker = None
         lane.room.set()
         self._metrics.models.add(len(batch))
+        if 0 <= offset < lane.models_offset:
+            self._lost = True
+            raise Transient("the topic of models was made anew")
+        lane.models_offset = max(lane.models_offset, offset + 1)
 
     async def _send(self, producer: Producer, partition: int, records: list[Record]) -> int:
         try:
@@ -324,6 +375,11 @@ def progress_of(state: PartitionState, models_offset: int) -> Progress:
         models_offset=models_offset,
         counters=dict(state.counters),
     )
+
+
+def _marker(cluster: str, number: int) -> Record:
+    value = encode_marker(Marker(cluster=cluster, number=number))
+    return Record(MARKER_KEY, value, ((HEADER_SCHEMA, marker.SCHEMA),))
 
 
 def _record(key: bytes, row: ModelRow) -> Record:

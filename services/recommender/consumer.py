@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from libs.common.bus.ports import Message
-from libs.common.contracts.catalogue import Withdrawn, decode_entry
+from libs.common.contracts.catalogue import decode_entry
 from libs.common.contracts.topics import HEADER_REVISION
 from libs.common.scoring.learned import LearnedAssembler
 from services.recommender.metrics import RecommenderMetrics
@@ -33,8 +33,11 @@ class CatalogueReader:
 
     def _take(self, key: bytes, value: bytes | None, revision: int) -> None:
         kind, _, entry_id = key.decode("utf-8", "replace").partition("/")
+        if value is None:
+            self._assortment.drop(kind, entry_id)
+            return
         try:
-            entry = Withdrawn(at=0) if value is None else decode_entry(value)
+            entry = decode_entry(value)
         except (msgspec.DecodeError, RecursionError):
             self._metrics.broken.add()
             return
@@ -57,7 +60,9 @@ class LearnedReader:
     def on_batch(self, messages: Sequence[Message]) -> None:
         """Take what a view has just read."""
         for message in messages:
-            if message.value is not None:
+            if message.value is None:
+                self.assembler.drop(message.key)
+            else:
                 self._take(message.key, message.value)
 
     def _take(self, key: bytes, value: bytes) -> None:

@@ -30,6 +30,8 @@ class MemoryCatalogueStore(_Reachable):
         self._bodies: dict[tuple[str, str], tuple[bytes, int]] = {}
         self._published: dict[tuple[str, str], int] = {}
         self._cluster = ""
+        self._number = 0
+        self._marked = False
 
     async def put(self, kind: str, entries: Sequence[tuple[str, CatalogueEntry]]) -> None:
         self._ask()
@@ -61,23 +63,36 @@ class MemoryCatalogueStore(_Reachable):
         ]
         return sorted(waiting, key=lambda entry: entry.revision)[:limit]
 
-    async def sent(self, entries: Sequence[Outgoing]) -> None:
+    async def sent(self, entries: Sequence[Outgoing], cluster: str) -> bool:
         self._ask()
+        if cluster != self._cluster:
+            return False
         for entry in entries:
             key = (entry.kind, entry.entry_id)
             self._published[key] = max(self._published.get(key, 0), entry.revision)
+        return True
 
     async def version(self) -> int:
         self._ask()
         return self._revision
 
-    async def on_cluster(self, cluster: str) -> bool:
+    async def on_cluster(self, cluster: str, lost: bool = False) -> bool:
         self._ask()
-        changed = cluster != self._cluster
+        changed = cluster != self._cluster or lost
         self._cluster = cluster
         if changed:
             self._published.clear()
+            self._number += 1
+            self._marked = False
         return changed
+
+    async def unmarked(self, cluster: str) -> int | None:
+        self._ask()
+        return None if self._marked or cluster != self._cluster else self._number
+
+    async def marked(self, cluster: str, number: int) -> None:
+        self._ask()
+        self._marked = self._marked or (cluster, number) == (self._cluster, self._number)
 
 
 class MemoryDecisionStore(_Reachable):

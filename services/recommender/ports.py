@@ -65,16 +65,28 @@ class CatalogueStore(Protocol):
         """Entries not published yet, oldest change first."""
         ...
 
-    async def sent(self, entries: Sequence[Outgoing]) -> None:
-        """Note what was acknowledged; a newer revision stays in the outbox."""
+    async def sent(self, entries: Sequence[Outgoing], cluster: str) -> bool:
+        """Note what ``cluster`` acknowledged; a newer revision stays in the outbox.
+
+        False, and nothing is noted, where the catalogue is being published to another one by now.
+        """
         ...
 
     async def version(self) -> int:
         """The greatest revision of any entry; 0 of an empty catalogue."""
         ...
 
-    async def on_cluster(self, cluster: str) -> bool:
-        """Put everything into the outbox again where ``cluster`` is not the one last published to."""
+    async def on_cluster(self, cluster: str, lost: bool = False) -> bool:
+        """Put everything into the outbox again where ``cluster`` is not the one last published to, or has
+        ``lost`` what it had; whether that was so. The republication gets a number of its own."""
+        ...
+
+    async def unmarked(self, cluster: str) -> int | None:
+        """The number of the republication to ``cluster`` where its marker is still to be sent."""
+        ...
+
+    async def marked(self, cluster: str, number: int) -> None:
+        """Note that the marker of republication ``number`` was acknowledged."""
         ...
 
 

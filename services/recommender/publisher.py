@@ -1,4 +1,4 @@
-"""Publishes the catalogue: what changed in the store goes onto the bus, and all of it onto a new one."""
+"""Publishes the catalogue: what changed goes onto the bus; onto a new one all of it, closed by a marker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from random import Random
 
 from libs.common.bus.ports import Bus, ClusterChanged, Producer, Record
 from libs.common.bus.sender import Backoff
+from libs.common.contracts import marker
 from libs.common.contracts.catalogue import SCHEMA, entry_key
+from libs.common.contracts.marker import MARKER_KEY, Marker, encode_marker
 from libs.common.contracts.topics import CATALOGUE, HEADER_REVISION, HEADER_SCHEMA, TOPICS
 from libs.common.errors import Transient
 from services.recommender.metrics import RecommenderMetrics
@@ -45,6 +47,8 @@ class CataloguePublisher:
         self._changed = asyncio.Event()
         self._producer: Producer | None = None
         self._cluster = ""
+        self._unmarked = False
+        self._offset = -1
 
     def wake(self) -> None:
         """Something was stored: publish it now."""
@@ -88,15 +92,34 @@ class CataloguePublisher:
             await self._bus.ensure_topics(TOPICS)
             await self._store.on_cluster(cluster)
             self._on_version(await self._store.version())
-            self._cluster = cluster
+            self._cluster, self._unmarked, self._offset = cluster, True, -1
             # Bound to the cluster whose outbox this is: a broker replaced in between makes `send` refuse.
             self._producer = self._bus.producer(cluster)
         entries = await self._store.outgoing(BATCH)
         if entries:
-            await self._producer.send(CATALOGUE, 0, [_record(entry) for entry in entries])
-            await self._store.sent(entries)
+            await self._send(self._producer, [_record(entry) for entry in entries])
+            if not await self._store.sent(entries, self._cluster):
+                raise Transient("the catalogue is being published to another broker")
             self._metrics.published.add(len(entries))
+        elif self._unmarked:
+            await self._close_republication(self._producer)
         return len(entries)
+
+    async def _close_republication(self, producer: Producer) -> None:
+        """Tell readers that they have been told everything: what they hold beyond it is gone."""
+        number = await self._store.unmarked(self._cluster)
+        if number is not None:
+            value = encode_marker(Marker(cluster=self._cluster, number=number))
+            await self._send(producer, [Record(MARKER_KEY, value, ((HEADER_SCHEMA, marker.SCHEMA),))])
+            await self._store.marked(self._cluster, number)
+        self._unmarked = False
+
+    async def _send(self, producer: Producer, records: list[Record]) -> None:
+        offset = await producer.send(CATALOGUE, 0, records)
+        if offset < self._offset:
+            await self._store.on_cluster(self._cluster, lost=True)
+            raise Transient("the topic of the catalogue was made anew")
+        self._offset = offset
 
     async def _look_for_another_broker(self) -> None:
         # Trap: without something to send, a producer would never notice that its cluster is gone.

@@ -45,7 +45,8 @@ WHERE held.kind = sent.kind AND held.id = sent.id AND held.published < sent.revi
 
 _CLUSTER = """
 INSERT INTO recommender.clusters AS held (cluster) VALUES ($1)
-ON CONFLICT (one) DO UPDATE SET cluster = excluded.cluster WHERE held.cluster <> excluded.cluster
+ON CONFLICT (one) DO UPDATE SET cluster = excluded.cluster, number = held.number + 1, marked = false
+WHERE held.cluster <> excluded.cluster OR $2
 RETURNING cluster
 """
 
@@ -111,14 +112,19 @@ class PostgresCatalogueStore:
         async with (await self._schema.database()).connection() as connection:
             return [Outgoing(*row) for row in await connection.fetch(_OUTGOING, limit)]
 
-    async def sent(self, entries: Sequence[Outgoing]) -> None:
+    async def sent(self, entries: Sequence[Outgoing], cluster: str) -> bool:
         async with (await self._schema.database()).bulk() as connection:
+            # Trap: what a lost broker acknowledged must not be taken for published to the one after it.
+            same = "SELECT true FROM recommender.clusters WHERE cluster = $1 FOR SHARE"
+            if not await connection.fetchval(same, cluster):
+                return False
             await connection.execute(
                 _SENT,
                 [entry.kind for entry in entries],
                 [entry.entry_id for entry in entries],
                 [entry.revision for entry in entries],
             )
+        return True
 
     async def version(self) -> int:
         async with (await self._schema.database()).connection() as connection:
@@ -126,12 +132,27 @@ class PostgresCatalogueStore:
                 await connection.fetchval("SELECT coalesce(max(revision), 0) FROM recommender.catalogue")
             )
 
-    async def on_cluster(self, cluster: str) -> bool:
+    async def on_cluster(self, cluster: str, lost: bool = False) -> bool:
         async with (await self._schema.database()).bulk() as connection:
-            changed = await connection.fetchval(_CLUSTER, cluster) is not None
+            changed = await connection.fetchval(_CLUSTER, cluster, lost) is not None
             if changed:
                 await connection.execute("UPDATE recommender.catalogue SET published = 0")
             return changed
+
+    async def unmarked(self, cluster: str) -> int | None:
+        async with (await self._schema.database()).connection() as connection:
+            number = await connection.fetchval(
+                "SELECT number FROM recommender.clusters WHERE cluster = $1 AND NOT marked", cluster
+            )
+        return None if number is None else int(number)
+
+    async def marked(self, cluster: str, number: int) -> None:
+        async with (await self._schema.database()).bulk() as connection:
+            await connection.execute(
+                "UPDATE recommender.clusters SET marked = true WHERE cluster = $1 AND number = $2",
+                cluster,
+                number,
+            )
 
 
 class PostgresDecisionStore:

@@ -213,25 +213,38 @@ async def test_store_keeps_outbox_revisions_and_first_decisions(database: str) -
             (name, product_of(ProductIn(product_id=name, **PRODUCT), "EUR")) for name in ("b", "a", "b")
         ]
         await store.put("product", entries)
+        assert not await store.sent(await store.outgoing(10), "one"), "no cluster has been met yet"
+        assert await store.on_cluster("one")
+        assert not await store.on_cluster("one")
         first = await store.outgoing(10)
         assert sorted(entry.entry_id for entry in first) == ["a", "b"]
         await store.put("product", entries)
         assert await store.outgoing(10) == first, "word for word is no change"
-        await store.sent(first)
+        assert await store.sent(first, "one")
         assert await store.outgoing(10) == []
         assert await store.withdraw("product", "a", 1)
         assert not await store.withdraw("product", "a", 1)
         assert await store.get("product", "a") is None
         [gone] = await store.outgoing(10)
-        await store.sent(first)
+        await store.sent(first, "one")
         assert await store.outgoing(10) == [gone], "an older acknowledgement does not hide a newer change"
         assert gone.revision > max(entry.revision for entry in first)
         assert await store.version() == gone.revision
-        assert await store.on_cluster("one")
-        assert not await store.on_cluster("one")
-        await store.sent(await store.outgoing(10))
+        await store.sent([gone], "one")
+        assert await store.unmarked("one") == 1
+        await store.marked("one", 1)
+        assert await store.unmarked("one") is None
         assert await store.on_cluster("two")
-        assert len(await store.outgoing(10)) == 2
+        everything = await store.outgoing(10)
+        assert len(everything) == 2
+        assert not await store.sent(everything, "one"), "acknowledged by a broker that is lost"
+        assert await store.outgoing(10) == everything
+        await store.marked("one", 1)
+        assert await store.unmarked("two") == 2
+        assert await store.sent(everything, "two")
+        assert await store.on_cluster("two", lost=True)
+        assert await store.unmarked("two") == 3
+        assert await store.outgoing(10) == everything
         kept = KeptDecision("d", "c", 1, b"answer", b"pool")
         await stores.decisions.keep([kept])
         await stores.decisions.keep([kept._replace(answer=b"other")])

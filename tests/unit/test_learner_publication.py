@@ -22,6 +22,7 @@ from libs.common.contracts.learned_model import (
     Manifest,
     decode_learned,
 )
+from libs.common.contracts.marker import MARKER_KEY, Marker, decode_marker
 from libs.common.contracts.topics import LEARNED_MODELS, TOPICS
 from libs.common.errors import Fenced
 from libs.common.scoring.learned import LearnedAssembler
@@ -131,6 +132,7 @@ class Rig:
         self.bus = MemoryBus()
         self.assembler = LearnedAssembler()
         self.manifests: list[Manifest] = []
+        self.markers: list[Marker] = []
 
     @classmethod
     async def ready(cls, lessons: list[OrderLesson], partition_of: Callable[[int], int] = _twelve) -> Rig:
@@ -166,6 +168,9 @@ class Rig:
     def read(self) -> None:
         for message in self.bus.records(LEARNED_MODELS):
             assert message.value is not None
+            if message.key == MARKER_KEY:
+                self.markers.append(decode_marker(message.value))
+                continue
             self.assembler.put(message.key, message.value)
             record = decode_learned(message.value)
             if isinstance(record, Manifest):
@@ -289,8 +294,27 @@ async def test_everything_is_published_again_on_another_cluster() -> None:
         await until(lambda: rig.store.state.version > version and rig.store.cluster == "memory-2")
     rig.read()
     assert rig.assembler.models.orders == 60
+    # All parts and the manifest come before it.
+    assert [marker.number for marker in rig.markers] == [rig.manifests[-1].version]
+    assert rig.bus.records(LEARNED_MODELS)[3].key == MARKER_KEY
     assert rig.manifests[-1].parts[POPULARITY] == 1
     assert rig.manifests[-1].parts[COMPLEMENTS] == 1
+
+
+async def test_topic_made_anew_on_the_same_cluster_is_filled_again() -> None:
+    rig = await Rig.ready(orders(60))
+    async with rig.running(rig.learner()):
+        rig.passes(S0 + 60)
+        await until(lambda: rig.store.state.orders == 60)
+        rig.passes(S0 + 70)
+        await until(lambda: rig.store.state.journal_time == (S0 + 70) * SECOND)
+        version = rig.store.state.version
+        rig.bus.recreate(LEARNED_MODELS)
+        rig.passes(S0 + 80)
+        await until(lambda: rig.store.state.version > version)
+    rig.read()
+    assert rig.assembler.models.orders == 60
+    assert rig.markers[-1].number > version
 
 
 async def test_broker_away_costs_freshness_only() -> None:

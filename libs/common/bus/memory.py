@@ -31,9 +31,11 @@ class _Partition:
     def end(self) -> int:
         return self.start + len(self.messages)
 
+    def within(self, offset: int) -> int:
+        """``offset``, or the earliest one where there is no such any more."""
+        return offset if self.start <= offset <= self.end else self.start
+
     def read(self, offset: int, limit: int) -> list[Message]:
-        if not self.start <= offset <= self.end:
-            offset = self.start
         return self.messages[offset - self.start : offset - self.start + limit]
 
 
@@ -173,6 +175,12 @@ class MemoryBus:
         self._broker.cluster = _Cluster(cluster)
         self._broker.notify()
 
+    def recreate(self, topic: str) -> None:
+        """Delete ``topic`` and make it again: same cluster, but its offsets begin at 0."""
+        topics = self._broker.cluster.topics
+        topics[topic] = [_Partition() for _ in topics[topic]]
+        self._broker.notify()
+
     def records(self, topic: str, partition: int | None = None) -> list[Message]:
         """All that ``topic`` holds, by partition and offset."""
         partitions = self._broker.cluster.topics.get(topic, [])
@@ -244,6 +252,8 @@ class _Cursor:
         for partition in order:
             if partition in self.paused or max_records <= 0:
                 continue
+            # As in Kafka, a place that is gone is given up at once, not when something is found elsewhere.
+            self.next[partition] = partitions[partition].within(self.next[partition])
             messages = partitions[partition].read(self.next[partition], max_records)
             if messages:
                 got[partition] = messages

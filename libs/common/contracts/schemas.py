@@ -10,6 +10,7 @@ from libs.common.contracts.catalogue import CatalogueEntry
 from libs.common.contracts.customer_event import CustomerEvent
 from libs.common.contracts.customer_model import Items, Profile
 from libs.common.contracts.learned_model import LearnedModel
+from libs.common.contracts.marker import Marker
 from libs.common.contracts.progress import Progress
 from libs.common.contracts.touchpoint import TYPED
 
@@ -24,6 +25,7 @@ def schemas() -> dict[str, Schema]:
         "customer-models.items.1": msgspec.json.schema(Items),
         "learned-models.1": msgspec.json.schema(LearnedModel),
         "catalogue.1": msgspec.json.schema(CatalogueEntry),
+        "marker.1": msgspec.json.schema(Marker),
         "progress.1": msgspec.json.schema(Progress),
         "touchpoint-properties.1": {
             "oneOf": [{"title": name, **msgspec.json.schema(shape)} for name, shape in TYPED.items()]

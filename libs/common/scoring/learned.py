@@ -173,6 +173,10 @@ class LearnedAssembler:
             self._held[key] = record
         return self._switch()
 
+    def drop(self, key: bytes) -> None:
+        """Forget a part that is not published any more; models in use keep what they were made of."""
+        self._held.pop(key, None)
+
     def _newer(self, manifest: Manifest) -> bool:
         held = self._manifest
         return held is None or (manifest.version, manifest.journal_time) >= (held.version, held.journal_time)

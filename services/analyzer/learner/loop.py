@@ -99,6 +99,7 @@ class Learner:
             self._store,
             self._metrics,
             claim.epoch,
+            claim.cluster,
             interval=self._publish,
             watch=self._watch,
         )

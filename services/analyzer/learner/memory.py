@@ -45,7 +45,7 @@ class MemoryLearnerStore:
     async def _leadership(self) -> AsyncIterator[Claim]:
         async with self._lock:
             self.epoch += 1
-            yield Claim(epoch=self.epoch, version=self.version, checkpoint=self.body)
+            yield Claim(self.epoch, self.version, self.body, self.cluster)
 
     async def watermark(self) -> int | None:
         if len(self.journal_times) < PARTITIONS:

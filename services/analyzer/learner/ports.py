@@ -30,11 +30,14 @@ class Claim:
         Highest version ever given out.
     checkpoint:
         The last checkpoint, or None.
+    cluster:
+        What models were published to last; empty where nothing of that is there any more.
     """
 
     epoch: int
     version: int
     checkpoint: bytes | None
+    cluster: str = ""
 
 
 @dataclass(frozen=True)

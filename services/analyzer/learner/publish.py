@@ -10,7 +10,9 @@ from typing import Any
 
 from libs.common.bus.ports import Bus, ClusterChanged, Headers, Producer, Record
 from libs.common.clock import Millis
+from libs.common.contracts import marker
 from libs.common.contracts.learned_model import MANIFEST_KEY, SCHEMA
+from libs.common.contracts.marker import MARKER_KEY, Marker, encode_marker
 from libs.common.contracts.topics import HEADER_REVISION, HEADER_SCHEMA, LEARNED_MODELS
 from libs.common.errors import Transient
 from services.analyzer.learner.fold import Fold
@@ -38,6 +40,8 @@ class Publisher:
     ----------
     epoch:
         Of the election: the fence of every write.
+    closed:
+        The cluster on which the latest republication was closed by a marker.
     interval:
         Least seconds between two publications.
     watch:
@@ -50,6 +54,7 @@ class Publisher:
         store: LearnerStore,
         metrics: LearnerMetrics,
         epoch: int,
+        closed: str,
         *,
         interval: float,
         watch: float,
@@ -70,6 +75,9 @@ class Publisher:
         self._manifest: bytes | None = None
         self._version = 0
         self._said: tuple[object, Millis] | None = None
+        self._offset = -1
+        self._closed = closed
+        self._noted: Published | None = None
         self.failed: str | None = None
 
     async def offer(self, fold: Fold, journal_time: Millis, *, behind: bool = False) -> None:
@@ -159,6 +167,10 @@ class Publisher:
             await self._write(records)
         # Trap: only after the parts are acknowledged, or a reader could wait for parts that never come.
         await self._write([_record(MANIFEST_KEY, manifest, version)])
+        if self._closed != self._cluster:
+            # What a view holds beyond this is of a broker that was lost.
+            await self._write([_marker(self._cluster or "", version)])
+            self._closed = self._cluster or ""
         await self._note(content.orders, content.journal_time)
         size = sum(len(value) for _, value, _ in missing)
         self._metrics.publications.add()
@@ -170,11 +182,18 @@ class Publisher:
         if self._producer is None:
             # Bound to the cluster: what another one acknowledges would not be beside the rest.
             self._producer = self._bus.producer(self._cluster)
-        await self._producer.send(LEARNED_MODELS, 0, records)
+        offset = await self._producer.send(LEARNED_MODELS, 0, records)
+        if offset < self._offset:
+            self._closed = ""
+            if self._noted is not None:
+                await self._store.published(self._epoch, self._closed, self._noted)
+            raise Transient("the topic of learned models was made anew")
+        self._offset = offset
 
     async def _note(self, orders: int, journal_time: Millis) -> None:
         published = Published(version=self._version, journal_time=journal_time, orders=orders)
-        await self._store.published(self._epoch, self._cluster or "", published)
+        await self._store.published(self._epoch, self._closed, published)
+        self._noted = published
 
     async def _another_bus(self) -> bool:
         """Whether the cluster is another one than at the last publication; asked every few seconds."""
@@ -190,8 +209,14 @@ class Publisher:
 
     async def _drop_producer(self) -> None:
         producer, self._producer = self._producer, None
+        self._offset = -1
         if producer is not None:
             await producer.close()
+
+
+def _marker(cluster: str, version: int) -> Record:
+    value = encode_marker(Marker(cluster=cluster, number=version))
+    return Record(MARKER_KEY, value, ((HEADER_SCHEMA, marker.SCHEMA),))
 
 
 def _record(key: bytes, value: bytes, version: int) -> Record:

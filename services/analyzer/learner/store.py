@@ -58,10 +58,10 @@ class PostgresLearnerStore:
                 " (name, epoch, cluster_id, second, partition, number, version,"
                 " journal_time, orders, trials) VALUES ($1, 1, '', -1, -1, -1, 0, 0, 0, 0)"
                 " ON CONFLICT (name) DO UPDATE SET epoch = learner_state.epoch + 1"
-                " RETURNING epoch, version, body",
+                " RETURNING epoch, version, body, cluster_id",
                 NAME,
             )
-        return Claim(epoch=row[0], version=row[1], checkpoint=row[2])
+        return Claim(epoch=row[0], version=row[1], checkpoint=row[2], cluster=row[3])
 
     async def lineage(self) -> Claim | None:
         """What the learner would find if it were elected now; None before the first election."""

@@ -62,7 +62,8 @@ class MemoryAnalyzerStore:
             if generation < self.generations.get(partition, -1) and not self.silent:
                 raise Fenced(f"partition {partition} was claimed by a newer generation")
         else:
-            state = replace(state, cluster=cluster, next_offset=0, models_offset=0, published=0)
+            state = replace(state, cluster=cluster, next_offset=0, losses=state.losses + 1)
+            state = replace(state, models_offset=0, published=0)
         self.generations[partition] = generation
         self.states[partition] = replace(state, epoch=state.epoch + 1)
         return self.states[partition]
@@ -165,6 +166,14 @@ class MemoryAnalyzerStore:
             letters - len(self.letters),
         )
         self.erasures.setdefault((partition, erased.erasure, erased.mark), row)
+
+    async def unpublish(self, partition: int, epoch: int) -> None:
+        state = await self.load(partition, epoch)
+        state = replace(state, epoch=epoch + 1, losses=state.losses + 1)
+        self.states[partition] = replace(state, models_offset=0, published=0)
+
+    async def rewind(self, partition: int, epoch: int, offset: int) -> None:
+        self.states[partition] = replace(await self.load(partition, epoch), next_offset=offset)
 
     async def unpublished(
         self, partition: int, above: int, after: tuple[CustomerKey, str], limit: int

@@ -84,6 +84,18 @@ class PostgresAnalyzerStore:
             rows = await connection.fetch(self._sql["models"], partition, customers)
         return [ModelRow(*row) for row in rows]
 
+    async def unpublish(self, partition: int, epoch: int) -> None:
+        await self._change(self._sql["unpublish"], partition, epoch)
+
+    async def rewind(self, partition: int, epoch: int, offset: int) -> None:
+        await self._change(self._sql["rewind"], partition, epoch, offset)
+
+    async def _change(self, statement: str, partition: int, *values: int) -> None:
+        async with self._database.bulk() as connection:
+            status = await connection.execute(statement, partition, *values)
+        if status != "UPDATE 1":
+            raise Fenced(f"partition {partition} has another owner")
+
     async def unpublished(
         self, partition: int, above: int, after: tuple[CustomerKey, str], limit: int
     ) -> list[ModelRow]:
@@ -199,5 +211,6 @@ def state_of(row: Any) -> PartitionState:
         notes=json.loads(row["notes"]),
         published=row["published"],
         models_offset=row["models_offset"],
+        losses=row["losses"],
         leaves=json.loads(row["leaves"]),
     )

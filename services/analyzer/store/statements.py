@@ -4,7 +4,7 @@ from __future__ import annotations
 
 STATE_COLUMNS = (
     "partition, epoch, cluster_id, next_offset, number, journal_time, applied, counters, notes,"
-    " published, models_offset, leaves"
+    " published, models_offset, leaves, losses"
 )
 
 _STATEMENTS = {
@@ -18,6 +18,7 @@ _STATEMENTS = {
     # Another cluster is empty: its offsets begin at 0, and all models are to be published again.
     "claim": """
         UPDATE SCHEMA.partitions SET epoch = epoch + 1, generation = $2, cluster_id = $3,
+            losses = losses + CASE WHEN $4 = 'same' THEN 0 ELSE 1 END,
             touched_at = now(), next_offset = CASE WHEN $4 = 'same' THEN next_offset ELSE 0 END,
             models_offset = CASE WHEN $4 = 'same' THEN models_offset ELSE 0 END,
             published = CASE WHEN $4 = 'same' THEN published ELSE 0 END
@@ -30,6 +31,10 @@ _STATEMENTS = {
     "models": """
         SELECT partition, customer, part, revision, body FROM SCHEMA.models
         WHERE partition = $1 AND customer = ANY($2) AND body <> ''::bytea""",
+    "unpublish": """
+        UPDATE SCHEMA.partitions SET epoch = epoch + 1, published = 0, models_offset = 0, losses = losses + 1
+        WHERE partition = $1 AND epoch = $2""",
+    "rewind": "UPDATE SCHEMA.partitions SET next_offset = $3 WHERE partition = $1 AND epoch = $2",
     "unpublished": """
         SELECT partition, customer, part, revision, body FROM SCHEMA.models
         WHERE partition = $1 AND revision > $2 AND (customer, part) > ($3, $4)

@@ -120,13 +120,23 @@ class Assortment:
         self._revisions[key] = revision
         self.version = max(self.version, revision)
         self.changes += 1
+        self._hold(kind, entry_id, entry)
+        return True
+
+    def _hold(self, kind: str, entry_id: str, entry: CatalogueEntry | None) -> None:
         if kind == "product":
             self._put_product(entry_id, entry if isinstance(entry, Product) else None)
         elif kind == "offer":
             self._put(self.offers, entry_id, entry if isinstance(entry, Offer) else None)
         elif kind == "placement":
             self._put(self.placements, entry_id, entry if isinstance(entry, Placement) else None)
-        return True
+
+    def drop(self, kind: str, entry_id: str) -> None:
+        """Forget an entry that is not in the catalogue any more, its revision too."""
+        if self._revisions.pop((kind, entry_id), None) is None:
+            return
+        self.changes += 1
+        self._hold(kind, entry_id, None)
 
     def reached(self, version: int) -> None:
         """Say how far the catalogue is that was read without revisions."""

@@ -1,0 +1,62 @@
+"""A view without disk, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from libs.common.bus.ports import Bus, Message
+from libs.common.contracts.topics import HEADER_REVISION
+from libs.common.view.entries import Entry, entry_of
+from libs.common.view.follower import Follower, OnBatch
+from libs.common.view.places import Places
+
+
+class MemoryView(Follower):
+    """The same as `View` without disk: filled by `put` or, where a bus is given, from its topic."""
+
+    def __init__(self, bus: Bus | None = None, topic: str = "", on_batch: OnBatch | None = None) -> None:
+        super().__init__(bus, topic, on_batch)
+        self._entries: dict[bytes, Entry] = {}
+
+    def put(self, key: bytes, value: bytes | None, revision: int | None = None) -> None:
+        """Set (None: delete) one entry; a revision lower than the stored one is ignored."""
+        headers = () if revision is None else ((HEADER_REVISION, b"%d" % revision),)
+        message = Message(self._topic, 0, 0, key, value, headers, 0)
+        if self._store(self._places, [message]) and self._on_batch is not None:
+            self._on_batch([message])
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of ``key``, or None."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.body
+
+    def scan(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """All (key, value) whose key starts with ``prefix``, in byte order."""
+        found = [
+            (key, entry.body)
+            for key, entry in self._entries.items()
+            if entry.body is not None and key.startswith(prefix)
+        ]
+        return iter(sorted(found))
+
+    def _store(self, places: Places, messages: Sequence[Message]) -> list[Message]:
+        news = []
+        for message in messages:
+            held = self._entries.get(message.key)
+            if held is not None and not held.takes(message):
+                continue
+            entry = self._entries[message.key] = entry_of(message, places.round)
+            if held is None or (held.revision, held.body) != (entry.revision, entry.body):
+                news.append(message)
+        return news
+
+    def _drop(self, places: Places, first: bytes, limit: int) -> tuple[list[Message], bytes | None]:
+        keys = sorted(key for key in self._entries if key >= first)
+        dropped = []
+        for key in keys[:limit]:
+            entry = self._entries[key]
+            partition = entry.partition
+            if partition in places.due and entry.body is not None and entry.round < places.began(partition):
+                self._entries[key] = entry._replace(round=places.round, body=None)
+                dropped.append(Message(self._topic, partition, -1, key, None, (), 0))
+        return dropped, keys[limit] if len(keys) > limit else None
