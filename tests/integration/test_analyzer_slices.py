@@ -29,6 +29,7 @@ from libs.common.contracts.customer_event import (
 )
 from libs.common.contracts.customer_model import decode_items, decode_profile
 from libs.common.contracts.identity import PARTITIONS, partition_of
+from libs.common.contracts.marker import MARKER_KEY
 from libs.common.contracts.progress import decode_progress
 from libs.common.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_MODELS, PROGRESS, TOPICS
 from libs.common.db import Database
@@ -250,6 +251,11 @@ def story() -> list[CustomerEvent]:
     ]
 
 
+def models_on(bus: MemoryBus, partition: int | None = None) -> list[Message]:
+    """What was published of models, without markers."""
+    return [m for m in bus.records(CUSTOMER_MODELS, partition) if m.key != MARKER_KEY]
+
+
 async def ledger_of(rig: Rig) -> Any:
     return await Queries(rig.stores.reading).ledger()
 
@@ -261,9 +267,9 @@ async def test_slice_counts_keeps_and_publishes(rig: Rig) -> None:
     assert told.applied == {SPOOL: 9}
     assert told.journal_time == T0 + 7_000
     assert told.counters == {"applied": 6, "duplicate": 1, "internal": 2}
-    records = {m.key: m for m in rig.bus.records(CUSTOMER_MODELS, C7)}
+    records = {m.key: m for m in models_on(rig.bus, C7)}
     assert set(records) == {b"c-7/profile", b"c-7/items"}
-    assert told.models_offset == 2
+    assert told.models_offset == 3, "two parts, and the marker of the first claim"
     assert records[b"c-7/profile"].header("revision") == b"6"
     assert records[b"c-7/items"].header("revision") == b"2"
     profile = decode_profile(records[b"c-7/profile"].value or b"")
@@ -505,7 +511,7 @@ async def test_zombie_leaves_no_older_model_behind_the_newer_one(
         rig.publisher._wake.set()
     for _ in range(100):
         await asyncio.sleep(0.005)
-    newest = {m.key: m.header("revision") for m in bus.records(CUSTOMER_MODELS, C7)}
+    newest = {m.key: m.header("revision") for m in models_on(bus, C7)}
     assert newest == {b"c-7/profile": b"2", b"c-7/items": b"2"}
     told = [decode_progress(m.value or b"") for m in bus.records(PROGRESS) if m.key == b"%d" % C7]
     assert told[-1].epoch == 2
@@ -523,7 +529,7 @@ async def test_heir_publishes_what_the_owner_committed_and_did_not_publish(
     running.cancel()
     await asyncio.wait([running])
     await crashed.processor.process(C7, crashed.messages(*story()))
-    assert bus.records(CUSTOMER_MODELS) == []
+    assert models_on(bus) == []
     heir = make_rig(stores, bus)
     running = asyncio.create_task(heir.publisher.run())
     assert await heir.claim(C7, generation=2) == {C7: 9}
@@ -531,7 +537,7 @@ async def test_heir_publishes_what_the_owner_committed_and_did_not_publish(
     told = await heir.told()
     assert told.applied == {SPOOL: 9}
     assert told.epoch == 2
-    assert {m.key for m in bus.records(CUSTOMER_MODELS)} == {b"c-7/profile", b"c-7/items"}
+    assert {m.key for m in models_on(bus)} == {b"c-7/profile", b"c-7/items"}
     running.cancel()
     await asyncio.wait([running])
 
@@ -548,7 +554,7 @@ async def test_new_cluster_gets_all_models_again_and_revisions_go_on(rig: Rig) -
     told = await rig.told()
     assert told.cluster == "memory-2"
     assert told.applied == {SPOOL: 10}
-    newest = {m.key: m.header("revision") for m in rig.bus.records(CUSTOMER_MODELS, C7)}
+    newest = {m.key: m.header("revision") for m in models_on(rig.bus, C7)}
     assert newest == {b"c-7/profile": b"7", b"c-7/items": b"7"}
     ledger = await ledger_of(rig)
     assert (ledger.applied, ledger.redelivered, ledger.balanced) == (7, 9, True)
@@ -567,7 +573,7 @@ async def test_commit_whose_answer_was_lost_is_found_and_published(bus: MemoryBu
     told = await rig.told()
     assert told.applied == {SPOOL: 9}
     assert len(memory.stored) == 6
-    assert len(bus.records(CUSTOMER_MODELS)) == 2
+    assert len(models_on(bus)) == 2
     running.cancel()
     await asyncio.wait([running])
 
@@ -688,12 +694,12 @@ async def test_what_is_published_is_not_published_again_by_the_heir(rig: Rig, bu
     await rig.processor.process(C7, rig.messages(view("a")))
     await rig.told()
     await rig.processor.process(C7, rig.messages(Tick(partition=C7, recorded_at=T0 + 9), first=2))
-    assert len(bus.records(CUSTOMER_MODELS)) == 2
+    assert len(models_on(bus)) == 2
     heir = make_rig(rig.stores, bus)
     running = asyncio.create_task(heir.publisher.run())
     await heir.claim(C7, generation=2)
-    assert (await heir.told()).models_offset == 2
-    assert len(bus.records(CUSTOMER_MODELS)) == 2
+    assert (await heir.told()).models_offset == 3
+    assert len(models_on(bus)) == 2
     await heir.processor.release(frozenset({C7}))
     running.cancel()
     await asyncio.wait([running])

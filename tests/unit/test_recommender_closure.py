@@ -20,7 +20,7 @@ class ModelsView(MemoryView):
     """A view of which a test says how far it is."""
 
     def reach(self, partition: int, offset: int) -> None:
-        self._offsets[partition] = offset
+        self._places.offsets[partition] = offset
 
 
 @pytest.fixture
