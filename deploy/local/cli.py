@@ -214,27 +214,35 @@ def _import(file: Path, data_dir: Path, service: str, path: str, what: str) -> N
 
 
 @main.command()
+@click.option(
+    "--patience", type=click.FloatRange(min=0), default=30.0, help="Seconds to wait for what is in flight."
+)
 @data_dir_option
-def verify(data_dir: Path) -> None:
-    """Check that every accepted event is accounted for; exit 0 only when the ledger balances."""
+def verify(patience: float, data_dir: Path) -> None:
+    """Check that every accepted event is accounted for, hop by hop; exit 0 only when the ledger balances."""
     from rich.console import Console
     from rich.table import Table
 
     from deploy.local.client import PlatformClient
-    from deploy.local.ledger import in_order, rows, settle
+    from deploy.local.ledger import PUBLISHERS, broken_hop, hops, rows, settle, spool_of
 
     with PlatformClient(data_dir) as client:
-        ledger = settle(lambda: dict(client.get("analyzer", "/v1/ledger")))
+
+        def ask() -> dict[str, Any]:
+            spools = {name: spool_of(name, client.metrics(name)) for name in PUBLISHERS}
+            return {**client.get("analyzer", "/v1/ledger"), "spools": spools}
+
+        ledger = settle(ask, patience)
+    for line in hops(ledger):
+        click.echo(line)
     head, *body = rows(ledger)
     table = Table(*head)
     for row in body:
         table.add_row(*row)
     Console().print(table)
     click.echo(f"internal records, not part of the sum: {ledger.get('internal', 0):,}")
-    if not in_order(ledger):
-        raise ClosedloopError(
-            "the ledger does not balance: look at the rows in flight, then at the analyzer's log"
-        )
+    if (hop := broken_hop(ledger)) is not None:
+        raise ClosedloopError(f"the ledger does not balance at {hop}")
     click.echo("the ledger balances: accepted = applied + duplicate + rejected + dead-lettered + erased")
 
 

@@ -50,11 +50,23 @@ class PlatformClient:
         """The JSON behind a path of a service."""
         return self._call("GET", service, path)
 
+    def metrics(self, service: str) -> dict[str, float]:
+        """The metrics of a service by name and labels."""
+        found = {}
+        for line in self._answered("GET", service, "/metrics").text.splitlines():
+            if not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                found[name] = float(value)
+        return found
+
     def post(self, service: str, path: str, body: bytes, content_type: str = "application/json") -> Any:
         """Post ``body``; what the service answered. A 422 of a batch is an answer too."""
         return self._call("POST", service, path, content=body, headers={"Content-Type": content_type})
 
     def _call(self, method: str, service: str, path: str, **more: Any) -> Any:
+        return self._answered(method, service, path, **more).json()
+
+    def _answered(self, method: str, service: str, path: str, **more: Any) -> Any:
         url = self.record.urls[service] + path
         deadline = time.monotonic() + PATIENCE
         while True:
@@ -72,7 +84,7 @@ class PlatformClient:
                 time.sleep(min(5.0, float(response.headers.get("Retry-After", "1"))))
                 continue
             if response.is_success:
-                return response.json()
+                return response
             raise Refused(response.status_code, _problem(response))
 
 

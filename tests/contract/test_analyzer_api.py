@@ -204,6 +204,7 @@ async def test_ledger_tells_every_source(caller: Caller) -> None:
                 "in_flight": 1,
             }
         ],
+        "unbalanced": [],
     }
 
 

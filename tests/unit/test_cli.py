@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from deploy.local.cli import main
 from deploy.local.doctor import examine
 from deploy.local.files import BATCH_ITEMS, Item, batches, nested, read_items, send
-from deploy.local.ledger import in_order, rows, settle
+from deploy.local.ledger import broken_hop, hops, in_order, rows, settle, spool_of
 from deploy.local.operator_key import operator_key, stored_key
 from deploy.local.platform import Options
 from deploy.local.running import (
@@ -311,7 +311,7 @@ LEDGER = {
     "erased": 0,
     "in_flight": 0,
     "balanced": True,
-    "by_source": [{"source": "shop", "accepted": 10, "applied": 7}],
+    "by_source": [{"source": "shop", "accepted": 10, "applied": 7, "duplicate": 2, "dead_lettered": 1}],
 }
 
 
@@ -400,3 +400,44 @@ def test_commands_work_on_a_platform_that_others_keep_running(
         monkeypatch.setenv("CLOSEDLOOP_URLS", wrong)
         with pytest.raises(Misconfigured, match="CLOSEDLOOP_URLS"):
             running_platform(tmp_path)
+
+
+QUIET = {"records": 12, "unshipped": 12, "age": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("change", "hop"),
+    [
+        ({}, None),
+        ({"spools": {"collector": QUIET}}, None),
+        ({"spools": {"collector": {"records": 90, "unshipped": 80, "age": 9.0}}}, "collector → bus: 80 "),
+        ({"spools": {"feedback": {"records": 90, "unshipped": 0, "age": 9.0}}}, "bus → analyzer: 90 "),
+        (
+            {"balanced": False, "unbalanced": [{"spool": "ab", "partition": 3, "applied": 9, "fates": 8}]},
+            "analyzer: 9 numbers of spool ab are applied in partition 3, and 8 of them",
+        ),
+        ({"in_flight": 1, "applied": 6}, "bus → analyzer: 1 events of all"),
+        ({"applied": 6}, "analyzer: 10 events of all are accepted, 9 have a fate"),
+        ({"balanced": False}, "analyzer: the ledger says"),
+    ],
+)
+def test_hop_that_does_not_balance_is_named(change: dict[str, Any], hop: str | None) -> None:
+    by_source = [{**LEDGER, "source": "shop"}]
+    found = broken_hop({**LEDGER, "by_source": by_source, **change})
+    assert (found or "").startswith(hop or "")
+    assert (found is None) == (hop is None)
+
+
+def test_hops_tell_of_spools_from_their_metrics() -> None:
+    metrics = {
+        "closedloop_collector_spool_records": 90.0,
+        "closedloop_collector_spool_unshipped_records": 80.0,
+        "closedloop_collector_spool_age_seconds": 2.5,
+    }
+    spool = spool_of("collector", metrics)
+    assert spool == {"records": 90, "unshipped": 80, "age": 2.5}
+    lines = hops({**LEDGER, "spools": {"collector": spool}})
+    assert [line.split()[:4] for line in lines[1:3]] == [
+        ["in", "the", "spool", "80"],
+        ["on", "the", "bus", "10"],
+    ]

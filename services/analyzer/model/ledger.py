@@ -24,6 +24,15 @@ class SourceLine(Struct, frozen=True, kw_only=True):
     in_flight: int = 0
 
 
+class Unbalanced(Struct, frozen=True, kw_only=True):
+    """A spool of which not every number up to ``applied`` has one fate in this partition."""
+
+    spool: str
+    partition: int
+    applied: int
+    fates: int
+
+
 class Ledger(Struct, frozen=True, kw_only=True):
     """All sources together, and each.
 
@@ -47,6 +56,7 @@ class Ledger(Struct, frozen=True, kw_only=True):
     gaps: int
     unmatched: int
     by_source: list[SourceLine]
+    unbalanced: list[Unbalanced]
 
 
 def ledger(
@@ -87,15 +97,21 @@ def ledger(
     lines = [
         _line(source, by_source.get(source, {}), told.get(source, 0)) for source in sorted(by_source | told)
     ]
+    unbalanced = [
+        Unbalanced(spool=spool, partition=partition, applied=seq, fates=decided[partition, spool])
+        for (partition, spool), seq in sorted(applied.items())
+        if decided[partition, spool] != seq
+    ]
     whole = {name: sum(getattr(line, name) for line in lines) for name in (*FATES, "accepted", "in_flight")}
     return Ledger(
         **whole,
-        balanced=decided == dict(applied) and all(line.in_flight >= 0 for line in lines),
+        balanced=not unbalanced and all(line.in_flight >= 0 for line in lines),
         internal=internal,
         redelivered=notes.get("redelivered", 0),
         gaps=notes.get("gaps", 0),
         unmatched=notes.get("unmatched", 0),
         by_source=lines,
+        unbalanced=unbalanced,
     )
 
 

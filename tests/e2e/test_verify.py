@@ -1,0 +1,32 @@
+"""`closedloop verify` follows events hop by hop, and says at which they are held up."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+from tests.e2e.rig import Up, closedloop
+
+
+def test_verify_names_the_hop_that_holds_events_and_is_content_afterwards(start: Callable[..., Up]) -> None:
+    up = start("--ephemeral").wait_ready()
+    events = [{"type": "product_viewed", "channel": "web", "customer_id": f"c-{n}"} for n in range(50)]
+    assert up.post("collector", "/v1/touchpoints", events).status_code == 202
+    done = closedloop("verify", "--data-dir", str(up.data_dir))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "operator 50" in done.stdout
+
+    broker = up.pid_of("broker")
+    os.kill(broker, signal.SIGSTOP)
+    try:
+        assert up.post("collector", "/v1/touchpoints", events).status_code == 202
+        held = closedloop("verify", "--patience", "8", "--data-dir", str(up.data_dir))
+    finally:
+        os.kill(broker, signal.SIGCONT)
+    assert held.returncode == 1
+    assert "does not balance at collector → bus: " in held.stdout + held.stderr
+
+    done = closedloop("verify", "--patience", "60", "--data-dir", str(up.data_dir))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "operator 100" in done.stdout
