@@ -54,10 +54,16 @@ def healthy() -> dict[str, str]:
         found[series(f"closedloop_{job}_bus_silence_seconds", job)] = steady(0.8)
         found[series(f"closedloop_{job}_progress_age_seconds", job)] = steady(1.1)
         found[series(f"closedloop_{job}_spool_age_seconds", job)] = steady(0.2)
+        found[series(f"closedloop_{job}_spool_bytes", job)] = steady(1e6)
+        found[series(f"closedloop_{job}_spool_quota_bytes", job)] = steady(1e9)
+        found[series(f"closedloop_{job}_disk_free_bytes", job)] = steady(9e9)
+        found[series(f"closedloop_{job}_disk_least_free_bytes", job)] = steady(1e9)
+        found[series(f"closedloop_{job}_spool_repairs_total", job)] = steady(0)
     analyzer = {
         "ledger_balanced": steady(1),
         "database_answers": steady(1),
         "lag_seconds": steady(1),
+        "erasure_notices_records": steady(0),
     }
     found |= {series(f"closedloop_analyzer_{name}", "analyzer"): values for name, values in analyzer.items()}
     found[LETTERS] = steady(0)
@@ -143,6 +149,16 @@ CASES = {
     "database away for a moment": case(gauge("analyzer", "database_answers", "1x40 0x2 1x78"), at="11m"),
     "old spool": case(gauge("feedback", "spool_age_seconds", "1x40 400x80"), "SpoolAges", at="18m"),
     "spool that waits for four minutes": case(gauge("feedback", "spool_age_seconds", "1x40 240x80")),
+    "full spool": case(gauge("collector", "spool_bytes", "0x40 850000000x80"), "SpoolFills", at="18m"),
+    "half full spool": case(gauge("collector", "spool_bytes", steady(500000000))),
+    "full disk": case(gauge("feedback", "disk_free_bytes", "9e9x40 15e8x80"), "DiskFills", at="18m"),
+    "disk with room": case(gauge("feedback", "disk_free_bytes", steady(25e8))),
+    "lost by the broker": case(gauge("collector", "spool_repairs_total", "0x40 1x80"), "BrokerLosesRecords"),
+    "lost by the broker long ago": case(gauge("collector", "spool_repairs_total", "0x40 1x80"), at="25m"),
+    "erasure that waits": case(
+        gauge("analyzer", "erasure_notices_records", "0x40 2x80"), "ErasureWaits", at="22m"
+    ),
+    "erasure under way": case(gauge("analyzer", "erasure_notices_records", "0x40 2x20 0x60"), at="22m"),
     "busy": case(slow("analyzer", "loop_lag_seconds", "0.005", "0.05", "0.25"), "EventLoopBusy"),
     "busy, but not too busy": case(slow("analyzer", "loop_lag_seconds", "0.005", "0.05")),
     "files": case({series("process_open_fds", "collector"): "60x40 900x80"}, "FilesExhausted", at="18m"),

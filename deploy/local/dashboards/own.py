@@ -41,6 +41,45 @@ def _spool(name: str) -> tuple[PanelBuilder, ...]:
     )
 
 
+def _shipping(name: str) -> tuple[PanelBuilder, ...]:
+    return (
+        graph(
+            "Commit",
+            "Time of one commit with its fsync: every 202 waits for one.",
+            "s",
+            *quantiles(f"closedloop_{name}_spool_commit_seconds", here(name)),
+            limits=Limits(0.02, 0.2),
+            runbook="Events are refused with 503",
+        ),
+        graph(
+            "Appends refused",
+            "full: quota or disk; busy: commits are too slow; failed: the disk gave an error.",
+            "cps",
+            rate("spool_refused", name, "reason"),
+            limits=Limits(0.01, 1),
+            runbook="Events are refused with 503",
+        ),
+        graph(
+            "Shipping",
+            "Records that the bus acknowledged, and those it got again.",
+            "cps",
+            rate("spool_shipped_records", name, "job", "shipped"),
+            rate("spool_resent_records", name, "job", "sent again"),
+            rate("spool_probes", name, "job", "probes"),
+            runbook="The broker loses records",
+        ),
+        graph(
+            "Shipper's mishaps",
+            "Spools taken over from processes that are gone, producers thrown away, partitions sent again.",
+            "cps",
+            rate("spool_adopted", name, "job", "adopted"),
+            rate("spool_producers_replaced", name, "job", "producers replaced"),
+            rate("spool_repairs", name, "job", "repairs"),
+            runbook="The broker loses records",
+        ),
+    )
+
+
 def _collector() -> tuple[PanelBuilder, ...]:
     return (
         graph(
@@ -65,6 +104,7 @@ def _collector() -> tuple[PanelBuilder, ...]:
             runbook="The broker is gone",
         ),
         *_spool("collector"),
+        *_shipping("collector"),
     )
 
 
@@ -284,6 +324,7 @@ def _recommender() -> tuple[PanelBuilder, ...]:
             rate("unreadable_records", "recommender", "job", "unreadable"),
         ),
         *_spool("recommender"),
+        *_shipping("recommender"),
     )
 
 
@@ -303,6 +344,7 @@ def _feedback() -> tuple[PanelBuilder, ...]:
             rate("outcomes_rejected", "feedback", "code"),
         ),
         *_spool("feedback"),
+        *_shipping("feedback"),
     )
 
 

@@ -6,7 +6,12 @@ from grafana_foundation_sdk.builders import dashboard
 
 from deploy.local.dashboards.panels import RATE, Limits, Query, columns, figure, graph, page, row
 
-LAG, GROWS, LETTERS = "Lag grows", "A spool grows", "Dead letters fill"
+LAG, GROWS, LETTERS, FILLS = (
+    "Lag grows",
+    "A spool grows",
+    "Dead letters fill",
+    "The disk of a spool fills",
+)
 ENDS = (
     ("accepted", "Accepted", "Answered 202, repeats included, since the beginning."),
     ("applied", "Applied", "Counted in a model."),
@@ -23,7 +28,7 @@ def pipes() -> dashboard.Dashboard:
         "Pipes",
         "accepted = applied + duplicate + rejected + dead-lettered + erased + in flight, and what waits.",
     )
-    return _refused_items(_refused(_published(_told(_waiting(_ledger(found))))))
+    return _refused_items(_refused(_room(_published(_told(_waiting(_ledger(found)))))))
 
 
 def _ledger(found: dashboard.Dashboard) -> dashboard.Dashboard:
@@ -152,6 +157,58 @@ def _told(found: dashboard.Dashboard) -> dashboard.Dashboard:
                 Query("closedloop:bus_silence_seconds:max", "{{job}}"),
                 limits=Limits(5, 15),
                 runbook="The broker is gone",
+            )
+        )
+    )
+
+
+def _room(found: dashboard.Dashboard) -> dashboard.Dashboard:
+    return (
+        found.with_row(row("Room and repairs"))
+        .with_panel(
+            graph(
+                "Spool fill",
+                "What the spools hold, as a share of their quota. At 1 new events are refused with 503.",
+                "percentunit",
+                Query("closedloop:spool_fill:ratio", "{{job}} {{instance}}"),
+                limits=Limits(0.5, 0.8),
+                runbook=FILLS,
+                width=6,
+            )
+        )
+        .with_panel(
+            graph(
+                "Disk room",
+                "Free bytes as a multiple of those that must stay free. Below 1 new events are refused.",
+                "short",
+                Query("closedloop:disk_room:ratio", "{{job}} {{instance}}"),
+                limits=Limits(4, 2, falling=True),
+                runbook=FILLS,
+                width=6,
+            )
+        )
+        .with_panel(
+            graph(
+                "Sent again",
+                "Records sent to the broker again: after its loss or a lost answer. Repairs: it had "
+                "acknowledged records and lost them.",
+                "cps",
+                Query("closedloop:spool_resent:rate5m", "{{job}} sent again"),
+                Query("closedloop:spool_repairs:increase10m", "{{job}} repairs in 10 min"),
+                limits=Limits(1, 1_000),
+                runbook="The broker loses records",
+                width=6,
+            )
+        )
+        .with_panel(
+            graph(
+                "Erasures",
+                "Keys erased, and keys that are still to be told of it.",
+                "short",
+                Query("sum(increase(closedloop_analyzer_erasures_total[$__range]))", "erased in this range"),
+                Query("max(closedloop_analyzer_erasure_notices_records)", "still to be told"),
+                runbook="An erasure does not end",
+                width=6,
             )
         )
     )
