@@ -7,6 +7,9 @@ import re
 from typing import Any
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.local.dashboards.__main__ import FOLDER, dashboards
 from deploy.local.dashboards.sections import sections
@@ -76,3 +79,24 @@ def test_dashboards_ask_only_for_what_the_services_declare() -> None:
             for asked in re.findall(r"\bclosedloop[:_][a-z0-9_:]+", target["expr"]):
                 plain = re.sub(r"_(bucket|sum|count)$", "", asked)
                 assert {asked, plain} & (declared | recorded), f"{name}: {panel['title']}: {asked}"
+
+
+@pytest.mark.parametrize("name", sorted(MADE))
+def test_dashboard_is_what_grafana_reads(name: str) -> None:
+    """Read by the schema of Grafana's SDK and written again, nothing of it is gone."""
+    register_default_plugins()
+    written = json.loads(MADE[name])
+    read = json.loads(JSONEncoder().encode(Dashboard.from_json(written)))
+    assert not lost(written, read)
+
+
+def lost(before: Any, after: Any, path: str = "") -> list[str]:
+    """What of ``before`` is not in ``after``; defaults that were filled in do not matter."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [
+            line for key, value in before.items() for line in lost(value, after.get(key), f"{path}/{key}")
+        ]
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        pairs = enumerate(zip(before, after, strict=True))
+        return [line for at, (old, new) in pairs for line in lost(old, new, f"{path}/{at}")]
+    return [] if before == after else [path]
