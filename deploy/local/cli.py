@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from deploy.local import privacy
+from deploy.local.options import DATA_DIR, data_dir_option
 from libs.common.errors import ClosedloopError, Misconfigured
-
-DATA_DIR = Path(".closedloop")
 
 
 class PlainErrors(click.Group):
@@ -35,19 +34,6 @@ def missing(error: ModuleNotFoundError) -> str:
     return f"{error.name} is not installed: run  pip install 'closedloop[{extra}]'"
 
 
-def data_dir_option(command: Callable[..., None]) -> Callable[..., None]:
-    """--data-dir, the same for every command."""
-    return click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=DATA_DIR,
-        envvar="CLOSEDLOOP_DATA_DIR",
-        show_default=True,
-        show_envvar=True,
-        help="Directory of the platform.",
-    )(command)
-
-
 def parse_holdout(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
     """``BASELINE,NONE``: two shares that leave somebody to be treated."""
     try:
@@ -60,7 +46,11 @@ def parse_holdout(ctx: click.Context, parameter: click.Parameter, value: str) ->
     return value
 
 
-@click.group(cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=PlainErrors,
+    commands=[privacy.erase, privacy.erasures, privacy.export],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="closedloop")
 def main() -> None:
     """closedloop: closed-loop marketing on your own machines."""

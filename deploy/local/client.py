@@ -12,6 +12,7 @@ from deploy.local.running import PlatformRecord, running_platform
 from libs.common.errors import ClosedloopError, Misconfigured
 
 PATIENCE = 30.0
+SECONDS = 30.0
 
 
 class Refused(ClosedloopError):
@@ -34,7 +35,7 @@ class PlatformClient:
         self._data_dir = data_dir
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {stored_key(data_dir)}"},
-            timeout=httpx.Timeout(30, connect=5),
+            timeout=httpx.Timeout(SECONDS, connect=5),
             trust_env=False,
         )
 
@@ -59,9 +60,18 @@ class PlatformClient:
                 found[name] = float(value)
         return found
 
-    def post(self, service: str, path: str, body: bytes, content_type: str = "application/json") -> Any:
-        """Post ``body``; what the service answered. A 422 of a batch is an answer too."""
-        return self._call("POST", service, path, content=body, headers={"Content-Type": content_type})
+    def post(
+        self,
+        service: str,
+        path: str,
+        body: bytes,
+        content_type: str = "application/json",
+        seconds: float = SECONDS,
+    ) -> Any:
+        """Post ``body``, at most for ``seconds``; what the service answered."""
+        headers = {"Content-Type": content_type}
+        timeout = self._httpx.Timeout(seconds, connect=5)
+        return self._call("POST", service, path, content=body, headers=headers, timeout=timeout)
 
     def _call(self, method: str, service: str, path: str, **more: Any) -> Any:
         return self._answered(method, service, path, **more).json()

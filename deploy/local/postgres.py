@@ -32,6 +32,8 @@ SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "wal_compression": "on",
+    # A file of the log that is used again keeps the bytes of before, erased customers' among them.
+    "wal_recycle": "off",
     # Small machines and small shared memory of containers.
     "max_parallel_workers_per_gather": "0",
     "huge_pages": "off",

@@ -11,6 +11,7 @@ from libs.common.bus.topic_keeper import TopicKeeper
 from libs.common.clock import Clock, JournalClock, WallClock
 from libs.common.contracts.topics import TOPICS
 from libs.common.errors import Transient
+from libs.common.http.compaction import Compacted
 from libs.common.http.health import Lifecycle
 from libs.common.journal import LocalJournal
 from libs.common.keys import KeyRing
@@ -50,6 +51,7 @@ class Outlet:
         For `create_http` and `Service`; a service adds its own.
     """
 
+    service: str
     bus: Bus
     clock: Clock
     journal_clock: JournalClock | None
@@ -98,6 +100,13 @@ class Outlet:
         except Transient as error:
             return error.reason
         return None
+
+    async def compact(self) -> list[Compacted]:
+        """Write the spools anew, so that nothing released is left in them."""
+        if self.spool is None:
+            return []
+        await self.spool.compact()
+        return [Compacted(f"spool of {self.service}")]
 
     async def start(self) -> None:
         """Begin; does not wait for a broker."""
@@ -150,7 +159,7 @@ def open_outlet(
         board.subscribe(_mover(journal_clock))
     dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
     keys = KeyRing(settings.data_dir, dev_key)
-    outlet = Outlet(bus, clock, journal_clock, board, journal, lifecycle, keys, background, spool)
+    outlet = Outlet(service, bus, clock, journal_clock, board, journal, lifecycle, keys, background, spool)
     outlet.measure(metrics)
     return outlet
 

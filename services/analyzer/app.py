@@ -13,7 +13,8 @@ from libs.common.bus.ports import Bus
 from libs.common.bus.topic_keeper import TopicKeeper
 from libs.common.clock import Clock, JournalClock, WallClock
 from libs.common.contracts.topics import CUSTOMER_EVENTS, TOPICS
-from libs.common.db import Database
+from libs.common.db import Database, rewrite
+from libs.common.http.compaction import Compact, Compacted, add_compaction
 from libs.common.http.factory import create_http
 from libs.common.http.health import Lifecycle
 from libs.common.keys import KeyRing
@@ -27,10 +28,13 @@ from services.analyzer.handlers.queries import Queries
 from services.analyzer.handlers.watching import LedgerGauges
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.erased import KeyHasher
-from services.analyzer.ports import ErrandStore, ReadStore, SliceStore
+from services.analyzer.ports import ErasedKeys, ErrandStore, ReadStore, SliceStore
 from services.analyzer.publisher import BusPublisher
+from services.analyzer.restoring import Restoring
 from services.analyzer.settings import AnalyzerSettings
+from services.analyzer.store.erased_file import ErasedFile
 from services.analyzer.store.erasing import PostgresErasureStore
+from services.analyzer.store.memory import MemoryErasedKeys
 from services.analyzer.store.postgres import SCHEMA, PostgresAnalyzerStore
 from services.analyzer.store.reading import PostgresReadStore
 
@@ -60,8 +64,8 @@ def create_service(
     if clock is None:
         clock = JournalClock() if settings.clock == "journal" else WallClock()
     random = random or Random(int.from_bytes(os.urandom(32), "big"))
-    storage = _storage(settings, store)
     hasher = KeyHasher(Secrets(settings.data_dir, settings.installation_secret).erasure_key())
+    storage = _storage(settings, store, hasher)
     metrics = AnalyzerMetrics(Metrics("analyzer"))
     lifecycle = Lifecycle()
     publisher = BusPublisher(bus, storage.slices, random, metrics)
@@ -82,12 +86,13 @@ def create_service(
         max_records=settings.slice_records,
         concurrency=settings.concurrency,
     )
-    errands = Errands(processor, storage.errands, publisher, bus, random, metrics)
+    errands = Errands(processor, storage.errands, publisher, bus, random, metrics, storage.file)
     dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
     keys = KeyRing(settings.data_dir, dev_key)
     app = create_http("analyzer", keys=keys, metrics=metrics.registry, lifecycle=lifecycle)
     queries = Queries(storage.reading)
     add_routes(app, queries)
+    add_compaction(app, "analyzer", storage.compact)
     _measure(metrics, processor, publisher, queries)
     lifecycle.note("partitions", lambda: f"{len(loop.owned)} owned")
 
@@ -106,21 +111,36 @@ class _Storage(NamedTuple):
     slices: SliceStore
     reading: ReadStore
     errands: ErrandStore
+    file: ErasedKeys
     prepare: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
+    compact: Compact
 
 
-def _storage(settings: AnalyzerSettings, store: AnalyzerStore | None) -> _Storage:
+def _storage(settings: AnalyzerSettings, store: AnalyzerStore | None, hasher: KeyHasher) -> _Storage:
     if store is not None:
-        return _Storage(store, store, store, _nothing, _nothing)
+        return _Storage(store, store, store, MemoryErasedKeys(), _nothing, _nothing, _no_files)
     database = Database(settings.postgres.get_secret_value(), size=8)
     tables = PostgresAnalyzerStore(database)
     reading, errands = PostgresReadStore(database), PostgresErasureStore(database, SCHEMA)
-    return _Storage(tables, reading, errands, tables.prepare, database.close)
+    file = ErasedFile(settings.data_dir / "analyzer" / "erased.jsonl")
+
+    async def prepare() -> None:
+        await tables.prepare()
+        await Restoring(tables, file, hasher).apply()
+
+    async def compact() -> list[Compacted]:
+        return [Compacted("tables of the analyzer", await rewrite(database, SCHEMA))]
+
+    return _Storage(tables, reading, errands, file, prepare, database.close, compact)
 
 
 async def _nothing() -> None:
     pass
+
+
+async def _no_files() -> list[Compacted]:
+    return []
 
 
 def _measure(

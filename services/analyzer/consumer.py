@@ -20,6 +20,7 @@ from services.analyzer.handlers.slices import Slice, SliceHandler
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.cache import ModelCache
 from services.analyzer.model.erased import KeyHasher
+from services.analyzer.model.erasures import SuppressedRow
 from services.analyzer.ports import PartitionState, Publisher, SliceStore
 
 MODELS_AT_ONCE = 500
@@ -93,6 +94,14 @@ class AnalyzerProcessor:
     def standing(self) -> dict[int, PartitionState]:
         """The partitions in our hands, as last committed."""
         return {partition: owned.state for partition, owned in self._owned.items()}
+
+    def suppressed(self) -> list[SuppressedRow]:
+        """All keys erased in the partitions in our hands."""
+        return [
+            SuppressedRow(partition, hashed, erasure)
+            for partition, owned in self._owned.items()
+            for hashed, erasure in owned.suppressed.items()
+        ]
 
     async def claim(self, assignment: Assignment) -> Mapping[int, int]:
         """Raise the epochs, drop what was known, and publish what the last owner had not."""

@@ -16,12 +16,8 @@ from libs.common.contracts.topics import CUSTOMER_EVENTS, HEADER_SCHEMA
 from libs.common.errors import Fenced, Transient
 from services.analyzer.handlers.erasing import notice_event
 from services.analyzer.metrics import AnalyzerMetrics
-from services.analyzer.model.erasures import Notice
-from services.analyzer.ports import (
-    ErrandStore,
-    PartitionState,
-    Publisher,
-)
+from services.analyzer.model.erasures import Notice, SuppressedRow
+from services.analyzer.ports import ErasedKeys, ErrandStore, PartitionState, Publisher
 
 PAUSE = 0.1
 LONGEST_PAUSE = 2.0
@@ -40,6 +36,10 @@ class Owner(Protocol):
         """The partitions owned, as last committed."""
         ...
 
+    def suppressed(self) -> list[SuppressedRow]:
+        """All keys erased in them."""
+        ...
+
 
 class Errands:
     """Runs the errands of the partitions this process owns, until none is left.
@@ -56,6 +56,7 @@ class Errands:
         bus: Bus,
         random: Random,
         metrics: AnalyzerMetrics,
+        file: ErasedKeys,
     ) -> None:
         self._processor = processor
         self._store = store
@@ -63,6 +64,7 @@ class Errands:
         self._bus = bus
         self._backoff = Backoff(random, 0.2, 5.0)
         self._metrics = metrics
+        self._file = file
         self._sent: dict[bytes, float] = {}
 
     async def run(self) -> None:
@@ -84,6 +86,8 @@ class Errands:
     async def round(self) -> bool:
         """Do what can be done now; whether something is left."""
         owned = list(self._processor.standing())
+        # Trap: before anything counts as complete. A certificate promises that a restore brings nobody back.
+        await asyncio.to_thread(self._file.add, self._processor.suppressed())
         notices = await self._store.notices(owned)
         self._sent = {notice.mark: self._sent.get(notice.mark, float("-inf")) for notice in notices}
         due = [notice for notice in notices if time.monotonic() - self._sent[notice.mark] >= AGAIN]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
-from services.analyzer.model.erasures import Erased, ErasureRows, Notice
+from services.analyzer.model.erasures import Erased, ErasureRows, Notice, SuppressedRow
 
 
 @dataclass(frozen=True)
@@ -202,6 +202,16 @@ class SliceStore(Protocol):
         ...
 
 
+class ErasedKeys(Protocol):
+    """The erased keys as they are kept outside the database."""
+
+    def read(self) -> set[SuppressedRow]: ...
+
+    def add(self, rows: Iterable[SuppressedRow]) -> int:
+        """Append those of ``rows`` that are not there, durably; answers how many."""
+        ...
+
+
 class ErrandStore(Protocol):
     """What is still to be done about erasures once a slice has committed them."""
 
@@ -217,8 +227,12 @@ class ErrandStore(Protocol):
 class RestoreStore(SliceStore, Protocol):
     """What a start after a restore needs beside."""
 
-    async def seize(self, partition: int) -> PartitionState | None:
-        """Raise the epoch as nobody's new owner; None where the partition has no row yet."""
+    async def seize(self, partition: int) -> PartitionState:
+        """Raise the epoch, so that whoever owns the partition must claim it again."""
+        ...
+
+    async def suppress(self, rows: Iterable[SuppressedRow]) -> None:
+        """Keep these keys away; those known stay as they are."""
         ...
 
     async def keys_in(self, partition: int) -> list[CustomerKey]:

@@ -14,6 +14,7 @@ from libs.common.bus.ports import Bus
 from libs.common.clock import Clock, WallClock
 from libs.common.contracts.identity import PARTITIONS
 from libs.common.errors import Transient
+from libs.common.http.compaction import add_compaction
 from libs.common.http.factory import create_http
 from libs.common.intake import JournalIntake, WallIntake
 from libs.common.journal import Durability
@@ -75,6 +76,7 @@ def create_service(
     outlet.lifecycle.check("spool", ticking.trouble)
     app = create_http("collector", keys=outlet.keys, metrics=metrics.registry, lifecycle=outlet.lifecycle)
     add_routes(app, collector, metrics, trust_browser_orders=settings.trust_browser_orders)
+    add_compaction(app, "collector", outlet.compact)
     return Service("collector", app, outlet.start, outlet.stop, [*outlet.background, ticking.run])
 
 

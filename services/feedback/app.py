@@ -5,6 +5,7 @@ from __future__ import annotations
 from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.ports import Bus
 from libs.common.clock import SECOND, Clock, WallClock
+from libs.common.http.compaction import add_compaction
 from libs.common.http.factory import create_http
 from libs.common.intake import JournalIntake, WallIntake
 from libs.common.outlet import RunningJournal, open_outlet
@@ -53,4 +54,5 @@ def create_service(
     feedback = Feedback(outlet.journal, intake, sealer, outlet.clock, settings.token_seconds * SECOND)
     app = create_http("feedback", keys=outlet.keys, metrics=metrics.registry, lifecycle=outlet.lifecycle)
     add_routes(app, feedback, metrics)
+    add_compaction(app, "feedback", outlet.compact)
     return Service("feedback", app, outlet.start, outlet.stop, outlet.background)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from libs.common.contracts.catalogue import Offer, Placement, Product
 from libs.common.errors import FieldError, Invalid
@@ -34,6 +35,7 @@ from services.recommender.model.groups import GROUPS
 from services.recommender.model.pool import decode_pool, report_of
 from services.recommender.model.questions import check_ask, from_query, without_secrets
 from services.recommender.model.wire import MAX_BATCH, Answer, Ask, DecisionReport
+from services.recommender.ports import KeptDecision
 
 GROUP_HEADER = "closedloop-group"
 NOT_STORED = {"cache-control": "no-store"}
@@ -101,6 +103,15 @@ def add_routes(
         gives=DecisionReport,
         summary="How a decision came about",
     )
+    app.endpoint(
+        "GET",
+        "/v1/decisions",
+        edge.get_decisions,
+        scope=Scope.CUSTOMERS,
+        gives=list[DecisionReport],
+        query={"customer": "a customer key, anon:X for a visitor; may be repeated"},
+        summary="All decisions that are kept about customers",
+    )
     _add_catalogue(app, catalogue, "product", ProductIn, Product, frozenset())
     _add_catalogue(app, catalogue, "offer", OfferIn, Offer, OFFER_NOT_BUILT)
     _add_catalogue(app, catalogue, "placement", PlacementIn, Placement, PLACEMENT_NOT_BUILT)
@@ -159,6 +170,14 @@ class RecommendEdge:
             raise Refused(403, "scope_missing", "a publishable key cannot read decisions")
         return reply(report_of(decode_pool(kept.pool)), headers=NOT_STORED)
 
+    async def get_decisions(self, call: Call) -> Response:
+        customers = [value for name, value in call.query_pairs if name == "customer" and value]
+        if not customers:
+            raise Invalid("missing", "customer must be given", "/customer")
+        decisions = self._recommender.decisions_of(customers)
+        first = await anext(decisions, None)
+        return StreamingResponse(_listed(first, decisions), 200, NOT_STORED, "application/json")
+
     async def _answer(self, call: Call, ask: Ask) -> Response:
         _check(ask, call)
         answer = await self._recommender.answer(ask, _forced(call))
@@ -171,6 +190,15 @@ class RecommendEdge:
     def _problem(self, error: Exception, call: Call) -> bytes:
         self._metrics.failed.add()
         return msgspec.json.encode(problem(refusal_of(error), call.request_id))
+
+
+async def _listed(first: KeptDecision | None, others: AsyncIterator[KeptDecision]) -> AsyncIterator[bytes]:
+    yield b"["
+    if first is not None:
+        yield msgspec.json.encode(report_of(decode_pool(first.pool)))
+    async for kept in others:
+        yield b"," + msgspec.json.encode(report_of(decode_pool(kept.pool)))
+    yield b"]"
 
 
 def _check(ask: Ask, call: Call) -> None:

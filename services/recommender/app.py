@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
 from libs.common.bus.kafka import KafkaBus
-from libs.common.bus.ports import Bus
+from libs.common.bus.ports import Bus, Message
 from libs.common.clock import Clock, Millis, WallClock
 from libs.common.contracts.topics import CATALOGUE, CUSTOMER_MODELS, LEARNED_MODELS
-from libs.common.db import Database
+from libs.common.db import Database, rewrite
+from libs.common.errors import Transient
+from libs.common.http.compaction import Compact, Compacted, add_compaction
 from libs.common.http.factory import create_http
 from libs.common.intake import LEAP
 from libs.common.lookup import Lookup
@@ -27,6 +30,7 @@ from libs.common.view import OnBatch, View
 from services.recommender.api import add_routes
 from services.recommender.closure import ClosureWatch
 from services.recommender.consumer import CatalogueReader, LearnedReader
+from services.recommender.forgetting import Forgetting, Withdrawals
 from services.recommender.handlers.catalogue import CatalogueKeeper
 from services.recommender.handlers.decide import Decider, Holdout
 from services.recommender.handlers.recommend import Recommender
@@ -38,10 +42,12 @@ from services.recommender.pools import PoolKeeper
 from services.recommender.ports import CatalogueStore, DecisionStore
 from services.recommender.publisher import CataloguePublisher
 from services.recommender.settings import RecommenderSettings
-from services.recommender.store import PostgresCatalogueStore, PostgresDecisionStore, Schema
+from services.recommender.store import SCHEMA, PostgresCatalogueStore, PostgresDecisionStore, Schema
+
+FORGOTTEN_WITHIN = 10.0
 
 
-class RunningView(Lookup, Protocol):
+class RunningView(Lookup, Withdrawals, Protocol):
     """A view with a life of its own."""
 
     async def start(self) -> None: ...
@@ -49,6 +55,8 @@ class RunningView(Lookup, Protocol):
     async def watch(self) -> None: ...
 
     async def stop(self) -> None: ...
+
+    async def compact(self) -> None: ...
 
 
 MakeView = Callable[[str, OnBatch | None], RunningView]
@@ -61,6 +69,10 @@ class Stores(Protocol):
     catalogue: CatalogueStore
     decisions: DecisionStore
 
+    async def compact(self) -> list[str]:
+        """Write the tables anew; answers what could not be cleared."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -72,6 +84,9 @@ class PostgresStores:
         schema = Schema(self._database)
         self.catalogue: CatalogueStore = PostgresCatalogueStore(schema)
         self.decisions: DecisionStore = PostgresDecisionStore(schema)
+
+    async def compact(self) -> list[str]:
+        return await rewrite(self._database, SCHEMA)
 
     async def close(self) -> None:
         await self._database.close()
@@ -107,13 +122,15 @@ def create_service(
     random = random or Random(int.from_bytes(os.urandom(32), "big"))
     assortment = Assortment()
     closure = ClosureWatch(outlet.board, outlet.clock, metrics)
-    models = _Models(make_view or _on_disk(settings, bus), assortment, metrics, closure.on_models)
+    forgetting = Forgetting(lambda: models.customers, stores.decisions, metrics)
+    on_models = _both(closure.on_models, forgetting.on_batch)
+    models = _Models(make_view or _on_disk(settings, bus), assortment, metrics, on_models)
     closure.follow(models.customers)
     registry.before_scrape(lambda: models.measure(metrics, closure))
     for view, topic in zip(models.views, VIEWS, strict=True):
         outlet.lifecycle.note(topic, _state(view))
     publisher = CataloguePublisher(bus, stores.catalogue, metrics, random, assortment.reached)
-    pools = PoolKeeper(outlet.journal, stores.decisions, metrics, random, settings.decision_days)
+    pools = PoolKeeper(outlet.journal, stores.decisions, metrics, random, settings.decision_days, forgetting)
     background = [*outlet.background, *(view.watch for view in models.views), publisher.run, pools.run]
     recommender = Recommender(
         _decider(settings, assortment, models.learned, metrics, monotonic),
@@ -129,11 +146,21 @@ def create_service(
         remembered=settings.answers,
         monotonic=monotonic,
     )
+    forgetting.drop = recommender.forget
     app = create_http("recommender", keys=outlet.keys, metrics=registry, lifecycle=outlet.lifecycle)
     keeper = CatalogueKeeper(stores.catalogue, outlet.clock, settings.currency, publisher.wake)
     add_routes(app, recommender, keeper, metrics)
+    add_compaction(app, "recommender", _compactor(outlet, models, stores, forgetting))
     start, stop = _life(outlet, models, stores)
     return Service("recommender", app, start, stop, background)
+
+
+def _both(first: OnBatch, second: OnBatch) -> OnBatch:
+    def hear(messages: Sequence[Message]) -> None:
+        first(messages)
+        second(messages)
+
+    return hear
 
 
 class _Models:
@@ -203,6 +230,23 @@ def _life(outlet: Outlet, models: _Models, stores: Stores) -> tuple[Task, Task]:
         await outlet.stop()
 
     return start, stop
+
+
+def _compactor(outlet: Outlet, models: _Models, stores: Stores, forgetting: Forgetting) -> Compact:
+    async def compact() -> list[Compacted]:
+        done: list[Compacted] = []
+        deadline = time.monotonic() + FORGOTTEN_WITHIN
+        while not forgetting.idle or await outlet.journal.local_rows(1):
+            if time.monotonic() > deadline:
+                raise Transient("decisions wait for the database, and would only be deleted later")
+            await asyncio.sleep(0.1)
+        for view in models.views:
+            await view.compact()
+        done.append(Compacted("views of the recommender"))
+        done.append(Compacted("tables of the recommender", await stores.compact()))
+        return [*await outlet.compact(), *done]
+
+    return compact
 
 
 def _on_disk(settings: RecommenderSettings, bus: Bus) -> MakeView:

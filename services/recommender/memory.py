@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from libs.common.clock import Millis
 from libs.common.contracts.catalogue import CatalogueEntry, Withdrawn, decode_entry, encode_entry
+from libs.common.contracts.identity import CustomerKey
 from libs.common.errors import Transient
 from services.recommender.ports import KeptDecision, Outgoing
 
@@ -110,6 +111,21 @@ class MemoryDecisionStore(_Reachable):
     async def find(self, decision_ids: Sequence[str]) -> dict[str, KeptDecision]:
         self._ask()
         return {key: self.decisions[key] for key in decision_ids if key in self.decisions}
+
+    async def of_customer(
+        self, customers: Sequence[CustomerKey], after: tuple[Millis, str], limit: int
+    ) -> list[KeptDecision]:
+        self._ask()
+        found = [kept for kept in self.decisions.values() if kept.customer in customers]
+        places = sorted((kept.decided_at, kept.decision_id) for kept in found)
+        return [self.decisions[place[1]] for place in places if place > after][:limit]
+
+    async def erase(self, customers: Sequence[CustomerKey]) -> list[str]:
+        self._ask()
+        gone = [key for key, kept in self.decisions.items() if kept.customer in customers]
+        for key in gone:
+            del self.decisions[key]
+        return gone
 
     async def expire(self, days: int) -> int:
         self._ask()

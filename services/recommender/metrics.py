@@ -21,6 +21,10 @@ class RecommenderMetrics:
             {"group": ("treatment", "baseline", "none")},
         )
         self.dry_runs = metrics.counter("dry_runs_total", "Decisions made that left no record")
+        self.forgotten = metrics.counter(
+            "forgotten_customers_total",
+            "Customers whose decisions were deleted as their models were withdrawn",
+        )
         self.repeated = metrics.counter(
             "repeated_answers_total", "Answers given again for a known decision id"
         )

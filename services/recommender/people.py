@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 import msgspec
@@ -37,6 +37,10 @@ class ViewPeople:
     async def reached(self, partition: int, offset: int, timeout: float, cluster: str = "") -> bool:
         return await self._view.reached(partition, offset, timeout, cluster)
 
+    def forget(self, customers: Sequence[CustomerKey]) -> None:
+        self._profiles.drop(customers)
+        self._items.drop(customers)
+
     def _part(self, key: CustomerKey, part: str, decoded: _Decoded[T]) -> T | None:
         data = self._view.get(model_key(key, part))
         return None if data is None else decoded.of(key, data)
@@ -50,6 +54,11 @@ class _Decoded(Generic[T]):
         self._most = most
         self._metrics = metrics
         self._held: OrderedDict[str, tuple[bytes, T]] = OrderedDict()
+
+    def drop(self, keys: Sequence[str]) -> None:
+        """Forget ``keys``."""
+        for key in keys:
+            self._held.pop(key, None)
 
     def of(self, key: str, data: bytes) -> T | None:
         held = self._held.get(key)

@@ -11,6 +11,7 @@ import msgspec
 from libs.common.bus.sender import Backoff
 from libs.common.errors import Transient
 from libs.common.journal import LocalJournal, LocalRow
+from services.recommender.forgetting import Forgetting
 from services.recommender.metrics import RecommenderMetrics
 from services.recommender.ports import DecisionStore, KeptDecision, decode_kept
 
@@ -31,12 +32,14 @@ class PoolKeeper:
         metrics: RecommenderMetrics,
         random: Random,
         days: int,
+        forgetting: Forgetting,
     ) -> None:
         self._journal = journal
         self._store = store
         self._metrics = metrics
         self._backoff = Backoff(random)
         self._days = days
+        self._forgetting = forgetting
 
     async def run(self) -> None:
         """Drain until cancelled, and once an hour drop what is too old."""
@@ -50,6 +53,8 @@ class PoolKeeper:
         try:
             while await self.drain():
                 pass
+            # Trap: in this very loop, never beside it. A decision on its way into the store would be missed.
+            await self._forgetting.catch_up()
             if expiring:
                 await self._store.expire(self._days)
         except Transient as error:
@@ -63,9 +68,13 @@ class PoolKeeper:
         rows = await self._journal.local_rows(BATCH)
         if not rows:
             return 0
-        decisions = [kept for row in rows if (kept := self._read(row)) is not None]
+        read = [kept for row in rows if (kept := self._read(row)) is not None]
+        decisions = [kept for kept in read if not self._forgetting.is_gone(kept.customer)]
         await self._store.keep(decisions)
         await self._journal.release_local(rows)
+        if len(decisions) < len(read):
+            kept_ids = {kept.decision_id for kept in decisions}
+            self._forgetting.drop([], [kept.decision_id for kept in read if kept.decision_id not in kept_ids])
         self._metrics.kept.add(len(decisions))
         return len(rows)
 

@@ -99,6 +99,16 @@ class DecisionStore(Protocol):
 
     async def find(self, decision_ids: Sequence[str]) -> dict[str, KeptDecision]: ...
 
+    async def of_customer(
+        self, customers: Sequence[CustomerKey], after: tuple[Millis, str], limit: int
+    ) -> list[KeptDecision]:
+        """Decisions for ``customers`` that follow ``after``, in order of (time, id)."""
+        ...
+
+    async def erase(self, customers: Sequence[CustomerKey]) -> list[str]:
+        """Delete all decisions for ``customers``; answers their ids."""
+        ...
+
     async def expire(self, days: int) -> int:
         """Drop what was stored more than ``days`` ago; answers how many."""
         ...
@@ -116,6 +126,10 @@ class People(Protocol):
 
     def of(self, key: CustomerKey) -> Known:
         """The model of one key alone, not merged with anything."""
+        ...
+
+    def forget(self, customers: Sequence[CustomerKey]) -> None:
+        """Drop ``customers`` from memory; what the view holds of them is the view's business."""
         ...
 
     async def reached(self, partition: int, offset: int, timeout: float, cluster: str = "") -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from libs.common.clock import Millis
 from libs.common.contracts.catalogue import CatalogueEntry, Withdrawn, decode_entry, encode_entry
+from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database, migrate
 from services.recommender.ports import KeptDecision, Outgoing
 
@@ -59,6 +60,12 @@ ON CONFLICT (decision_id) DO NOTHING
 _FIND = """
 SELECT decision_id, customer, decided_at, answer, pool FROM recommender.decisions
 WHERE decision_id = ANY($1::text[])
+"""
+
+_OF_CUSTOMER = """
+SELECT decision_id, customer, decided_at, answer, pool FROM recommender.decisions
+WHERE customer = ANY($1::text[]) AND (decided_at, decision_id) > ($2, $3)
+ORDER BY decided_at, decision_id LIMIT $4
 """
 
 
@@ -172,6 +179,21 @@ class PostgresDecisionStore:
         async with (await self._schema.database()).connection() as connection:
             rows = await connection.fetch(_FIND, list(decision_ids))
         return {row[0]: KeptDecision(*row) for row in rows}
+
+    async def of_customer(
+        self, customers: Sequence[CustomerKey], after: tuple[Millis, str], limit: int
+    ) -> list[KeptDecision]:
+        async with (await self._schema.database()).connection() as connection:
+            rows = await connection.fetch(_OF_CUSTOMER, list(customers), *after, limit)
+        return [KeptDecision(*row) for row in rows]
+
+    async def erase(self, customers: Sequence[CustomerKey]) -> list[str]:
+        async with (await self._schema.database()).bulk() as connection:
+            rows = await connection.fetch(
+                "DELETE FROM recommender.decisions WHERE customer = ANY($1) RETURNING decision_id",
+                list(customers),
+            )
+        return [row[0] for row in rows]
 
     async def expire(self, days: int) -> int:
         async with (await self._schema.database()).bulk() as connection:

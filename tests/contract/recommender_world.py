@@ -47,6 +47,9 @@ class Stores:
         self.catalogue = MemoryCatalogueStore()
         self.decisions = MemoryDecisionStore()
 
+    async def compact(self) -> list[str]:
+        return []
+
     async def close(self) -> None:
         return None
 

@@ -27,8 +27,11 @@ from libs.common.errors import Transient
 from services.analyzer.errands import Errands
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.metrics import AnalyzerMetrics
+from services.analyzer.model.erased import KeyHasher
+from services.analyzer.model.erasures import SuppressedRow
 from services.analyzer.rebuild.partition import PartitionRebuild
-from services.analyzer.store.memory import MemoryAnalyzerStore
+from services.analyzer.restoring import Restoring
+from services.analyzer.store.memory import MemoryAnalyzerStore, MemoryErasedKeys
 from services.analyzer.store.rebuilding import PostgresRebuildStore
 from tests.integration.test_analyzer_slices import (
     SPOOL,
@@ -58,6 +61,7 @@ class World:
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
+        self.file = MemoryErasedKeys()
         self.errands = Errands(
             rig.processor,
             rig.stores.slices if hasattr(rig.stores.slices, "notices") else rig.stores.slices._erasures,
@@ -65,6 +69,7 @@ class World:
             rig.bus,
             Random(3),
             rig.processor._metrics,
+            self.file,
         )
         self.read = dict.fromkeys(range(PARTITIONS), 0)
         self.seq = dict.fromkeys(range(PARTITIONS), 0)
@@ -300,3 +305,24 @@ async def test_erasure_again_changes_nothing_and_is_counted_once(world: World) -
     assert (by_source["dpo"].applied, by_source["dpo"].duplicate) == (2, 1)
     assert ledger.balanced
     assert isinstance(world.rig.processor._metrics, AnalyzerMetrics)
+
+
+async def test_restored_database_forgets_again_who_was_erased_later(world: World) -> None:
+    await world.post(*life(), *link("c-other", "v-erase-me", "l-8", T0 + 9_000))
+    await world.settle()
+    stores = world.rig.stores
+    hasher = KeyHasher(b"k" * 32)
+    # What was erased after the backup: the file is newer than the database.
+    world.file.add(
+        SuppressedRow(partition_of(key), hasher(key), "e-before") for key in (KEY, VISITOR, "c-unheard-of")
+    )
+    assert await Restoring(stores.slices, world.file, hasher).apply() == 2
+    await world.rig.claim(*range(PARTITIONS), generation=2)
+    await world.settle()
+    await world.post(his(KEY, view("late-1")))
+    await world.settle()
+    left = await everything(stores)
+    assert not any(trace in left for trace in TRACES)
+    assert b"c-other" in left
+    assert (await Queries(stores.reading).ledger()).balanced
+    assert await Restoring(stores.slices, world.file, hasher).apply() == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -180,6 +180,12 @@ class Histories:
         history = History.of(tables, traces, at)
         _keep(self._histories, customer, history, MOST_HELD // (_ARRAYS * len(tables.shelf) + 1))
         return history
+
+    def drop(self, customers: Iterable[str]) -> None:
+        """Forget ``customers``."""
+        for customer in customers:
+            self._traces.pop(customer, None)
+            self._histories.pop(customer, None)
 
     def _turn_to(self, tables: ScoringTables) -> None:
         """Forget what was said of other tables; that alone would keep them in memory."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ from libs.common.bus.ports import Bus, Message
 from libs.common.errors import Misconfigured, Transient
 from libs.common.view.entries import body_of, entry_of, pack, prefix_key, stored_key, unpack
 from libs.common.view.follower import Follower, OnBatch
+from libs.common.view.forgotten import copy_anew, deleted_keys, forget, forgotten_key, is_outdated
 from libs.common.view.places import Places, decode_places, encode_places
 
 _log = logging.getLogger(__name__)
@@ -24,6 +26,7 @@ _T = TypeVar("_T")
 
 _MAP = 4 << 30
 _CLEAN = "clean"
+_PATIENCE = 1.0
 _PLACES = b"m"
 _FORMAT = b"f"
 _FORMAT_NOW = b"2"
@@ -67,6 +70,12 @@ class View(Follower):
     async def stop(self) -> None:
         """End reading and close the files, within three seconds."""
         await super().stop()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._writing.acquire()
+        except TimeoutError:
+            # Trap: not closed under the thread that writes it anew; that would kill the process.
+            return
         if self._env is not None:
             self._env.sync(True)
             self._env.close()
@@ -98,6 +107,40 @@ class View(Follower):
         except lmdb.Error as error:
             self._broken(error)
         return iter(found)
+
+    def gone(self) -> list[bytes]:
+        """Keys that were deleted and not forgotten yet; looks at all there are."""
+        with self._opened().begin() as transaction:
+            return deleted_keys(transaction)
+
+    def was_deleted(self, key: bytes) -> bool:
+        """Whether ``key`` was deleted, forgotten or not, and has not come back."""
+        with self._opened().begin() as transaction:
+            packed = transaction.get(stored_key(key))
+            if packed is not None:
+                return body_of(bytes(packed)) is None
+            return transaction.get(forgotten_key(key)) is not None
+
+    async def forget(self, keys: Sequence[bytes]) -> None:
+        """Keep of ``keys``, as far as they are deleted, nothing but a hash and the revision."""
+        async with self._writing:
+            self._write(lambda transaction: forget(transaction, keys))
+
+    async def compact(self) -> None:
+        """Write the file anew, so that nothing deleted is left in it; goes on serving meanwhile."""
+        async with self._writing:
+            fresh = self._path.with_name(self._path.name + ".new")
+            env = self._opened()
+            try:
+                await asyncio.to_thread(copy_anew, env, fresh)
+            except (OSError, lmdb.Error) as error:
+                raise Transient(f"the view of {self._topic} cannot be written anew: {error}") from error
+            env.close()
+            self._env = None
+            (fresh / "data.mdb").replace(self._path / "data.mdb")
+            shutil.rmtree(fresh)
+            (self._path / "lock.mdb").unlink(missing_ok=True)
+            self._env = self._connect(_boot())
 
     def _opened(self) -> lmdb.Environment:
         if self._env is None:
@@ -235,6 +278,8 @@ def _put(transaction: lmdb.Transaction, message: Message, round: int) -> bool:
     """Write ``message`` unless it is older than what is there; whether it was news."""
     stored = stored_key(message.key)
     packed = transaction.get(stored)
+    if packed is None and is_outdated(transaction, message):
+        return False
     held = None if packed is None else unpack(stored, bytes(packed))[1]
     if held is not None and not held.takes(message):
         return False

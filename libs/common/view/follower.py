@@ -52,6 +52,8 @@ class Follower(ABC):
         self._swept_to = b""
         self._waiters: list[tuple[int, int, str, asyncio.Future[None]]] = []
         self._background = Background()
+        # Held by whoever writes, so that a file can be written anew meanwhile; readers need not ask.
+        self._writing = asyncio.Lock()
         self.swept = 0
         self.losses = 0
 
@@ -147,10 +149,12 @@ class Follower(ABC):
     async def _read(self, bus: Bus) -> None:
         while True:
             try:
-                self._mend()
+                async with self._writing:
+                    self._mend()
                 cluster = await bus.cluster_id()
                 if cluster != self.cluster:
-                    self._meet(cluster)
+                    async with self._writing:
+                        self._meet(cluster)
                 reader = bus.reader(self._topic, cluster)
                 try:
                     await reader.start(dict(self._places.offsets))
@@ -177,13 +181,15 @@ class Follower(ABC):
         while True:
             batches = await reader.poll(_AT_ONCE, 0.0 if self._places.due and self._caught_up else _POLL)
             messages = [message for batch in batches.values() for message in batch]
-            if messages and not self._take(messages):
-                return
+            async with self._writing:
+                if messages and not self._take(messages):
+                    return
             little = not messages or (len(messages) < _TRICKLE and loop.time() - began > 1.0)
             if little:
                 self._caught_up = True
             if self._caught_up and self._places.due:
-                self._sweep()
+                async with self._writing:
+                    self._sweep()
             if loop.time() - checked > 1.0:
                 # A silent reader may sit on a broker that is gone.
                 checked = loop.time()

@@ -17,6 +17,7 @@ class MemoryView(Follower):
     def __init__(self, bus: Bus | None = None, topic: str = "", on_batch: OnBatch | None = None) -> None:
         super().__init__(bus, topic, on_batch)
         self._entries: dict[bytes, Entry] = {}
+        self._forgotten: dict[bytes, int] = {}
 
     def put(self, key: bytes, value: bytes | None, revision: int | None = None) -> None:
         """Set (None: delete) one entry; a revision lower than the stored one is ignored."""
@@ -38,6 +39,28 @@ class MemoryView(Follower):
             if entry.body is not None and key.startswith(prefix)
         ]
         return iter(sorted(found))
+
+    def gone(self) -> list[bytes]:
+        """As `View.gone`."""
+        return [
+            key
+            for key, entry in self._entries.items()
+            if entry.body is None and self._forgotten.get(key, -1) < entry.revision
+        ]
+
+    def was_deleted(self, key: bytes) -> bool:
+        """As `View.was_deleted`."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.body is None
+
+    async def forget(self, keys: Sequence[bytes]) -> None:
+        """As `View.forget`; keys in memory need no hash."""
+        for key in self.gone():
+            if key in keys:
+                self._forgotten[key] = self._entries[key].revision
+
+    async def compact(self) -> None:
+        """As `View.compact`: there is no file."""
 
     def _store(self, places: Places, messages: Sequence[Message]) -> list[Message]:
         news = []

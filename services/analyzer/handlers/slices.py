@@ -15,6 +15,7 @@ from libs.common.bus.ports import Message
 from libs.common.contracts.customer_event import AboutCustomer, Erasure, SpoolReported, Tick
 from libs.common.contracts.identity import CustomerKey, is_nobody
 from services.analyzer.handlers.draft import Draft
+from services.analyzer.handlers.erasing import erase
 from services.analyzer.handlers.fates import take
 from services.analyzer.handlers.folding import Changed, assemble
 from services.analyzer.handlers.writing import written
@@ -96,6 +97,25 @@ class SliceHandler:
         """How far spools were that have left ``applied`` and send again."""
         unknown = {arrival.spool for arrival in arrivals} - state.applied.keys() - {""}
         return await self._store.decided(state.partition, sorted(unknown)) if unknown else {}
+
+    async def erase(self, state: PartitionState, event: Erasure) -> SliceWrite:
+        """An erasure that no record asks for, because it was applied before the database was restored."""
+        customers = await self._models(state.partition, ModelCache(0), [event])
+        draft = Draft(
+            state=state,
+            known={},
+            customers={key: Changed(models) for key, models in customers.items()},
+            number=state.number,
+            journal_time=state.journal_time,
+            applied=dict(state.applied),
+            notes=dict(state.notes),
+            hasher=self._hasher,
+            suppressed=NOBODY_ERASED,
+            next_offset=state.next_offset,
+            past=await self._store.events_of(state.partition, event.customer),
+        )
+        erase(draft, event)
+        return written(draft)
 
     async def _models(
         self, partition: int, cache: ModelCache, events: Sequence[AboutCustomer]

@@ -85,6 +85,14 @@ class ErasedRow(NamedTuple):
     dead_letters: int
 
 
+class SuppressedRow(NamedTuple):
+    """The keyed hash of a key that must not come back in ``partition``, and the erasure it is of."""
+
+    partition: int
+    hash: bytes
+    erasure: str
+
+
 class ErasureRows(NamedTuple):
     """An erasure: what it did where, how many keys are still to be told, and models still to be withdrawn."""
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import asyncpg
 
 from libs.common.clock import DAY
 from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database
-from services.analyzer.model.erasures import Erased, Notice
+from services.analyzer.model.erasures import Erased, Notice, SuppressedRow
 from services.analyzer.ports import (
     StoredEvent,
 )
@@ -144,6 +144,15 @@ class PostgresErasureStore:
                 )
                 found += [StoredEvent(*row) for row in rows]
         return sorted(found, key=lambda event: event.number)
+
+    async def suppress(self, rows: Iterable[SuppressedRow]) -> None:
+        """As `ports.RestoreStore.suppress`."""
+        async with self._database.bulk() as connection:
+            await connection.executemany(
+                f"INSERT INTO {self._schema}.suppressed (partition, hash, erasure) VALUES ($1, $2, $3)"
+                " ON CONFLICT DO NOTHING",
+                list(rows),
+            )
 
     async def keys_in(self, partition: int) -> list[CustomerKey]:
         keys: set[str] = set()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 
 from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
 from libs.common.errors import Fenced, Transient
 from services.analyzer.model.digest import partition_digest
-from services.analyzer.model.erasures import Erased, ErasedRow, ErasureRows, Notice
+from services.analyzer.model.erasures import Erased, ErasedRow, ErasureRows, Notice, SuppressedRow
 from services.analyzer.ports import (
     DeadLetter,
     FateKey,
@@ -24,6 +24,21 @@ from services.analyzer.ports import (
     SpoolReport,
     StoredEvent,
 )
+
+
+class MemoryErasedKeys:
+    """Implements `ErasedKeys`."""
+
+    def __init__(self) -> None:
+        self.rows: set[SuppressedRow] = set()
+
+    def read(self) -> set[SuppressedRow]:
+        return set(self.rows)
+
+    def add(self, rows: Iterable[SuppressedRow]) -> int:
+        before = len(self.rows)
+        self.rows.update(rows)
+        return len(self.rows) - before
 
 
 class MemoryAnalyzerStore:
@@ -114,12 +129,16 @@ class MemoryAnalyzerStore:
         self.rows = {key: row for key, row in self.rows.items() if key not in gone - left}
         return bool(left)
 
-    async def seize(self, partition: int) -> PartitionState | None:
+    async def seize(self, partition: int) -> PartitionState:
         self._reach()
-        state = self.states.get(partition)
-        if state is not None:
-            self.states[partition] = state = replace(state, epoch=state.epoch + 1)
+        state = self.states.get(partition) or PartitionState(partition, 0, "")
+        self.states[partition] = state = replace(state, epoch=state.epoch + 1)
         return state
+
+    async def suppress(self, rows: Iterable[SuppressedRow]) -> None:
+        self._reach()
+        for row in rows:
+            self.erased.setdefault((row.partition, row.hash), row.erasure)
 
     async def keys_in(self, partition: int) -> list[CustomerKey]:
         self._reach()

@@ -13,6 +13,7 @@ from libs.common.clock import DAY, Millis
 from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database, migrate
 from libs.common.errors import Fenced, Transient
+from services.analyzer.model.erasures import SuppressedRow
 from services.analyzer.ports import GENERATION_SECONDS, ModelRow, PartitionState, SliceWrite, StoredEvent
 from services.analyzer.store.days import LAST_DAY, table_of
 from services.analyzer.store.erasing import PostgresErasureStore, erase, put_notices
@@ -108,6 +109,17 @@ class PostgresAnalyzerStore:
 
     async def events_of(self, partition: int, customer: CustomerKey) -> list[StoredEvent]:
         return await self._erasures.events_of(partition, customer)
+
+    async def seize(self, partition: int) -> PartitionState:
+        async with self._database.bulk() as connection:
+            await connection.execute(self._sql["found"], partition, "")
+            return state_of(await connection.fetchrow(self._sql["seize"], partition))
+
+    async def keys_in(self, partition: int) -> list[CustomerKey]:
+        return await self._erasures.keys_in(partition)
+
+    async def suppress(self, rows: Iterable[SuppressedRow]) -> None:
+        await self._erasures.suppress(rows)
 
     async def write(self, slice_: SliceWrite) -> None:
         days = {event.recorded_at // DAY for event in slice_.events}

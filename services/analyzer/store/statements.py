@@ -23,6 +23,8 @@ _STATEMENTS = {
             models_offset = CASE WHEN $4 = 'same' THEN models_offset ELSE 0 END,
             published = CASE WHEN $4 = 'same' THEN published ELSE 0 END
         WHERE partition = $1 RETURNING STATE_COLUMNS""",
+    "seize": """
+        UPDATE SCHEMA.partitions SET epoch = epoch + 1 WHERE partition = $1 RETURNING STATE_COLUMNS""",
     "load": "SELECT STATE_COLUMNS FROM SCHEMA.partitions WHERE partition = $1",
     "known": "SELECT hash, journal_time FROM SCHEMA.event_ids WHERE partition = $1 AND hash = ANY($2)",
     "decided": """

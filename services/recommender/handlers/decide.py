@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -12,6 +12,7 @@ from libs.common.clock import Millis
 from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import Decision
 from libs.common.contracts.customer_model import Item
+from libs.common.contracts.identity import CustomerKey
 from libs.common.scoring.choice import ChoiceModel
 from libs.common.scoring.features import Histories
 from libs.common.tokens import OfferToken
@@ -110,6 +111,10 @@ class Decider:
         self._unknown_consent: UnknownConsent = unknown_consent
         self._metrics = metrics
         self._histories = Histories(people)
+
+    def forget(self, customers: Sequence[CustomerKey]) -> None:
+        """Drop what memory holds of ``customers``."""
+        self._histories.drop(customers)
 
     def decide(self, question: Question) -> Decided:
         """Choose the offers and say why; equal questions to equal models have equal answers."""

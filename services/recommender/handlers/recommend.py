@@ -12,7 +12,7 @@ import msgspec
 
 from libs.common.clock import MINUTE, SECOND, Clock, Millis
 from libs.common.contracts.customer_event import Decision
-from libs.common.contracts.identity import partition_of
+from libs.common.contracts.identity import CustomerKey, partition_of
 from libs.common.errors import Transient
 from libs.common.journal import Durability, LocalJournal
 from libs.common.position import Position
@@ -130,6 +130,21 @@ class Recommender:
         if row is not None:
             return decode_kept(row)
         return (await self._store.find([decision_id])).get(decision_id)
+
+    async def decisions_of(self, customers: Sequence[CustomerKey]) -> AsyncIterator[KeptDecision]:
+        """All decisions kept for ``customers``, in order; raises `Transient` without the store."""
+        after = (-1, "")
+        while rows := await self._store.of_customer(customers, after, SHARED):
+            for kept in rows:
+                yield kept
+            after = (rows[-1].decided_at, rows[-1].decision_id)
+
+    def forget(self, customers: Sequence[CustomerKey], decision_ids: Sequence[str]) -> None:
+        """Drop what memory holds of ``customers`` and of decisions."""
+        for decision_id in decision_ids:
+            self._answers.pop(decision_id, None)
+        self._people.forget(customers)
+        self._decider.forget(customers)
 
     async def _answer(self, ask: Ask, forced: Forced) -> bytes:
         question = await self._question(ask, forced)
