@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 Millis = int
@@ -23,14 +24,37 @@ class Clock(Protocol):
 
 
 class WallClock:
-    """The machine's clock, never running backwards within this process."""
+    """The machine's clock without its jumps back.
 
-    def __init__(self) -> None:
+    Where the machine is set back, time goes on at half its pace until the machine has caught up: it never
+    runs backwards and never stands still.
+
+    Parameters
+    ----------
+    wall, monotonic:
+        Nanoseconds since the epoch, and nanoseconds of a clock that nobody sets.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._wall = wall
+        self._monotonic = monotonic
         self._last = 0
+        self._seen = monotonic()
 
     def now(self) -> Millis:
-        self._last = max(self._last, time.time_ns() // 1_000_000)
-        return self._last
+        seen = self._monotonic()
+        self._last = max(self._wall(), self._last + (seen - self._seen) // 2)
+        self._seen = seen
+        return self._last // 1_000_000
+
+    def advance(self, to: Millis) -> None:
+        """Go on from ``to``, what an earlier process saw last, unless that is more than a day ahead."""
+        if to <= self.now() + DAY:
+            self._last = max(self._last, to * 1_000_000)
 
 
 class JournalClock:

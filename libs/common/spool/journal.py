@@ -12,7 +12,7 @@ from random import Random
 
 from libs.common.background import Background
 from libs.common.bus.ports import Bus
-from libs.common.clock import Clock, JournalClock, Millis
+from libs.common.clock import Clock, JournalClock, Millis, WallClock
 from libs.common.contracts.customer_event import CustomerEvent, SpoolReported
 from libs.common.contracts.identity import PARTITIONS
 from libs.common.errors import SpoolFull, Transient
@@ -352,6 +352,6 @@ def open_journal(
     metrics = metrics or SpoolMetrics()
     folder = SpoolFolder(directory / service, clock.now, limits or RoomLimits(), metrics)
     stores = folder.open()
-    if isinstance(clock, JournalClock):
+    if isinstance(clock, JournalClock | WallClock):
         clock.advance(max(store.last_now for store in stores))
     return SpoolJournal(stores, service, bus, board, clock, folder=folder, metrics=metrics, pace=pace)
