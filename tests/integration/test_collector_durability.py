@@ -63,7 +63,7 @@ class Process:
     async def start(self) -> None:
         """Spawn, and wait until it says it is ready."""
         await self.spawn()
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 45
         while True:
             try:
                 if (await self.http.get("/readyz")).status_code == 200:

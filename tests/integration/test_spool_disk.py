@@ -72,7 +72,7 @@ async def post_until_refused(collector: Process, start: int, accepted: set[str])
 
 async def hears(collector: Process) -> int:
     """What a caller hears of a process that has just been started."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 45
     while True:
         try:
             answer = await collector.http.post("/v1/touchpoints", json=note(1))
@@ -85,7 +85,7 @@ async def hears(collector: Process) -> int:
 
 
 async def accepts_again(collector: Process, number: int) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 45
     while (await collector.http.post("/v1/touchpoints", json=note(number))).status_code != 202:
         assert time.monotonic() < deadline, "did not recover"
         await asyncio.sleep(0.1)
