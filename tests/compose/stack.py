@@ -67,8 +67,7 @@ class Stack:
         command = compose_command()
         assert command is not None
         self._command = (*command, "--project-name", PROJECT, "--file", str(ROOT / "docker-compose.yml"))
-        self._environ = {
-            **os.environ,
+        self.variables = {
             "CLOSEDLOOP_SECRETS": str(self.secrets),
             "CLOSEDLOOP_IMAGE": "closedloop:check",
             "DOCKER_BUILDKIT": "0",
@@ -81,7 +80,14 @@ class Stack:
 
     def compose(self, *arguments: str, check: bool = True, seconds: float = 1200) -> str:
         """Run compose; what it wrote to stdout."""
-        done = call(*self._command, *arguments, check=check, timeout=seconds, env=self._environ, cwd=ROOT)
+        done = call(
+            *self._command,
+            *arguments,
+            check=check,
+            timeout=seconds,
+            env={**os.environ, **self.variables},
+            cwd=ROOT,
+        )
         return done.stdout
 
     def up(self) -> float:
@@ -103,6 +109,12 @@ class Stack:
         """What the engine's own health check says."""
         found = self.inspect(service)
         return str(found["State"].get("Health", {}).get("Status")) if found else ""
+
+    def healthy(self, service: str) -> int:
+        """How many containers of a service are healthy."""
+        arguments = ("--filter", f"label=com.docker.compose.service={service}", "--filter", "health=healthy")
+        project = ("--filter", f"label=com.docker.compose.project={PROJECT}")
+        return len(call("docker", "ps", "--quiet", *project, *arguments).stdout.split())
 
     def container(self, service: str) -> str:
         """Id of the newest container of a service, running or not; empty where there is none."""

@@ -362,7 +362,7 @@ def test_key_is_not_added_to_a_directory_that_is_not_there(tmp_path: Path) -> No
 
 
 def test_holdout_is_given_or_refused_but_not_both() -> None:
-    result = run("up", "--ephemeral", "--holdout", "0.1,0.1", "--no-holdout")
+    result = run("up", "--ephemeral", "--postgres", "nowhere", "--holdout", "0.1,0.1", "--no-holdout")
     assert result.exit_code == 2
     assert "either --holdout" in result.output
 
