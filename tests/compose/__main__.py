@@ -1,4 +1,4 @@
-"""``python -m tests.compose [CHECK…]``: docker-compose.yml on a Docker engine, driven from outside by hand."""
+"""``python -m tests.compose [CHECK…]``: docker-compose.yml on an engine, driven from outside, by hand."""
 
 from __future__ import annotations
 
