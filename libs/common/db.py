@@ -45,8 +45,11 @@ from libs.common.errors import Misconfigured, Transient
 
 _log = logging.getLogger(__name__)
 
-_PASSING = re.compile(r"08...|40...|53...|57(014|P..)|58...|55P03|25006|XX001")
+_PASSING = re.compile(r"08...|40...|53...|57(014|P..)|58...|55P03|25006|25P03|XX001")
 """SQLSTATEs of what may be gone when tried again: connection, conflict, resources, shutdown, failover."""
+
+_IDLE_SECONDS = 20
+"""A process that is stopped within a transaction keeps its locks no longer: others wait for them."""
 
 _SCHEMA_NAME = re.compile(r"[a-z][a-z_]{0,30}\Z")
 
@@ -174,6 +177,7 @@ class Database:
                     max_size=self._size,
                     timeout=self._timeout,
                     command_timeout=self._timeout,
+                    server_settings={"idle_in_transaction_session_timeout": str(_IDLE_SECONDS * 1000)},
                 )
             return self._pool
 

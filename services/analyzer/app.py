@@ -26,6 +26,7 @@ from services.analyzer.consumer import AnalyzerProcessor
 from services.analyzer.errands import Errands
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.handlers.watching import LedgerGauges
+from services.analyzer.intake import Intake
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.erased import KeyHasher
 from services.analyzer.ports import ErasedKeys, ErrandStore, ReadStore, SliceStore
@@ -96,13 +97,16 @@ def create_service(
     _measure(metrics, processor, publisher, queries)
     lifecycle.note("partitions", lambda: f"{len(loop.owned)} owned")
 
+    intake = Intake(storage.prepare, loop, random)
+    lifecycle.check("journal", intake.trouble)
+
     async def stop() -> None:
         await publisher.stop()
         await bus.close()
         await storage.close()
 
-    tasks = [TopicKeeper(bus, TOPICS).run, loop.run, publisher.run, errands.run]
-    return Service("analyzer", app, storage.prepare, stop, tasks)
+    tasks = [TopicKeeper(bus, TOPICS).run, intake.run, publisher.run, errands.run]
+    return Service("analyzer", app, intake.start, stop, tasks)
 
 
 class _Storage(NamedTuple):

@@ -15,7 +15,7 @@ from libs.common.bus.sender import Backoff
 from libs.common.clock import Clock, JournalClock, Millis
 from libs.common.errors import Fenced, Transient
 from services.analyzer.errors import TooManyDeadLetters
-from services.analyzer.handlers.draft import DEAD_LETTERED
+from services.analyzer.handlers.draft import DEAD_LETTERED, ID_REUSE
 from services.analyzer.handlers.slices import Slice, SliceHandler
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.cache import ModelCache
@@ -89,7 +89,7 @@ class AnalyzerProcessor:
         self._handler = SliceHandler(store, hasher)
         self._owned: dict[int, _Owned] = {}
         self.errands = asyncio.Event()
-        self._watched = [0, 0]
+        self._watched = (0, 0)
 
     def standing(self) -> dict[int, PartitionState]:
         """The partitions in our hands, as last committed."""
@@ -153,13 +153,14 @@ class AnalyzerProcessor:
         slice_ = await self._handler.prepare(owned.state, owned.cache, messages, owned.suppressed)
         if slice_ is None:
             return False
-        self._watch(slice_)
+        watched = self._judged(slice_)
         published, models_offset = self._publisher.published(partition)
         state = replace(slice_.write.state, published=published, models_offset=models_offset)
         owned.certain = False
         writing = time.monotonic()
         await self._store.write(replace(slice_.write, state=state))
         owned.certain = True
+        self._watched = watched
         self._publisher.renew(partition, writing)
         self._remember(owned, state, slice_)
         self._publisher.offer(state, slice_.write.models, urgent=slice_.urgent)
@@ -249,18 +250,20 @@ class AnalyzerProcessor:
         if erased is not None or slice_.write.notices:
             self.errands.set()
 
-    def _watch(self, slice_: Slice) -> None:
-        records = sum(slice_.write.fates.values())
-        self._watched[0] += records
-        self._watched[1] += len(slice_.write.dead_letters)
-        if self._watched[0] < WATCHED:
-            return
-        if self._watched[1] > self._share * self._watched[0]:
+    def _judged(self, slice_: Slice) -> tuple[int, int]:
+        """Records and dead letters of late, with those of ``slice_``; raises `TooManyDeadLetters`."""
+        records = self._watched[0] + sum(slice_.write.fates.values())
+        # Those that callers can make at will must not stop the platform.
+        dead = self._watched[1] + sum(letter.code != ID_REUSE for letter in slice_.write.dead_letters)
+        if records < WATCHED:
+            return records, dead
+        if dead > self._share * records:
             raise TooManyDeadLetters(
-                f"{self._watched[1]} of the latest {self._watched[0]} records cannot be processed; nothing"
-                " of this slice is stored. See the log and the dead letters."
+                f"{dead} of the latest {records} records cannot be processed. What of them is stored is among"
+                " the dead letters; see their codes, mend the cause and start the analyzer again, or raise"
+                " CLOSEDLOOP_ANALYZER_DEAD_LETTER_SHARE"
             )
-        self._watched = [records // 2 for records in self._watched]
+        return records // 2, dead // 2
 
     def _measure(self, slice_: Slice, state: PartitionState, seconds: float) -> None:
         for key, amount in slice_.write.fates.items():

@@ -23,6 +23,8 @@ from services.analyzer.ports import (
 
 APPLIED, DUPLICATE, REJECTED = "applied", "duplicate", "rejected"
 DEAD_LETTERED, ERASED, INTERNAL = "dead_lettered", "erased", "internal"
+ID_REUSE = "id_reuse"
+"""Code of a dead letter: its id was used for something else before."""
 FATES = (APPLIED, DUPLICATE, REJECTED, DEAD_LETTERED, ERASED, INTERNAL)
 
 
