@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from deploy.local import privacy
+from deploy.local.dead_letters import dead_letters
 from deploy.local.options import DATA_DIR, data_dir_option
 from libs.common.errors import ClosedloopError, Misconfigured
 
@@ -48,7 +49,7 @@ def parse_holdout(ctx: click.Context, parameter: click.Parameter, value: str) ->
 
 @click.group(
     cls=PlainErrors,
-    commands=[privacy.erase, privacy.erasures, privacy.export],
+    commands=[dead_letters, privacy.erase, privacy.erasures, privacy.export],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="closedloop")
@@ -255,22 +256,6 @@ def rebuild(check: bool, data_dir: Path) -> None:
         raise ClosedloopError("the rebuilt models differ from the live ones; nothing was changed")
     else:
         click.echo(f"switched: {told.models:,} models and {told.lessons:,} lessons were written anew")
-
-
-@main.group("dead-letters")
-def dead_letters() -> None:
-    """Records that could not be processed."""
-
-
-@dead_letters.command("list")
-@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True)
-@data_dir_option
-def list_dead_letters(limit: int, data_dir: Path) -> None:
-    """List dead letters, newest first: when, where, who sent it, why."""
-    from deploy.local.maintenance import dead_letter_lines
-
-    for line in dead_letter_lines(data_dir, limit):
-        click.echo(line)
 
 
 @main.command("topics")

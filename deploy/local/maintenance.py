@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 from msgspec import Struct
@@ -15,15 +18,36 @@ from deploy.local.running import running_platform
 from libs.common.errors import ClosedloopError
 
 
-def dead_letter_lines(data_dir: Path, limit: int) -> list[str]:
-    """A line for each dead letter, newest first."""
+def dead_letter_lines(data_dir: Path, limit: int, **which: str | int | None) -> list[str]:
+    """A line for each dead letter, newest first; ``which`` are filters of the API, None where not given."""
+    query = urlencode({"limit": limit, **{name: value for name, value in which.items() if value is not None}})
     with PlatformClient(data_dir) as client:
-        letters = client.get("analyzer", f"/v1/dead-letters?limit={limit}")["dead_letters"]
+        letters = client.get("analyzer", f"/v1/dead-letters?{query}")["dead_letters"]
     return [
-        f"{letter['journal_time']}  partition {letter['partition']} offset {letter['offset']}  "
-        f"{letter['source'] or 'unknown source'}  {letter['code']}: {letter['reason']}"
+        f"{letter['id']}  {letter['journal_time']}  partition {letter['partition']}"
+        f" offset {letter['offset']}  {letter['source'] or 'unknown source'}"
+        f"  {letter['code']}: {letter['reason']}{_state(letter)}"
         for letter in letters
     ]
+
+
+def _state(letter: dict[str, Any]) -> str:
+    if letter["replayed_at"] is not None:
+        return "  (replayed)"
+    return "  (asked to be replayed)" if letter["asked"] else ""
+
+
+def dead_letter(data_dir: Path, id_: int) -> dict[str, Any]:
+    """One dead letter with its content."""
+    with PlatformClient(data_dir) as client:
+        return dict(client.get("analyzer", f"/v1/dead-letters/{id_}"))
+
+
+def replay_dead_letters(data_dir: Path, **which: str | int | None) -> int:
+    """Have dead letters taken again; how many."""
+    body = json.dumps({name: value for name, value in which.items() if value is not None}).encode()
+    with PlatformClient(data_dir) as client:
+        return int(client.post("analyzer", "/v1/dead-letters/replay", body)["asked"])
 
 
 class Rebuilt(Struct, frozen=True):

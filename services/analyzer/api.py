@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import asdict
 from starlette.responses import Response, StreamingResponse
 
-from libs.common.contracts.identity import CustomerKey
+from libs.common.contracts.identity import PARTITIONS, CustomerKey
 from libs.common.errors import Invalid
 from libs.common.http.calls import Call, reply
 from libs.common.http.factory import HttpApp
+from libs.common.http.objects import ObjectDecoder
 from libs.common.http.problems import Refused
 from libs.common.keys import Scope
-from libs.common.times import format_time
+from libs.common.times import format_time, parse_time
 from services.analyzer.errors import UnknownCustomer, UnknownErasure
 from services.analyzer.handlers.certificate import ErasureView
 from services.analyzer.handlers.export import Export
+from services.analyzer.handlers.letters import record_of
 from services.analyzer.handlers.queries import ConsentsView, ModelsView, Queries
 from services.analyzer.model.ledger import Ledger
+from services.analyzer.model.letters import Buried, LetterFilter
 from services.analyzer.model.readable import CustomerView, TimelineEntry
 
 LIMIT = 100
@@ -26,8 +31,9 @@ MOST = 1_000
 
 
 class DeadLetterView(Struct, frozen=True):
-    """A record that can never be processed: where it came from and why; its content stays in the table."""
+    """A record that cannot be processed: where it came from and why. ``replayed_at`` is when it left."""
 
+    id: int
     partition: int
     offset: int
     spool: str
@@ -36,18 +42,51 @@ class DeadLetterView(Struct, frozen=True):
     code: str
     reason: str
     journal_time: str
+    attempts: int
+    asked: bool
+    replayed_at: str | None
 
 
 class DeadLettersView(Struct, frozen=True):
-    """The latest dead letters, newest first."""
+    """Dead letters, newest first."""
 
     dead_letters: list[DeadLetterView]
+
+
+class WholeDeadLetterView(Struct, frozen=True):
+    """A dead letter with its content, as text; bytes that are none are shown as U+FFFD."""
+
+    dead_letter: DeadLetterView
+    key: str
+    headers: dict[str, str]
+    value: str | None
+
+
+class ReplayBody(Struct, frozen=True):
+    """Which dead letters to take again: all that is given must hold, and something must be.
+
+    ``since`` and ``until`` are times of the journal, ISO 8601.
+    """
+
+    id: int | None = None
+    code: str | None = None
+    partition: int | None = None
+    since: str | None = None
+    until: str | None = None
+
+
+class ReplayView(Struct, frozen=True):
+    """How many dead letters will be taken again, within a second or so of the next event."""
+
+    asked: int
 
 
 def add_routes(app: HttpApp, queries: Queries) -> None:
     """Everything the analyzer answers."""
     _add_customer_routes(app, queries)
     _add_ops_routes(app, queries)
+    _add_letter_routes(app, queries)
+    _add_replay_route(app, queries)
     _add_erasure_routes(app, queries)
 
 
@@ -128,26 +167,6 @@ def _add_ops_routes(app: HttpApp, queries: Queries) -> None:
     async def get_models(call: Call) -> Response:
         return reply(await queries.models())
 
-    async def get_dead_letters(call: Call) -> Response:
-        letters = await queries.dead_letters(_limit(call))
-        return reply(
-            DeadLettersView(
-                [
-                    DeadLetterView(
-                        partition=letter.partition,
-                        offset=letter.offset,
-                        spool=letter.spool,
-                        seq=letter.seq,
-                        source=letter.source,
-                        code=letter.code,
-                        reason=letter.reason,
-                        journal_time=format_time(letter.journal_time),
-                    )
-                    for letter in letters
-                ]
-            )
-        )
-
     app.endpoint(
         "GET",
         "/v1/ledger",
@@ -159,14 +178,75 @@ def _add_ops_routes(app: HttpApp, queries: Queries) -> None:
     app.endpoint(
         "GET", "/v1/models", get_models, scope=Scope.OPS, gives=ModelsView, summary="How far learning is"
     )
+
+
+def _add_letter_routes(app: HttpApp, queries: Queries) -> None:
+    async def get_dead_letters(call: Call) -> Response:
+        which = _which({name: call.query.get(name) for name in ("code", "partition", "since", "until")})
+        before = _number(call.query.get("before"), "/before")
+        found = await queries.dead_letters(which, before, _limit(call))
+        return reply(DeadLettersView([_letter_view(buried) for buried in found]))
+
+    async def get_dead_letter(call: Call) -> Response:
+        id_ = str(call.path["id"])
+        buried = await queries.dead_letter(int(id_)) if _is_number(id_) else None
+        if buried is None:
+            raise Refused(404, "unknown_dead_letter", "there is no dead letter with this id")
+        record = record_of(buried.letter)
+        return reply(
+            WholeDeadLetterView(
+                _letter_view(buried),
+                _text(record.key),
+                {name: _text(value) for name, value in record.headers},
+                None if record.value is None else _text(record.value),
+            )
+        )
+
     app.endpoint(
         "GET",
         "/v1/dead-letters",
         get_dead_letters,
         scope=Scope.OPS,
         gives=DeadLettersView,
-        summary="Records that can never be processed",
-        query={"limit": "how many, up to 1,000; 100 where not said"},
+        summary="Records that cannot be processed, newest first",
+        query={
+            "code": "only those with this code",
+            "partition": "only those of this partition",
+            "since": "only those from this time of the journal on",
+            "until": "only those before this time of the journal",
+            "before": "id of a dead letter: only older ones",
+            "limit": "how many, up to 1,000; 100 where not said",
+        },
+    )
+    app.endpoint(
+        "GET",
+        "/v1/dead-letters/{id}",
+        get_dead_letter,
+        scope=Scope.OPS,
+        gives=WholeDeadLetterView,
+        summary="A record that cannot be processed, with its content",
+    )
+
+
+def _add_replay_route(app: HttpApp, queries: Queries) -> None:
+    replays = ObjectDecoder(ReplayBody)
+
+    async def replay(call: Call) -> Response:
+        body = replays.decode(call.body)
+        which = _which(asdict(body))
+        if which == LetterFilter():
+            raise Invalid("missing", "say which: id, code, partition, since or until", "/id")
+        return reply(ReplayView(await queries.ask_replay(which)), 202)
+
+    app.endpoint(
+        "POST",
+        "/v1/dead-letters/replay",
+        replay,
+        scope=Scope.OPS,
+        takes=replays,
+        gives=ReplayView,
+        status=202,
+        summary="Have dead letters taken again; those that cannot be processed still stay",
     )
 
 
@@ -185,6 +265,54 @@ def _add_erasure_routes(app: HttpApp, queries: Queries) -> None:
         gives=ErasureView,
         summary="What an erasure has done so far",
     )
+
+
+def _letter_view(buried: Buried) -> DeadLetterView:
+    letter = buried.letter
+    return DeadLetterView(
+        id=buried.id,
+        partition=letter.partition,
+        offset=letter.offset,
+        spool=letter.spool,
+        seq=letter.seq,
+        source=letter.source,
+        code=letter.code,
+        reason=letter.reason,
+        journal_time=format_time(letter.journal_time),
+        attempts=buried.attempts,
+        asked=buried.asked,
+        replayed_at=None if buried.replayed_at is None else format_time(buried.replayed_at),
+    )
+
+
+def _which(said: Mapping[str, Any]) -> LetterFilter:
+    since, until = said.get("since"), said.get("until")
+    partition = _number(said.get("partition"), "/partition")
+    if partition is not None and partition >= PARTITIONS:
+        raise Invalid("wrong_type", f"partition must be below {PARTITIONS}", "/partition")
+    return LetterFilter(
+        id=_number(said.get("id"), "/id"),
+        code=said.get("code"),
+        partition=partition,
+        since=None if since is None else parse_time(since, "/since"),
+        until=None if until is None else parse_time(until, "/until"),
+    )
+
+
+def _number(value: str | int | None, field: str) -> int | None:
+    if value is None:
+        return None
+    if not _is_number(str(value)):
+        raise Invalid("wrong_type", "must be a whole number", field)
+    return int(value)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def _key(call: Call) -> CustomerKey:

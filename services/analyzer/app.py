@@ -12,6 +12,7 @@ from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.ports import Bus
 from libs.common.bus.topic_keeper import TopicKeeper
 from libs.common.clock import Clock, JournalClock, WallClock
+from libs.common.contracts.identity import PARTITIONS
 from libs.common.contracts.topics import CUSTOMER_EVENTS, TOPICS
 from libs.common.db import Database, rewrite
 from libs.common.http.compaction import Compact, Compacted, add_compaction
@@ -27,9 +28,10 @@ from services.analyzer.errands import Errands
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.handlers.watching import LedgerGauges
 from services.analyzer.intake import Intake
+from services.analyzer.letters import LetterPublisher
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.erased import KeyHasher
-from services.analyzer.ports import ErasedKeys, ErrandStore, ReadStore, SliceStore
+from services.analyzer.ports import ErasedKeys, ErrandStore, LetterStore, ReadStore, SliceStore
 from services.analyzer.publisher import BusPublisher
 from services.analyzer.restoring import Restoring
 from services.analyzer.settings import AnalyzerSettings
@@ -42,7 +44,7 @@ from services.analyzer.store.reading import PostgresReadStore
 GROUP = "analyzer"
 
 
-class AnalyzerStore(SliceStore, ReadStore, ErrandStore, Protocol):
+class AnalyzerStore(SliceStore, ReadStore, ErrandStore, LetterStore, Protocol):
     """Everything the service stores, as one part: what tests hand in."""
 
 
@@ -87,6 +89,7 @@ def create_service(
         max_records=settings.slice_records,
         concurrency=settings.concurrency,
     )
+    letters = LetterPublisher(bus, storage.letters, processor.standing, random)
     errands = Errands(processor, storage.errands, publisher, bus, random, metrics, storage.file)
     dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
     keys = KeyRing(settings.data_dir, dev_key)
@@ -105,7 +108,7 @@ def create_service(
         await bus.close()
         await storage.close()
 
-    tasks = [TopicKeeper(bus, TOPICS).run, intake.run, publisher.run, errands.run]
+    tasks = [TopicKeeper(bus, TOPICS).run, intake.run, publisher.run, errands.run, letters.run]
     return Service("analyzer", app, intake.start, stop, tasks)
 
 
@@ -115,6 +118,7 @@ class _Storage(NamedTuple):
     slices: SliceStore
     reading: ReadStore
     errands: ErrandStore
+    letters: LetterStore
     file: ErasedKeys
     prepare: Callable[[], Awaitable[None]]
     close: Callable[[], Awaitable[None]]
@@ -123,7 +127,7 @@ class _Storage(NamedTuple):
 
 def _storage(settings: AnalyzerSettings, store: AnalyzerStore | None, hasher: KeyHasher) -> _Storage:
     if store is not None:
-        return _Storage(store, store, store, MemoryErasedKeys(), _nothing, _nothing, _no_files)
+        return _Storage(store, store, store, store, MemoryErasedKeys(), _nothing, _nothing, _no_files)
     database = Database(settings.postgres.get_secret_value(), size=8)
     tables = PostgresAnalyzerStore(database)
     reading, errands = PostgresReadStore(database), PostgresErasureStore(database, SCHEMA)
@@ -136,7 +140,7 @@ def _storage(settings: AnalyzerSettings, store: AnalyzerStore | None, hasher: Ke
     async def compact() -> list[Compacted]:
         return [Compacted("tables of the analyzer", await rewrite(database, SCHEMA))]
 
-    return _Storage(tables, reading, errands, file, prepare, database.close, compact)
+    return _Storage(tables, reading, errands, reading, file, prepare, database.close, compact)
 
 
 async def _nothing() -> None:
@@ -152,6 +156,9 @@ def _measure(
 ) -> None:
     def look() -> None:
         metrics.lag.set(processor.lag() / 1000)
+        lags = processor.lags()
+        for partition in range(PARTITIONS):
+            metrics.partition_lag.set(lags.get(partition, 0) / 1000, str(partition))
         metrics.waiting.set(publisher.waiting())
 
     metrics.registry.before_scrape(look)

@@ -27,6 +27,8 @@ MODELS_AT_ONCE = 500
 PATIENCE = 5.0
 """Seconds a slice waits for its partition to be published anew before it is tried again later."""
 
+REPLAYED_AT_ONCE = 500
+
 WATCHED = 1_000
 """Records over which the share of dead letters is judged."""
 
@@ -45,6 +47,7 @@ class _Owned:
     suppressed: dict[bytes, str]
     expected: int = 0
     certain: bool = True
+    look_at: float = 0.0
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
     catching_up: asyncio.Task[None] | None = None
 
@@ -117,9 +120,19 @@ class AnalyzerProcessor:
             owned = _Owned(state, ModelCache(size), suppressed, state.next_offset)
             owned.catching_up = asyncio.create_task(self._catch_up(owned))
             self._owned[partition] = owned
+            self._metrics.claims.add(1, "claimed")
         self._metrics.partitions.set(len(self._owned))
         self.errands.set()
         return {p: self._owned[p].state.next_offset for p in assignment.partitions}
+
+    def lags(self) -> dict[int, Millis]:
+        """How far each owned partition is behind the clock, where it has seen anything."""
+        now = self._clock.now()
+        return {
+            partition: max(0, now - owned.state.journal_time)
+            for partition, owned in self._owned.items()
+            if owned.state.journal_time
+        }
 
     def lag(self) -> Millis:
         """How far the slowest owned partition is behind the clock; 0 where none has seen anything yet."""
@@ -141,18 +154,45 @@ class AnalyzerProcessor:
         owned = self._owned.get(partition)
         if owned is None:
             raise Fenced(f"partition {partition} is not ours")
-        await self._make_certain(owned)
-        await self._wait_until_caught_up(owned)
-        await self._notice_losses(owned, messages)
-        while await self._process_slice(partition, owned, messages):
-            pass
-        owned.expected = messages[-1].offset + 1
+        stage = "database"
+        try:
+            await self._make_certain(owned)
+            stage = "publishing"
+            await self._wait_until_caught_up(owned)
+            stage = "database"
+            await self._notice_losses(owned, messages)
+            await self._replay(owned)
+            while await self._process_slice(owned, messages):
+                pass
+            owned.expected = messages[-1].offset + 1
+        except Transient:
+            self._metrics.retries.add(1, stage)
+            raise
+        except Fenced:
+            self._metrics.claims.add(1, "lost")
+            raise
 
-    async def _process_slice(self, partition: int, owned: _Owned, messages: Sequence[Message]) -> bool:
+    async def _replay(self, owned: _Owned) -> None:
+        """Take dead letters again that somebody asked for; looked for once a second at most."""
+        now = time.monotonic()
+        if now < owned.look_at:
+            return
+        letters = await self._store.asked(owned.state.partition, REPLAYED_AT_ONCE)
+        if letters:
+            slice_ = await self._handler.replay(owned.state, owned.cache, letters, owned.suppressed)
+            await self._commit(owned, slice_, now)
+        owned.look_at = now if len(letters) == REPLAYED_AT_ONCE else now + 1.0
+
+    async def _process_slice(self, owned: _Owned, messages: Sequence[Message]) -> bool:
         began = time.monotonic()
         slice_ = await self._handler.prepare(owned.state, owned.cache, messages, owned.suppressed)
         if slice_ is None:
             return False
+        await self._commit(owned, slice_, began)
+        return True
+
+    async def _commit(self, owned: _Owned, slice_: Slice, began: float) -> None:
+        partition = owned.state.partition
         watched = self._judged(slice_)
         published, models_offset = self._publisher.published(partition)
         state = replace(slice_.write.state, published=published, models_offset=models_offset)
@@ -165,7 +205,6 @@ class AnalyzerProcessor:
         self._remember(owned, state, slice_)
         self._publisher.offer(state, slice_.write.models, urgent=slice_.urgent)
         self._measure(slice_, state, time.monotonic() - began)
-        return True
 
     async def _notice_losses(self, owned: _Owned, messages: Sequence[Message]) -> None:
         """See that topics were made anew on the same cluster, and that there is room for more models."""
@@ -267,9 +306,12 @@ class AnalyzerProcessor:
 
     def _measure(self, slice_: Slice, state: PartitionState, seconds: float) -> None:
         for key, amount in slice_.write.fates.items():
-            self._metrics.records.add(amount, key.fate)
+            # A replay takes some back; counters only grow.
+            self._metrics.records.add(max(0, amount), key.fate)
         for note, amount in slice_.noted.items():
-            self._metrics.notes.add(amount, note)
+            self._metrics.notes.add(max(0, amount), note)
+        for outcome in slice_.write.replays:
+            self._metrics.replays.add(1, "again" if outcome.code else "left")
         self._metrics.slices.add()
         self._metrics.slice_seconds.observe(seconds)
         if isinstance(self._clock, JournalClock):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from libs.common.contracts.identity import PARTITIONS
 from libs.common.telemetry import Metrics, Names
 
 FATES = ("applied", "duplicate", "rejected", "dead_lettered", "erased", "internal")
@@ -45,6 +46,24 @@ class AnalyzerMetrics:
         )
         self.dead_letters = registry.counter(
             "dead_letters_total", "Records that cannot be processed, by reason", {"code": DEAD_LETTER_CODES}
+        )
+        self.replays = registry.counter(
+            "dead_letters_replayed_total",
+            "Dead letters taken again: left, or dead again",
+            {"result": ("left", "again")},
+        )
+        self.retries = registry.counter(
+            "slice_retries_total",
+            "Slices put off: the database is away, models are still being published",
+            {"reason": ("database", "publishing")},
+        )
+        self.claims = registry.counter(
+            "claims_total", "Partitions claimed, and lost to another owner", {"result": ("claimed", "lost")}
+        )
+        self.partition_lag = registry.gauge(
+            "partition_lag_seconds",
+            "How far an owned partition's journal time is behind the clock; 0 where it is not owned",
+            {"partition": tuple(str(partition) for partition in range(PARTITIONS))},
         )
         self.lag = registry.gauge(
             "lag_seconds", "How far the slowest owned partition's journal time is behind the clock"

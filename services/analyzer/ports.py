@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
 from services.analyzer.model.erasures import Erased, ErasureRows, Notice, SuppressedRow
+from services.analyzer.model.letters import Buried, DeadLetter, LetterFilter, Replayed
 
 
 @dataclass(frozen=True)
@@ -85,20 +86,22 @@ class LessonRow(NamedTuple):
     body: bytes
 
 
-class DeadLetter(NamedTuple):
-    """A record that can never be processed: where it came from, and why."""
+class Seen(NamedTuple):
+    """When an id was used last, in journal time, and for what: empty content is not compared."""
+
+    at: Millis
+    content: bytes = b""
+
+
+class WaitingOutcome(NamedTuple):
+    """An outcome that came before its decision; ``hash`` stands for its id, ``body`` is as it came."""
 
     partition: int
-    cluster: str
-    offset: int
-    spool: str
-    seq: int
-    source: str
-    code: str
-    reason: str
+    customer: CustomerKey
+    decision: str
+    hash: bytes
     journal_time: Millis
-    key: bytes
-    value: bytes | None
+    body: bytes
 
 
 class SpoolReport(NamedTuple):
@@ -122,20 +125,24 @@ class SliceWrite:
     """All that a slice changes, written in one transaction or not at all.
 
     ``before`` is the state it was made from: it is written only where that is still what is stored.
-    ``ids`` are (hash, journal time) of events that are new; ``forget_before`` is set once a day of journal
-    time: ids older than it go.
+    ``ids`` are of events that are new; ``forget_before`` is set once a day of journal time: ids older than it
+    go. ``waiting`` are outcomes to keep for their decisions, ``met`` those that have met them; ``replays``
+    what became of dead letters that were taken again.
     """
 
     state: PartitionState
     before: PartitionState
     events: Sequence[StoredEvent] = ()
-    ids: Mapping[bytes, Millis] = field(default_factory=dict)
+    ids: Mapping[bytes, Seen] = field(default_factory=dict)
     models: Sequence[ModelRow] = ()
     lessons: Sequence[LessonRow] = ()
     dead_letters: Sequence[DeadLetter] = ()
     reports: Sequence[SpoolReport] = ()
     fates: Mapping[FateKey, int] = field(default_factory=dict)
     forget_before: Millis | None = None
+    waiting: Sequence[WaitingOutcome] = ()
+    met: Sequence[WaitingOutcome] = ()
+    replays: Sequence[Replayed] = ()
     erased: Erased | None = None
     notices: Sequence[Notice] = ()
 
@@ -160,8 +167,18 @@ class SliceStore(Protocol):
         """The state as committed; `Fenced` where ``epoch`` is not the newest."""
         ...
 
-    async def known_ids(self, partition: int, hashes: Sequence[bytes]) -> dict[bytes, Millis]:
+    async def known_ids(self, partition: int, hashes: Sequence[bytes]) -> dict[bytes, Seen]:
         """Those of ``hashes`` that were seen, and when."""
+        ...
+
+    async def waiting(
+        self, partition: int, decisions: Sequence[tuple[CustomerKey, str]]
+    ) -> list[WaitingOutcome]:
+        """Outcomes that wait for one of ``decisions``, in the order they came."""
+        ...
+
+    async def asked(self, partition: int, limit: int) -> list[Buried]:
+        """Dead letters of ``partition`` that are to be taken again, oldest first."""
         ...
 
     async def decided(self, partition: int, spools: Sequence[str]) -> dict[str, int]:
@@ -209,6 +226,18 @@ class ErasedKeys(Protocol):
 
     def add(self, rows: Iterable[SuppressedRow]) -> int:
         """Append those of ``rows`` that are not there, durably; answers how many."""
+        ...
+
+
+class LetterStore(Protocol):
+    """What telling of dead letters reads and writes."""
+
+    async def unsent(self, partitions: Sequence[int], limit: int) -> list[Buried]:
+        """Dead letters that have not been put on the bus, oldest first."""
+        ...
+
+    async def mark_sent(self, ids: Sequence[int]) -> None:
+        """They are on the bus."""
         ...
 
 
@@ -303,8 +332,12 @@ class ReadStore(Protocol):
         """What the learner has published last, None before it has."""
         ...
 
-    async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The latest dead letters, newest first."""
+    async def dead_letters(self, which: LetterFilter, before: int | None, limit: int) -> list[Buried]:
+        """Dead letters from the highest id below ``before`` down, those replayed too."""
+        ...
+
+    async def ask_replay(self, which: LetterFilter) -> int:
+        """Have dead letters taken again, except those that have left; how many. Writes."""
         ...
 
     async def dead_letters_of(self, keys: Sequence[CustomerKey]) -> list[DeadLetter]:

@@ -215,12 +215,43 @@ async def test_models_tell_how_far_the_learner_is(caller: Caller) -> None:
     assert (await caller.get("/v1/models"))["learned"]["journal_time"] == T0
 
 
-async def test_dead_letters_are_listed_without_their_content(caller: Caller) -> None:
+async def test_dead_letters_are_listed_looked_at_and_replayed(caller: Caller) -> None:
     bad = touch("x", T0, type="order_completed", properties={"order_id": "secret"})
-    await caller.happen(bad)
-    (letter,) = (await caller.get("/v1/dead-letters"))["dead_letters"]
+    await caller.happen(bad, touch("a", T0), touch("a", T0, type="page_left"))
+    reuse, letter = (await caller.get("/v1/dead-letters"))["dead_letters"]
     assert (letter["code"], letter["source"], letter["seq"]) == ("wrong_type", "shop", 1)
     assert "secret" not in str(letter)
+    assert (await caller.get("/v1/dead-letters", code="id_reuse"))["dead_letters"] == [reuse]
+    assert (await caller.get("/v1/dead-letters", before=reuse["id"], limit=1))["dead_letters"] == [letter]
+    whole = await caller.get(f"/v1/dead-letters/{letter['id']}")
+    assert (whole["dead_letter"], whole["key"]) == (letter, "c-7")
+    assert (whole["headers"]["spool"], whole["headers"]["code"]) == (SPOOL, "wrong_type")
+    assert "secret" in whole["value"]
+    for path in ("/v1/dead-letters/99", "/v1/dead-letters/x"):
+        assert (await caller.get(path, 404))["code"] == "unknown_dead_letter"
+    for wrong in ({"partition": 12}, {"partition": "x"}, {"since": "soon"}, {"before": "-1"}):
+        await caller.get("/v1/dead-letters", 422, **wrong)
+
+    async def replay(body: dict[str, Any], status: int = 202) -> Any:
+        answer = await caller.http.post("/v1/dead-letters/replay", json=body)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    await replay({}, 422)
+    await replay({"kode": "x"}, 422)
+    assert await replay({"code": "missing"}) == {"asked": 0}
+    assert await replay({"id": letter["id"]}) == {"asked": 1}
+    for n in range(300):
+        await caller.happen(touch(f"t-{n}", T0))
+        shown = (await caller.get(f"/v1/dead-letters/{letter['id']}"))["dead_letter"]
+        if shown["attempts"]:
+            break
+        await asyncio.sleep(0.01)
+    assert (shown["attempts"], shown["asked"], shown["replayed_at"]) == (1, False, None)
+    ledger = await caller.get("/v1/ledger")
+    assert (ledger["dead_lettered"], ledger["balanced"]) == (2, True)
+    refused = await caller.http.get("/v1/dead-letters", headers={"authorization": "Bearer other"})
+    assert refused.status_code == 401
 
 
 async def test_database_away_is_503(caller: Caller) -> None:

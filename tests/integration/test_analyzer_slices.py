@@ -42,6 +42,7 @@ from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.digest import whole_digest
 from services.analyzer.model.erased import KeyHasher
 from services.analyzer.model.lessons import OrderLesson, decode_lesson
+from services.analyzer.model.letters import LetterFilter
 from services.analyzer.publisher import BusPublisher
 from services.analyzer.store.memory import MemoryAnalyzerStore
 from services.analyzer.store.postgres import PostgresAnalyzerStore
@@ -431,7 +432,8 @@ async def test_bad_records_become_dead_letters_with_origin_and_reason(rig: Rig) 
             b"{", b'{"source":"shop","kind":"unheard"}', b"[" * 20_000, bad_order, other, view("good")
         ),
     )
-    letters = await rig.stores.reading.dead_letters(10)
+    rows = await rig.stores.reading.dead_letters(LetterFilter(), None, 10)
+    letters = [row.letter for row in rows]
     assert {letter.code for letter in letters} == {"undecodable", "wrong_type", "wrong_partition"}
     assert {letter.seq for letter in letters} == {1, 2, 3, 4, 5}
     ledger = await ledger_of(rig)

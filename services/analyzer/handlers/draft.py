@@ -11,14 +11,16 @@ from services.analyzer.handlers.folding import Changed
 from services.analyzer.model.arrival import Arrival
 from services.analyzer.model.erased import KeyHasher, Suppressed
 from services.analyzer.model.erasures import Erased, Notice
+from services.analyzer.model.letters import DeadLetter, Replayed
 from services.analyzer.ports import (
-    DeadLetter,
     FateKey,
     LessonRow,
     ModelRow,
     PartitionState,
+    Seen,
     SpoolReport,
     StoredEvent,
+    WaitingOutcome,
 )
 
 APPLIED, DUPLICATE, REJECTED = "applied", "duplicate", "rejected"
@@ -32,12 +34,13 @@ FATES = (APPLIED, DUPLICATE, REJECTED, DEAD_LETTERED, ERASED, INTERNAL)
 class Draft:
     """A slice in the making: what will be written, gathered record by record.
 
-    ``suppressed`` are the keys erased in this partition; ``past`` are all events of the customer whom the
-    slice erases, ``erased``, ``withdrawn`` and ``notices`` what comes of that.
+    ``early`` are outcomes that wait for their decisions, by those. ``suppressed`` are the keys erased in this
+    partition; ``past`` are all events of the customer whom the slice erases, ``erased``, ``withdrawn`` and
+    ``notices`` what comes of that.
     """
 
     state: PartitionState
-    known: dict[bytes, Millis]
+    known: dict[bytes, Seen]
     customers: dict[CustomerKey, Changed]
     number: int
     journal_time: Millis
@@ -46,7 +49,11 @@ class Draft:
     hasher: KeyHasher
     suppressed: Suppressed
     events: list[StoredEvent] = field(default_factory=list)
-    ids: dict[bytes, Millis] = field(default_factory=dict)
+    ids: dict[bytes, Seen] = field(default_factory=dict)
+    early: dict[tuple[CustomerKey, str], list[WaitingOutcome]] = field(default_factory=dict)
+    waiting: list[WaitingOutcome] = field(default_factory=list)
+    met: list[WaitingOutcome] = field(default_factory=list)
+    replays: list[Replayed] = field(default_factory=list)
     lessons: list[LessonRow] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     reports: dict[str, SpoolReport] = field(default_factory=dict)
@@ -60,9 +67,11 @@ class Draft:
     withdrawn: list[ModelRow] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
 
-    def note(self, name: str) -> None:
-        self.notes[name] = self.notes.get(name, 0) + 1
+    def note(self, name: str, amount: int = 1) -> None:
+        self.notes[name] = self.notes.get(name, 0) + amount
 
     def count(self, arrival: Arrival, fate: str) -> None:
-        key = FateKey(arrival.spool, arrival.source, fate)
-        self.fates[key] = self.fates.get(key, 0) + 1
+        self.move(FateKey(arrival.spool, arrival.source, fate), 1)
+
+    def move(self, key: FateKey, amount: int) -> None:
+        self.fates[key] = self.fates.get(key, 0) + amount

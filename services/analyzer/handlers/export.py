@@ -15,8 +15,9 @@ from libs.common.times import format_time
 from services.analyzer.handlers.folding import assemble
 from services.analyzer.model.fold import Models, type_of
 from services.analyzer.model.lessons import Lesson, decode_lesson
+from services.analyzer.model.letters import DeadLetter
 from services.analyzer.model.readable import ConsentView, CustomerView
-from services.analyzer.ports import DeadLetter, LessonRow, ReadStore, StoredEvent
+from services.analyzer.ports import LessonRow, ReadStore, StoredEvent
 
 
 class ExportedModel(Struct, frozen=True):

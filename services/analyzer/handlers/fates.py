@@ -5,20 +5,31 @@ from __future__ import annotations
 import logging
 
 from libs.common.clock import DAY, Millis
-from libs.common.contracts.customer_event import AboutCustomer, Erasure, SpoolReported, Tick
+from libs.common.contracts.customer_event import (
+    AboutCustomer,
+    CustomerEvent,
+    Decision,
+    Erasure,
+    Outcome,
+    SpoolReported,
+    Tick,
+)
 from libs.common.errors import Invalid, Rejected
+from services.analyzer.handlers import early
 from services.analyzer.handlers.draft import (
     APPLIED,
     DEAD_LETTERED,
     DUPLICATE,
+    ID_REUSE,
     INTERNAL,
     REJECTED,
     Draft,
 )
 from services.analyzer.handlers.erasing import erase, spare
 from services.analyzer.handlers.folding import fold_into, lesson_row
-from services.analyzer.model.arrival import Arrival, accept, id_hash, is_internal, kind_of
-from services.analyzer.ports import DeadLetter, SpoolReport, StoredEvent
+from services.analyzer.model.arrival import Arrival, accept, content_hash, id_hash, is_internal, kind_of
+from services.analyzer.model.letters import Buried, DeadLetter, Replayed
+from services.analyzer.ports import FateKey, Seen, SpoolReport, StoredEvent
 
 DEDUPE_WINDOW: Millis = 30 * DAY
 """How long an id counts once, in journal time."""
@@ -35,26 +46,27 @@ def take(draft: Draft, arrival: Arrival) -> None:
     if spared is None:
         return
     arrival, event = spared, spared.event
-    if arrival.error is not None or event is None:
-        _bury(draft, arrival, arrival.error or Invalid("undecodable", "no event"))
-        return
-    draft.journal_time = max(draft.journal_time, event.recorded_at)
-    if isinstance(event, Tick):
-        draft.count(arrival, INTERNAL)
-    elif isinstance(event, SpoolReported):
-        _take_report(draft, event)
-        draft.count(arrival, INTERNAL)
-    else:
-        _take_event(draft, arrival, event)
+    try:
+        _decide(draft, arrival, event)
+    except Invalid as error:
+        _bury(draft, arrival, error)
 
 
-def _take_report(draft: Draft, report: SpoolReported) -> None:
-    if report.ended:
-        draft.ended.add(report.spool)
-    if report.accepted or not report.ended:
-        draft.reports[report.spool] = SpoolReport(
-            draft.state.partition, report.spool, report.service, report.recorded_at, report.accepted
-        )
+def take_again(draft: Draft, buried: Buried, arrival: Arrival) -> None:
+    """A dead letter that is replayed: it leaves `dead_lettered` and becomes what it becomes, or stays one."""
+    spared = spare(draft, arrival)
+    if spared is not None:
+        try:
+            if isinstance(spared.event, Erasure):
+                raise Invalid(
+                    "not_supported", "ask for the erasure anew: a replay has not all that it removes"
+                )
+            _decide(draft, spared, spared.event)
+        except Invalid as error:
+            draft.replays.append(Replayed(buried.id, error.code, _reason(error)))
+            return
+    draft.move(FateKey(buried.letter.spool, buried.letter.source, DEAD_LETTERED), -1)
+    draft.replays.append(Replayed(buried.id))
 
 
 def _in_order(draft: Draft, arrival: Arrival) -> bool:
@@ -80,32 +92,63 @@ def _in_order(draft: Draft, arrival: Arrival) -> bool:
     return True
 
 
+def _decide(draft: Draft, arrival: Arrival, event: CustomerEvent | None) -> None:
+    """Give it the one fate that is not dead-lettered; raises `Invalid` for that one."""
+    if arrival.error is not None or event is None:
+        raise arrival.error or Invalid("undecodable", "no event")
+    draft.journal_time = max(draft.journal_time, event.recorded_at)
+    if isinstance(event, Tick):
+        draft.count(arrival, INTERNAL)
+    elif isinstance(event, SpoolReported):
+        _take_report(draft, event)
+        draft.count(arrival, INTERNAL)
+    else:
+        _take_event(draft, arrival, event)
+
+
+def _take_report(draft: Draft, report: SpoolReported) -> None:
+    if report.ended:
+        draft.ended.add(report.spool)
+    if report.accepted or not report.ended:
+        draft.reports[report.spool] = SpoolReport(
+            draft.state.partition, report.spool, report.service, report.recorded_at, report.accepted
+        )
+
+
 def _take_event(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:
-    hashed = id_hash(event)
-    seen = draft.known.get(hashed)
     internal = is_internal(event)
-    if seen is not None and draft.journal_time - seen <= DEDUPE_WINDOW:
+    said = Seen(draft.journal_time, content_hash(event))
+    seen = draft.known.get(id_hash(event))
+    if seen is not None and draft.journal_time - seen.at <= DEDUPE_WINDOW:
+        if seen.content and said.content and seen.content != said.content:
+            raise Invalid(ID_REUSE, "this id stood for another type or other properties before", "/id")
         draft.count(arrival, INTERNAL if internal else DUPLICATE)
         return
+    body = arrival.message.value or b""
     try:
         accept(event)
         if isinstance(event, Erasure):
             erase(draft, event)
-            draft.known[hashed] = draft.ids[hashed] = draft.journal_time
-            draft.count(arrival, INTERNAL if internal else APPLIED)
-            return
-        number = draft.number + 1
-        lesson = fold_into(draft.customers, event, draft.journal_time, number)
+        elif isinstance(event, Outcome) and early.is_early(draft, event):
+            # It changes nothing: no number, no total, no line in the timeline.
+            early.keep(draft, event, body)
+        else:
+            _store(draft, event, body)
     except Rejected:
         draft.count(arrival, REJECTED)
         return
-    except Invalid as error:
-        _bury(draft, arrival, error)
-        return
+    draft.known[id_hash(event)] = draft.ids[id_hash(event)] = said
+    draft.count(arrival, INTERNAL if internal else APPLIED)
+    if isinstance(event, Decision):
+        for outcome, waited in early.met(draft, event):
+            _store(draft, outcome, waited)
+
+
+def _store(draft: Draft, event: AboutCustomer, body: bytes) -> None:
+    """Fold ``event`` and keep it, under the next number; raises `Invalid` with nothing done."""
+    number = draft.number + 1
+    lesson = fold_into(draft.customers, event, draft.journal_time, number)
     draft.number = number
-    draft.known[hashed] = draft.ids[hashed] = draft.journal_time
-    if lesson.unmatched:
-        draft.note("unmatched")
     if lesson.row is not None:
         draft.lessons.append(
             lesson_row(draft.state.partition, number, draft.journal_time, lesson.row),
@@ -120,10 +163,9 @@ def _take_event(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:
             customer=event.customer,
             kind=kind_of(event),
             id=event.id,
-            body=arrival.message.value or b"",
+            body=body,
         )
     )
-    draft.count(arrival, INTERNAL if internal else APPLIED)
 
 
 def _bury(draft: Draft, arrival: Arrival, error: Invalid) -> None:
@@ -137,10 +179,14 @@ def _bury(draft: Draft, arrival: Arrival, error: Invalid) -> None:
             seq=arrival.seq,
             source=arrival.source,
             code=error.code,
-            reason=error.reason.replace("\x00", "")[:500],
+            reason=_reason(error),
             journal_time=draft.journal_time,
             key=message.key or b"",
             value=message.value,
         )
     )
     draft.count(arrival, DEAD_LETTERED)
+
+
+def _reason(error: Invalid) -> str:
+    return error.reason.replace("\x00", "")[:500]

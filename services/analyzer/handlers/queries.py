@@ -16,8 +16,9 @@ from services.analyzer.handlers.export import export
 from services.analyzer.handlers.folding import assemble
 from services.analyzer.model.fold import Models
 from services.analyzer.model.ledger import Ledger, ledger
+from services.analyzer.model.letters import Buried, LetterFilter
 from services.analyzer.model.readable import ConsentView, CustomerView, TimelineEntry, entry_of, readable
-from services.analyzer.ports import DeadLetter, LearnedState, Place, ReadStore, StoredEvent
+from services.analyzer.ports import LearnedState, Place, ReadStore, StoredEvent
 
 
 class LearnedView(Struct, frozen=True):
@@ -142,9 +143,19 @@ class Queries:
         state = await self._store.learned() or LearnedState(0, 0, 0, 0)
         return ModelsView(LearnedView(*state))
 
-    async def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The latest dead letters."""
-        return await self._store.dead_letters(limit)
+    async def dead_letters(self, which: LetterFilter, before: int | None, limit: int) -> list[Buried]:
+        """Dead letters, newest first, below id ``before``."""
+        return await self._store.dead_letters(which, before, limit)
+
+    async def dead_letter(self, id_: int) -> Buried | None:
+        """The dead letter with an id."""
+        found = await self._store.dead_letters(LetterFilter(id=id_), None, 1)
+        return found[0] if found else None
+
+    async def ask_replay(self, which: LetterFilter) -> int:
+        """Have dead letters taken again by the owners of their partitions; how many. Writes only that wish,
+        so asking twice is asking once."""
+        return await self._store.ask_replay(which)
 
 
 def _row(event: StoredEvent) -> tuple[int, int]:

@@ -3,7 +3,8 @@
 Reads the ids seen before and the models its customers have; writes everything in the one transaction of
 `SliceWrite`. Idempotent: a record's sequence number says whether it was here before (a redelivery, skipped
 and not counted), an event's id whether it was posted before (a duplicate, counted and otherwise ignored).
-Rooms beside this one: `draft` gathers, `fates` decides, `folding` folds, `writing` makes the write.
+Rooms beside this one: `draft` gathers, `fates` decides, `early` lets outcomes wait, `folding` folds,
+`writing` makes the write.
 """
 
 from __future__ import annotations
@@ -11,19 +12,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from libs.common.bus.ports import Message
-from libs.common.contracts.customer_event import AboutCustomer, Erasure, SpoolReported, Tick
+from libs.common.bus.ports import Headers, Message
+from libs.common.contracts.customer_event import (
+    AboutCustomer,
+    Decision,
+    Erasure,
+    Outcome,
+    SpoolReported,
+    Tick,
+)
 from libs.common.contracts.identity import CustomerKey, is_nobody
+from libs.common.contracts.topics import CUSTOMER_EVENTS, HEADER_SEQ, HEADER_SPOOL
 from services.analyzer.handlers.draft import Draft
 from services.analyzer.handlers.erasing import erase
-from services.analyzer.handlers.fates import take
+from services.analyzer.handlers.fates import take, take_again
 from services.analyzer.handlers.folding import Changed, assemble
 from services.analyzer.handlers.writing import written
-from services.analyzer.model.arrival import Arrival, arrive, id_hash
+from services.analyzer.model.arrival import Arrival, arrive, decision_hash, id_hash
 from services.analyzer.model.cache import ModelCache
 from services.analyzer.model.erased import NOBODY_ERASED, KeyHasher, Suppressed
 from services.analyzer.model.fold import Models
-from services.analyzer.ports import PartitionState, SliceStore, SliceWrite
+from services.analyzer.model.letters import Buried, DeadLetter
+from services.analyzer.ports import PartitionState, SliceStore, SliceWrite, WaitingOutcome
 
 
 @dataclass(frozen=True)
@@ -70,12 +80,40 @@ class SliceHandler:
         arrivals = _one_slice(messages, state.next_offset)
         if not arrivals:
             return None
+        draft = await self._draft(state, cache, arrivals, suppressed)
+        if isinstance(erasure := arrivals[0].event, Erasure):
+            draft.past = await self._store.events_of(state.partition, erasure.customer)
+        for arrival in arrivals:
+            take(draft, arrival)
+        return _finished(draft)
+
+    async def replay(
+        self, state: PartitionState, cache: ModelCache, letters: Sequence[Buried], suppressed: Suppressed
+    ) -> Slice:
+        """What dead letters become that are taken again; a slice of its own, read as `prepare` reads."""
+        arrivals = [arrive(_message_of(buried.letter)) for buried in letters]
+        draft = await self._draft(state, cache, arrivals, suppressed)
+        # Trap: the fence tells slices apart by number and offset, and a replay may store nothing.
+        draft.number += 1
+        draft.next_offset = state.next_offset
+        for buried, arrival in zip(letters, arrivals, strict=True):
+            take_again(draft, buried, arrival)
+        return _finished(draft)
+
+    async def _draft(
+        self,
+        state: PartitionState,
+        cache: ModelCache,
+        arrivals: Sequence[Arrival],
+        suppressed: Suppressed,
+    ) -> Draft:
         events = [a.event for a in arrivals if a.event is not None]
         about = [event for event in events if not isinstance(event, Tick | SpoolReported)]
-        hashes = list({id_hash(event) for event in about})
-        known = await self._store.known_ids(state.partition, hashes) if hashes else {}
+        hashes = {id_hash(event) for event in about}
+        hashes |= {decision_hash(event) for event in about if isinstance(event, Outcome)}
+        known = await self._store.known_ids(state.partition, list(hashes)) if hashes else {}
         customers = await self._models(state.partition, cache, about)
-        draft = Draft(
+        return Draft(
             state=state,
             known=known,
             customers={key: Changed(models) for key, models in customers.items()},
@@ -85,13 +123,18 @@ class SliceHandler:
             notes=dict(state.notes),
             hasher=self._hasher,
             suppressed=suppressed,
+            early=await self._early(state.partition, about),
         )
-        if isinstance(erasure := arrivals[0].event, Erasure):
-            draft.past = await self._store.events_of(state.partition, erasure.customer)
-        for arrival in arrivals:
-            take(draft, arrival)
-        noted = {name: n - state.notes.get(name, 0) for name, n in draft.notes.items()}
-        return Slice(written(draft), draft.customers, noted)
+
+    async def _early(
+        self, partition: int, events: Sequence[AboutCustomer]
+    ) -> dict[tuple[CustomerKey, str], list[WaitingOutcome]]:
+        """Outcomes that came before the decisions among ``events``."""
+        decisions = [(event.customer, event.id) for event in events if isinstance(event, Decision)]
+        found: dict[tuple[CustomerKey, str], list[WaitingOutcome]] = {}
+        for row in await self._store.waiting(partition, decisions) if decisions else ():
+            found.setdefault((row.customer, row.decision), []).append(row)
+        return found
 
     async def _returning(self, state: PartitionState, arrivals: Sequence[Arrival]) -> dict[str, int]:
         """How far spools were that have left ``applied`` and send again."""
@@ -140,6 +183,19 @@ class SliceHandler:
                 found[key] = stored.get(key) or Models.new(key)
                 cache.put(key, found[key], sizes.get(key, 0))
         return found
+
+
+def _finished(draft: Draft) -> Slice:
+    noted = {name: n - draft.state.notes.get(name, 0) for name, n in draft.notes.items()}
+    return Slice(written(draft), draft.customers, noted)
+
+
+def _message_of(letter: DeadLetter) -> Message:
+    """The record that became ``letter``, as it was read."""
+    headers: Headers = ()
+    if letter.spool:
+        headers = ((HEADER_SPOOL, letter.spool.encode()), (HEADER_SEQ, b"%d" % letter.seq))
+    return Message(CUSTOMER_EVENTS, letter.partition, letter.offset, letter.key, letter.value, headers, 0)
 
 
 def _one_slice(messages: Sequence[Message], next_offset: int) -> list[Arrival]:

@@ -42,6 +42,9 @@ def written(draft: Draft) -> SliceWrite:
         reports=list(draft.reports.values()),
         fates=draft.fates,
         forget_before=draft.journal_time - DEDUPE_WINDOW if new_day else None,
+        waiting=draft.waiting,
+        met=draft.met,
+        replays=draft.replays,
         erased=draft.erased,
         notices=draft.notices,
     )

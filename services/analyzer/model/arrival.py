@@ -12,6 +12,7 @@ from libs.common.bus.ports import Message
 from libs.common.clock import Millis
 from libs.common.contracts.customer_event import (
     AboutCustomer,
+    ConsentGiven,
     CustomerEvent,
     Decision,
     Erasure,
@@ -32,9 +33,12 @@ FIRST_TIME: Millis = -62_135_596_800_000
 LAST_TIME: Millis = 253_402_300_799_999
 """The end of the year 9999."""
 MAX_ID = 1_024
+DECIDER = "recommender"
+"""Source of all decisions."""
 
 _SPOOL = re.compile(rb"[0-9a-f]{8,32}\Z")
 _words = frozenset(WORDS)
+_sorted = msgspec.json.Encoder(order="sorted")
 
 
 class Arrival(NamedTuple):
@@ -161,5 +165,34 @@ def kind_of(event: AboutCustomer) -> str:
 
 def id_hash(event: AboutCustomer) -> bytes:
     """16 bytes that stand for (customer, source, id)."""
-    text = f"{event.customer}\x00{event.source}\x00{event.id}"
+    return _hash_of(event.customer, event.source, event.id)
+
+
+def decision_hash(event: Outcome) -> bytes:
+    """The `id_hash` of the decision that ``event`` names."""
+    return _hash_of(event.customer, DECIDER, event.decision_id)
+
+
+def _hash_of(customer: str, source: str, id_: str) -> bytes:
+    text = f"{customer}\x00{source}\x00{id_}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def content_hash(event: AboutCustomer) -> bytes:
+    """8 bytes that stand for what was said, times and context left out, because repeats change them.
+
+    Empty where an id cannot stand for two things: those of the platform itself, and outcomes, which count
+    once for each decision, offer and word whatever else they say.
+    """
+    said: tuple[object, ...]
+    if is_internal(event):
+        return b""
+    if isinstance(event, Touchpoint):
+        said = ("touchpoint", event.type, event.properties)
+    elif isinstance(event, ConsentGiven):
+        said = ("consent", event.purpose, event.channel, event.granted)
+    elif isinstance(event, IdentityLinked):
+        said = ("identity", event.customer_id, event.anonymous_id)
+    else:
+        return b""
+    return blake2b(_sorted.encode(said), digest_size=8).digest()

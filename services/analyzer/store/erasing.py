@@ -47,6 +47,7 @@ async def erase(connection: asyncpg.Connection, schema: str, partition: int, era
     await connection.execute(
         f"DELETE FROM {schema}.event_ids WHERE partition = $1 AND hash = ANY($2)", partition, erased.ids
     )
+    await _erase_waiting(connection, schema, partition, erased)
     letters = await connection.execute(
         f"DELETE FROM {schema}.dead_letters WHERE partition = $1 AND key = $2"
         " AND ($3 = ''::bytea OR position($3 in value) > 0)",
@@ -75,6 +76,15 @@ async def erase(connection: asyncpg.Connection, schema: str, partition: int, era
         _count(lessons),
         _count(letters),
     )
+
+
+async def _erase_waiting(connection: asyncpg.Connection, schema: str, partition: int, erased: Erased) -> None:
+    if erased.whole:
+        await connection.execute(
+            f"DELETE FROM {schema}.waiting_outcomes WHERE partition = $1 AND customer = $2",
+            partition,
+            erased.customer,
+        )
 
 
 async def put_notices(connection: asyncpg.Connection, schema: str, notices: Sequence[Notice]) -> None:

@@ -10,8 +10,8 @@ from libs.common.contracts.identity import CustomerKey
 from libs.common.errors import Fenced, Transient
 from services.analyzer.model.digest import partition_digest
 from services.analyzer.model.erasures import Erased, ErasedRow, ErasureRows, Notice, SuppressedRow
+from services.analyzer.model.letters import Buried, DeadLetter, LetterFilter, Replayed
 from services.analyzer.ports import (
-    DeadLetter,
     FateKey,
     LearnedState,
     LedgerRow,
@@ -20,9 +20,11 @@ from services.analyzer.ports import (
     ModelRow,
     PartitionState,
     Place,
+    Seen,
     SliceWrite,
     SpoolReport,
     StoredEvent,
+    WaitingOutcome,
 )
 
 
@@ -55,10 +57,13 @@ class MemoryAnalyzerStore:
         self.states: dict[int, PartitionState] = {}
         self.generations: dict[int, int] = {}
         self.stored: list[StoredEvent] = []
-        self.ids: dict[tuple[int, bytes], Millis] = {}
+        self.ids: dict[tuple[int, bytes], Seen] = {}
         self.rows: dict[tuple[CustomerKey, str], ModelRow] = {}
         self.lessons: dict[tuple[int, int], LessonRow] = {}
-        self.letters: list[DeadLetter] = []
+        self.letters: list[Buried] = []
+        self.buried = 0
+        self.sent: set[int] = set()
+        self.early: list[WaitingOutcome] = []
         self.reports: dict[tuple[int, str], SpoolReport] = {}
         self.fates: dict[tuple[int, FateKey], int] = {}
         self.learned_state: LearnedState | None = None
@@ -90,9 +95,19 @@ class MemoryAnalyzerStore:
             raise Fenced(f"partition {partition} has another owner")
         return state
 
-    async def known_ids(self, partition: int, hashes: Sequence[bytes]) -> dict[bytes, Millis]:
+    async def known_ids(self, partition: int, hashes: Sequence[bytes]) -> dict[bytes, Seen]:
         self._reach()
         return {h: self.ids[partition, h] for h in hashes if (partition, h) in self.ids}
+
+    async def waiting(
+        self, partition: int, decisions: Sequence[tuple[CustomerKey, str]]
+    ) -> list[WaitingOutcome]:
+        self._reach()
+        return [row for row in self.early if (row.customer, row.decision) in decisions]
+
+    async def asked(self, partition: int, limit: int) -> list[Buried]:
+        self._reach()
+        return [row for row in self.letters if row.asked and row.letter.partition == partition][:limit]
 
     async def decided(self, partition: int, spools: Sequence[str]) -> dict[str, int]:
         self._reach()
@@ -142,7 +157,7 @@ class MemoryAnalyzerStore:
 
     async def keys_in(self, partition: int) -> list[CustomerKey]:
         self._reach()
-        letters = (letter for letter in self.letters if letter.partition == partition)
+        letters = (row.letter for row in self.letters if row.letter.partition == partition)
         return sorted(
             {event.customer for event in self.stored if event.partition == partition}
             | {row.customer for row in self.rows.values() if row.partition == partition}
@@ -167,11 +182,13 @@ class MemoryAnalyzerStore:
         for hashed in erased.ids:
             self.ids.pop((partition, hashed), None)
         self.letters = [
-            letter
-            for letter in self.letters
-            if (letter.partition, letter.key) != (partition, key)
-            or erased.naming not in (letter.value or b"")
+            row
+            for row in self.letters
+            if (row.letter.partition, row.letter.key) != (partition, key)
+            or erased.naming not in (row.letter.value or b"")
         ]
+        if erased.whole:
+            self.early = [row for row in self.early if row.customer != erased.customer]
         self.erased[partition, erased.suppressed] = erased.erasure
         row = ErasedRow(
             partition,
@@ -222,13 +239,21 @@ class MemoryAnalyzerStore:
         self.ids.update({(partition, h): at for h, at in slice_.ids.items()})
         self.rows.update({(row.customer, row.part): row for row in slice_.models})
         self.lessons.update({(row.partition, row.number): row for row in slice_.lessons})
-        self.letters += slice_.dead_letters
+        for letter in slice_.dead_letters:
+            self.buried += 1
+            self.letters.append(Buried(self.buried, letter))
+        outcomes = {outcome.id: outcome for outcome in slice_.replays}
+        self.letters = [
+            _replayed(row, outcomes[row.id], slice_.state.journal_time) if row.id in outcomes else row
+            for row in self.letters
+        ]
+        self.early = [row for row in self.early if row not in slice_.met] + list(slice_.waiting)
         self.reports.update({(partition, report.spool): report for report in slice_.reports})
         for key, amount in slice_.fates.items():
             self.fates[partition, key] = self.fates.get((partition, key), 0) + amount
         if slice_.forget_before is not None:
             limit = slice_.forget_before
-            self.ids = {k: at for k, at in self.ids.items() if k[0] != partition or at >= limit}
+            self.ids = {k: at for k, at in self.ids.items() if k[0] != partition or at.at >= limit}
         if self.fail_after_commit:
             self.fail_after_commit = False
             raise Transient("the connection broke while the commit was acknowledged")
@@ -267,14 +292,30 @@ class MemoryAnalyzerStore:
         self._reach()
         return self.learned_state
 
-    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+    async def dead_letters(self, which: LetterFilter, before: int | None, limit: int) -> list[Buried]:
         self._reach()
-        return self.letters[::-1][:limit]
+        found = [row for row in self.letters if _is_one(which, row) and row.id < (before or 1 << 62)]
+        return found[::-1][:limit]
+
+    async def ask_replay(self, which: LetterFilter) -> int:
+        self._reach()
+        asked = [row for row in self.letters if _is_one(which, row) and row.replayed_at is None]
+        self.letters = [row._replace(asked=True) if row in asked else row for row in self.letters]
+        return len(asked)
+
+    async def unsent(self, partitions: Sequence[int], limit: int) -> list[Buried]:
+        self._reach()
+        rows = [row for row in self.letters if row.id not in self.sent and row.letter.partition in partitions]
+        return rows[:limit]
+
+    async def mark_sent(self, ids: Sequence[int]) -> None:
+        self._reach()
+        self.sent |= set(ids)
 
     async def dead_letters_of(self, keys: Sequence[CustomerKey]) -> list[DeadLetter]:
         self._reach()
         wanted = {key.encode("utf-8", "surrogatepass") for key in keys}
-        return [letter for letter in self.letters if letter.key in wanted]
+        return [row.letter for row in self.letters if row.letter.key in wanted]
 
     async def all_events(self, keys: Sequence[CustomerKey]) -> AsyncIterator[Sequence[StoredEvent]]:
         self._reach()
@@ -300,3 +341,21 @@ class MemoryAnalyzerStore:
         self._reach()
         rows = [row for row in self.rows.values() if row.partition == partition and row.body]
         return partition_digest((row.customer, row.part, row.body) for row in rows)
+
+
+def _is_one(which: LetterFilter, row: Buried) -> bool:
+    letter = row.letter
+    return (
+        which.id in (None, row.id)
+        and which.code in (None, letter.code)
+        and which.partition in (None, letter.partition)
+        and (which.since is None or letter.journal_time >= which.since)
+        and (which.until is None or letter.journal_time < which.until)
+    )
+
+
+def _replayed(row: Buried, outcome: Replayed, at: Millis) -> Buried:
+    row = row._replace(asked=False, attempts=row.attempts + 1)
+    if not outcome.code:
+        return row._replace(replayed_at=at)
+    return row._replace(letter=row.letter._replace(code=outcome.code, reason=outcome.reason))

@@ -9,12 +9,21 @@ from typing import Any
 
 import asyncpg
 
-from libs.common.clock import DAY, Millis
+from libs.common.clock import DAY
 from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database, migrate
 from libs.common.errors import Fenced, Transient
 from services.analyzer.model.erasures import SuppressedRow
-from services.analyzer.ports import GENERATION_SECONDS, ModelRow, PartitionState, SliceWrite, StoredEvent
+from services.analyzer.model.letters import Buried, DeadLetter
+from services.analyzer.ports import (
+    GENERATION_SECONDS,
+    ModelRow,
+    PartitionState,
+    Seen,
+    SliceWrite,
+    StoredEvent,
+    WaitingOutcome,
+)
 from services.analyzer.store.days import LAST_DAY, table_of
 from services.analyzer.store.erasing import PostgresErasureStore, erase, put_notices
 from services.analyzer.store.statements import statements
@@ -70,10 +79,22 @@ class PostgresAnalyzerStore:
             raise Fenced(f"partition {partition} has another owner")
         return state_of(row)
 
-    async def known_ids(self, partition: int, hashes: Sequence[bytes]) -> dict[bytes, Millis]:
+    async def known_ids(self, partition: int, hashes: Sequence[bytes]) -> dict[bytes, Seen]:
         async with self._database.connection() as connection:
             rows = await connection.fetch(self._sql["known"], partition, hashes)
-        return {row["hash"]: row["journal_time"] for row in rows}
+        return {row["hash"]: Seen(row["journal_time"], row["content"]) for row in rows}
+
+    async def waiting(
+        self, partition: int, decisions: Sequence[tuple[CustomerKey, str]]
+    ) -> list[WaitingOutcome]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(self._sql["waiting"], partition, *columns(decisions))
+        return [WaitingOutcome(*row) for row in rows]
+
+    async def asked(self, partition: int, limit: int) -> list[Buried]:
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(self._sql["asked"], partition, limit)
+        return [buried_of(row) for row in rows]
 
     async def decided(self, partition: int, spools: Sequence[str]) -> dict[str, int]:
         async with self._database.connection() as connection:
@@ -167,7 +188,18 @@ class PostgresAnalyzerStore:
         if slice_.events:
             await connection.execute(self._sql["events"], *columns(slice_.events))
         if slice_.ids:
-            await connection.execute(self._sql["ids"], partition, list(slice_.ids), list(slice_.ids.values()))
+            await connection.execute(
+                self._sql["ids"], partition, list(slice_.ids), *columns(slice_.ids.values())
+            )
+        if slice_.waiting:
+            await connection.execute(self._sql["wait"], *columns(slice_.waiting))
+        if slice_.met:
+            _, customers, decisions, hashes, *_ = columns(slice_.met)
+            await connection.execute(self._sql["meet"], partition, customers, decisions, hashes)
+        if slice_.replays:
+            await connection.execute(
+                self._sql["replayed"], partition, slice_.state.journal_time, *columns(slice_.replays)
+            )
         if slice_.models:
             await connection.execute(self._sql["put_models"], *columns(slice_.models))
         if slice_.lessons:
@@ -183,6 +215,7 @@ class PostgresAnalyzerStore:
             )
         if slice_.forget_before is not None:
             await connection.execute(self._sql["forget"], partition, slice_.forget_before)
+            await connection.execute(self._sql["give_up"], partition, slice_.state.journal_time - DAY)
 
     async def _make_days(self, days: set[int]) -> None:
         """Make tables for ``days`` and some after them, because time goes on and each commit takes its time.
@@ -207,6 +240,12 @@ class PostgresAnalyzerStore:
 def columns(rows: Iterable[tuple[object, ...]]) -> list[list[object]]:
     """Rows turned into columns, as unnest wants them."""
     return [list(column) for column in zip(*rows, strict=True)]
+
+
+def buried_of(row: Any) -> Buried:
+    """A row of ``dead_letters``."""
+    id_, asked, attempts, replayed_at, *letter = row
+    return Buried(id_, DeadLetter(*letter), asked, attempts, replayed_at)
 
 
 def state_of(row: Any) -> PartitionState:

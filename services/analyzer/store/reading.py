@@ -12,8 +12,8 @@ import asyncpg
 from libs.common.contracts.identity import CustomerKey, partition_of
 from libs.common.db import Database
 from services.analyzer.model.erasures import ErasedRow, ErasureRows
+from services.analyzer.model.letters import Buried, DeadLetter, LetterFilter
 from services.analyzer.ports import (
-    DeadLetter,
     LearnedState,
     LedgerRow,
     LedgerRows,
@@ -24,9 +24,9 @@ from services.analyzer.ports import (
     StoredEvent,
 )
 from services.analyzer.store.days import spans
-from services.analyzer.store.postgres import SCHEMA, state_of
+from services.analyzer.store.postgres import SCHEMA, buried_of, state_of
 from services.analyzer.store.rebuild_statements import DIGEST
-from services.analyzer.store.statements import STATE_COLUMNS
+from services.analyzer.store.statements import BURIED_COLUMNS, STATE_COLUMNS
 
 EVENTS_AT_ONCE = 2_000
 
@@ -124,15 +124,44 @@ class PostgresReadStore:
             )
         return None if row is None else LearnedState(*row)
 
-    async def dead_letters(self, limit: int) -> list[DeadLetter]:
+    async def dead_letters(self, which: LetterFilter, before: int | None, limit: int) -> list[Buried]:
+        where, values = _where(which)
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                "SELECT partition, cluster_id, log_offset, spool, seq, source, code, reason, journal_time,"
-                f" key, value FROM {self._schema}.dead_letters"
-                " ORDER BY journal_time DESC, partition, log_offset DESC LIMIT $1",
+                f"SELECT {BURIED_COLUMNS} FROM {self._schema}.dead_letters"
+                f" WHERE {where} AND ($6::bigint IS NULL OR id < $6) ORDER BY id DESC LIMIT $7",
+                *values,
+                before,
                 limit,
             )
-        return [DeadLetter(*row) for row in rows]
+        return [buried_of(row) for row in rows]
+
+    async def ask_replay(self, which: LetterFilter) -> int:
+        where, values = _where(which)
+        async with self._database.connection() as connection:
+            status = await connection.execute(
+                f"UPDATE {self._schema}.dead_letters SET asked = true WHERE {where} AND replayed_at IS NULL",
+                *values,
+            )
+        return int(status.rpartition(" ")[2])
+
+    async def unsent(self, partitions: Sequence[int], limit: int) -> list[Buried]:
+        """As `ports.LetterStore.unsent`."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                f"SELECT {BURIED_COLUMNS} FROM {self._schema}.dead_letters"
+                " WHERE NOT sent AND partition = ANY($1::smallint[]) ORDER BY id LIMIT $2",
+                list(partitions),
+                limit,
+            )
+        return [buried_of(row) for row in rows]
+
+    async def mark_sent(self, ids: Sequence[int]) -> None:
+        """As `ports.LetterStore.mark_sent`."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                f"UPDATE {self._schema}.dead_letters SET sent = true WHERE id = ANY($1)", list(ids)
+            )
 
     async def dead_letters_of(self, keys: Sequence[CustomerKey]) -> list[DeadLetter]:
         async with self._database.connection() as connection:
@@ -182,6 +211,16 @@ class PostgresReadStore:
                 f"SELECT count(*) FROM {self._schema}.models WHERE withdrawn"
             )
         return ErasureRows([ErasedRow(*row) for row in done], waiting, unpublished)
+
+
+def _where(which: LetterFilter) -> tuple[str, tuple[object, ...]]:
+    """A condition on parameters $1 to $5, and those."""
+    return (
+        "($1::bigint IS NULL OR id = $1) AND ($2::text IS NULL OR code = $2)"
+        " AND ($3::smallint IS NULL OR partition = $3) AND ($4::bigint IS NULL OR journal_time >= $4)"
+        " AND ($5::bigint IS NULL OR journal_time < $5)",
+        tuple(which),
+    )
 
 
 def _report(row: Any) -> SpoolReport:

@@ -7,6 +7,12 @@ STATE_COLUMNS = (
     " published, models_offset, leaves, losses"
 )
 
+LETTER_COLUMNS = (
+    "partition, cluster_id, log_offset, spool, seq, source, code, reason, journal_time, key, value"
+)
+BURIED_COLUMNS = f"id, asked, attempts, replayed_at, {LETTER_COLUMNS}"
+WAITING_COLUMNS = "partition, customer, decision, hash, journal_time, body"
+
 _STATEMENTS = {
     "found": """
         INSERT INTO SCHEMA.partitions (partition, epoch, generation, cluster_id, next_offset, number,
@@ -26,7 +32,9 @@ _STATEMENTS = {
     "seize": """
         UPDATE SCHEMA.partitions SET epoch = epoch + 1 WHERE partition = $1 RETURNING STATE_COLUMNS""",
     "load": "SELECT STATE_COLUMNS FROM SCHEMA.partitions WHERE partition = $1",
-    "known": "SELECT hash, journal_time FROM SCHEMA.event_ids WHERE partition = $1 AND hash = ANY($2)",
+    "known": """
+        SELECT hash, journal_time, content FROM SCHEMA.event_ids
+        WHERE partition = $1 AND hash = ANY($2)""",
     "decided": """
         SELECT spool, sum(count)::bigint AS amount FROM SCHEMA.fates
         WHERE partition = $1 AND spool = ANY($2) GROUP BY spool""",
@@ -51,9 +59,32 @@ _STATEMENTS = {
         SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
             $6::text[], $7::text[], $8::text[], $9::bytea[])""",
     "ids": """
-        INSERT INTO SCHEMA.event_ids (partition, hash, journal_time)
-        SELECT $1, * FROM unnest($2::bytea[], $3::bigint[])
-        ON CONFLICT (partition, hash) DO UPDATE SET journal_time = EXCLUDED.journal_time""",
+        INSERT INTO SCHEMA.event_ids (partition, hash, journal_time, content)
+        SELECT $1, * FROM unnest($2::bytea[], $3::bigint[], $4::bytea[])
+        ON CONFLICT (partition, hash) DO UPDATE SET journal_time = EXCLUDED.journal_time,
+            content = EXCLUDED.content""",
+    "waiting": f"""
+        SELECT {WAITING_COLUMNS} FROM SCHEMA.waiting_outcomes
+        WHERE partition = $1 AND (customer, decision) IN (SELECT * FROM unnest($2::text[], $3::text[]))
+        ORDER BY journal_time, hash""",
+    "wait": f"""
+        INSERT INTO SCHEMA.waiting_outcomes ({WAITING_COLUMNS})
+        SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bytea[], $5::bigint[], $6::bytea[])
+        ON CONFLICT DO NOTHING""",
+    "meet": """
+        DELETE FROM SCHEMA.waiting_outcomes WHERE partition = $1
+        AND (customer, decision, hash) IN (SELECT * FROM unnest($2::text[], $3::text[], $4::bytea[]))""",
+    "give_up": "DELETE FROM SCHEMA.waiting_outcomes WHERE partition = $1 AND journal_time < $2",
+    "asked": f"""
+        SELECT {BURIED_COLUMNS} FROM SCHEMA.dead_letters WHERE partition = $1 AND asked
+        ORDER BY id LIMIT $2""",
+    "replayed": """
+        UPDATE SCHEMA.dead_letters AS letter SET asked = false, attempts = attempts + 1,
+            replayed_at = CASE WHEN outcome.code = '' THEN $2::bigint END,
+            code = CASE WHEN outcome.code = '' THEN letter.code ELSE outcome.code END,
+            reason = CASE WHEN outcome.code = '' THEN letter.reason ELSE outcome.reason END
+        FROM unnest($3::bigint[], $4::text[], $5::text[]) AS outcome (id, code, reason)
+        WHERE letter.partition = $1 AND letter.id = outcome.id""",
     "put_models": """
         INSERT INTO SCHEMA.models (partition, customer, part, revision, body)
         SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])
@@ -66,8 +97,7 @@ _STATEMENTS = {
         INSERT INTO SCHEMA.dead_letters (partition, cluster_id, log_offset, spool, seq, source, code,
             reason, journal_time, key, value)
         SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[],
-            $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bytea[])
-        ON CONFLICT DO NOTHING""",
+            $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bytea[])""",
     "report": """
         INSERT INTO SCHEMA.spool_reports (partition, spool, service, recorded_at, accepted)
         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (partition, spool) DO UPDATE
