@@ -59,7 +59,7 @@ def take_again(draft: Draft, buried: Buried, arrival: Arrival) -> None:
         try:
             if isinstance(spared.event, Erasure):
                 raise Invalid(
-                    "not_supported", "ask for the erasure anew: a replay has not all that it removes"
+                    "not_supported", "ask for the erasure anew: a replay cannot do it"
                 )
             _decide(draft, spared, spared.event)
         except Invalid as error:
