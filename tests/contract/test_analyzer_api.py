@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,15 @@ async def test_metrics_show_the_same_ledger(caller: Caller) -> None:
     assert (ledger["in_flight"], ledger["duplicate"], ledger["dead_lettered"]) == (2, 1, 1)
     assert shown["ledger_balanced"] == float(ledger["balanced"])
     assert shown["database_answers"] == 1
+    await asyncio.sleep(AT_MOST_EVERY)
+    place, state = next(iter(caller.store.states.items()))
+    caller.store.states[place] = replace(state, applied={"lost": 1})
+    lost = await caller.get("/v1/ledger")
+    assert lost["unbalanced"] == [{"spool": "lost", "partition": place, "applied": 1, "fates": 0}]
+    assert (await metrics_of(caller))["ledger_balanced"] == 0
+    caller.store.states[place] = state
+    await asyncio.sleep(AT_MOST_EVERY)
+    shown = await metrics_of(caller)
     caller.store.away = True
     await asyncio.sleep(AT_MOST_EVERY)
     away = await metrics_of(caller)
