@@ -58,9 +58,7 @@ def take_again(draft: Draft, buried: Buried, arrival: Arrival) -> None:
     if spared is not None:
         try:
             if isinstance(spared.event, Erasure):
-                raise Invalid(
-                    "not_supported", "ask for the erasure anew: a replay cannot do it"
-                )
+                raise Invalid("not_supported", "ask for the erasure anew: a replay cannot do it")
             _decide(draft, spared, spared.event)
         except Invalid as error:
             draft.replays.append(Replayed(buried.id, error.code, _reason(error)))
