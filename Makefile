@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo up test check conformance integration e2e survival survive bench docs lock clean
+.PHONY: help install demo up test check conformance integration e2e survival survive breakages bench docs lock clean
 
 help: ## Print the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,8 +47,11 @@ e2e: $(STAMP) ## The whole platform, driven from outside
 survival: $(STAMP) ## Kill, cut and fill everything for some minutes; judged from outside
 	$(BIN)/python -m pytest tests/survival
 
-survive: $(STAMP) ## The same for MINUTES (35), with the table of docs/survival.md
-	$(BIN)/python -m tests.survival --minutes $(or $(MINUTES),35)
+survive: $(STAMP) ## The same for MINUTES (30) after a proof by digests, with the table of docs/survival.md
+	$(BIN)/python -m tests.survival --touchpoints $(or $(TOUCHPOINTS),200000) --minutes $(or $(MINUTES),30)
+
+breakages: $(STAMP) ## Break the product on purpose, see which test goes red
+	$(BIN)/python -m tests.survival.breakages
 
 bench: $(STAMP) ## Measure against the bars; prints the table of docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks

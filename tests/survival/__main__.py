@@ -7,10 +7,12 @@ import logging
 import signal
 import sys
 import time
+import traceback
 from itertools import count
 from pathlib import Path
 
 from tests.survival.catalogue import ROUND
+from tests.survival.digests import prove
 from tests.survival.table import survival_table
 from tests.survival.trial import Outcome, Trial, run
 from tests.survival.world import forget_template
@@ -22,33 +24,44 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     outcomes: list[Outcome] = []
+    digests: list[str] = []
     status = 0
     try:
+        if options.touchpoints:
+            status = _prove_digests(options, digests)
         for trial, seed in _schedule(options):
             outcome = run(trial, seed)
             outcomes.append(outcome)
             print(outcome.describe(), flush=True)
-            _write(options.report, outcomes)
+            _write(options.report, outcomes, digests)
     except KeyboardInterrupt:
         status = 130
     finally:
         forget_template()
-    print("\n" + _write(options.report, outcomes))
+    print("\n" + _write(options.report, outcomes, digests))
     print(f"written to {options.report}")
-    return status or int(any(outcome.failed for outcome in outcomes) or not outcomes)
+    return status or int(any(outcome.failed for outcome in outcomes) or not (outcomes or digests))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.survival", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="no trial begins after this")
+    parser.add_argument("--touchpoints", type=int, default=0, help="prove equal digests over so many first")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--once", action="store_true", help="one round, however long it takes")
+    parser.add_argument("--exactly", default="", help="the trial of this name alone")
     parser.add_argument("--only", default="", help="trials whose name contains this")
     parser.add_argument("--report", type=Path, default=Path("build/survival.md"))
     return parser.parse_args()
 
 
 def _schedule(options: argparse.Namespace):  # type: ignore[no-untyped-def]
-    chosen: list[Trial] = [trial for trial in ROUND if options.only in trial.name]
+    chosen: list[Trial] = [
+        trial for trial in ROUND if options.only in trial.name and options.exactly in ("", trial.name)
+    ]
+    if options.once:
+        yield from ((trial, options.seed) for trial in chosen)
+        return
     end = time.monotonic() + options.minutes * 60
     for turn in count():
         for trial in chosen:
@@ -57,8 +70,27 @@ def _schedule(options: argparse.Namespace):  # type: ignore[no-untyped-def]
             yield trial, options.seed + turn
 
 
-def _write(report: Path, outcomes: list[Outcome]) -> str:
-    table = survival_table(outcomes)
+def _prove_digests(options: argparse.Namespace, said: list[str]) -> int:
+    """Three runs over one year of shopping; 1 where their models differ or they could not be made."""
+
+    def say(line: str) -> None:
+        said.append(f"- {line}")
+        print(line, flush=True)
+
+    try:
+        _, wrong = prove(options.touchpoints, options.seed, say)
+    except Exception:
+        wrong = [traceback.format_exc(limit=4)]
+    say("one digest of all customer models" if not wrong else "FAILED: " + "; ".join(wrong))
+    return int(bool(wrong))
+
+
+def _write(report: Path, outcomes: list[Outcome], digests: list[str]) -> str:
+    table = survival_table(outcomes) if outcomes else ""
+    if digests:
+        table += (
+            "\nUndisturbed, faulted and rebuilt over the same touchpoints:\n\n" + "\n".join(digests) + "\n"
+        )
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(table)
     return table

@@ -6,6 +6,7 @@ from tests.survival.faults import (
     clock_steps,
     full_disk,
     killing,
+    lost_twice,
     nothing,
     outage,
     poisoning,
@@ -15,6 +16,7 @@ from tests.survival.faults import (
     silence,
     storm,
     together,
+    truncation,
     zombie,
 )
 from tests.survival.load import Mix
@@ -27,6 +29,8 @@ FOUR = Shape(analyzers=4)
 SERVICES = ("collector", "analyzer", "learner", "recommender", "feedback")
 ALL = (*SERVICES, "broker", "postgres")
 COPIES = Mix(repeats=5, posters=8)
+DISK = Shape(disk=24, environment={"CLOSEDLOOP_SPOOL_FREE_BYTES": "4000000"})
+STEADY = Mix(rate=300, posters=8, give_up=1.0)
 DISORDER = Mix(late=0.5, repeats=3)
 
 ROUND = (
@@ -44,6 +48,8 @@ ROUND = (
     Trial("broker away", outage("broker"), seconds=40),
     Trial("embedded broker away", outage("broker"), EMBEDDED, seconds=30),
     Trial("database away", outage("postgres"), TWO, seconds=40),
+    Trial("embedded broker lost while the database is away", lost_twice, EMBEDDED, seconds=20),
+    Trial("journal lost records", truncation, seconds=24),
     Trial("broker silent", silence("broker"), seconds=40),
     Trial("database silent", silence("postgres"), seconds=40),
     Trial("zombie of 2", zombie, TWO, seconds=20),
@@ -57,7 +63,8 @@ ROUND = (
         together(storm("broker", "postgres"), killing("analyzer")),
         TWO,
     ),
-    Trial("disk full", full_disk, Shape(disk=24), seconds=25),
+    Trial("disk full", full_disk, DISK, seconds=25, bites="503"),
+    Trial("broker away 60 s, disk full", full_disk, DISK, STEADY, seconds=86, bites="503"),
     Trial("power cut", power_cuts, Shape(shim=True), seconds=25),
     Trial("clock steps", clock_steps, Shape(shim=True), seconds=25),
     Trial("poison 1 % and a burst", poisoning(3, 200), TWO),
@@ -73,5 +80,5 @@ SHORT = (
     Trial(
         "resets, power cuts", together(storm("broker", "postgres"), power_cuts), Shape(shim=True), seconds=12
     ),
-    Trial("disk full", full_disk, Shape(disk=24), seconds=12),
+    Trial("disk full", full_disk, DISK, seconds=12, bites="503"),
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 
 from tests.survival.injection import fill
-from tests.survival.poison import poison
+from tests.survival.poison import lose_records, poison
 from tests.survival.proxy import FAIR, Weather
 from tests.survival.world import World
 
@@ -127,6 +127,26 @@ def poisoning(rate: float, burst: int) -> Fault:
         poison(world, random, burst, partition=random.randrange(12))
 
     return fault
+
+
+def truncation(world: World, random: Random, seconds: float) -> None:
+    """While no analyzer is there the broker loses all records it holds, twice; the topic stays."""
+    for _ in range(2):
+        time.sleep(seconds / 6)
+        for name in world.analyzers:
+            world.kill(name, seconds / 4)
+        time.sleep(seconds / 8)
+        lose_records(world.kafka)
+        time.sleep(seconds / 4)
+
+
+def lost_twice(world: World, random: Random, seconds: float) -> None:
+    """The database is away, and meanwhile the broker dies and comes back with nothing."""
+    time.sleep(seconds / 5)
+    world.kill("postgres", seconds / 2)
+    time.sleep(seconds / 4)
+    world.kill("broker", 1)
+    time.sleep(seconds / 2)
 
 
 def full_disk(world: World, random: Random, seconds: float) -> None:

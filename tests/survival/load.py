@@ -18,8 +18,6 @@ from tests.survival.ledger import Books, Fate, Posted
 
 TIMEOUT = 8.0
 BATCH = 20
-GIVE_UP_SHARE = 0.1
-"""Share of the batches that are posted once and never again, whatever came of it."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,9 @@ class Mix:
         Connections side by side.
     repeats:
         Most times an id is posted; each id draws from 1 to this.
+    give_up:
+        Share of the batches that are posted once and never again, whatever came of it; at 1 the rate is
+        kept up while everything is refused.
     bad:
         Share of items that must be refused.
     late:
@@ -45,6 +46,7 @@ class Mix:
     posters: int = 4
     customers: int = 60
     repeats: int = 2
+    give_up: float = 0.1
     bad: float = 0.01
     late: float = 0.05
 
@@ -232,7 +234,7 @@ class Load:
         return batch
 
     def _deliver(self, caller: Caller, random: Random, batch: list[Posted]) -> None:
-        patient = random.random() >= GIVE_UP_SHARE
+        patient = random.random() >= self._mix.give_up
         durability = "bus" if random.random() < 0.2 else "spool"
         pauses = _pauses(random)
         while True:

@@ -1,4 +1,4 @@
-"""Records that no service of ours would write, put straight onto the journal."""
+"""What is done to the journal behind the platform's back: bad records written, good ones lost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 from random import Random
 from typing import TYPE_CHECKING
 
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 if TYPE_CHECKING:
     from tests.survival.world import World
@@ -49,3 +50,19 @@ def poison(world: World, random: Random, amount: int, partition: int | None = No
         producer.produce(TOPIC, random.choice(bad_values(random)), key, place, on_delivery=told)
     producer.flush(25)
     world.poisoned += taken
+
+
+def lose_records(kafka: str) -> None:
+    """Delete every record of the journal that is there now, as a broker does that lost its disk."""
+    consumer = Consumer({"bootstrap.servers": kafka, "group.id": "survival-loss", "log_level": 0})
+    try:
+        ends = []
+        for number in range(PARTITIONS):
+            place = TopicPartition(TOPIC, number)
+            place.offset = consumer.get_watermark_offsets(place, timeout=20)[1]
+            ends.append(place)
+    finally:
+        consumer.close()
+    admin = AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+    for deleted in admin.delete_records(ends, request_timeout=20).values():
+        deleted.result(20)

@@ -16,6 +16,8 @@ import asyncpg
 import msgspec
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+MARKER = "\x00marker"
+"""Closes a republication; says nothing about a customer."""
 SILENCE = 2.5
 PATIENCE = 60.0
 
@@ -100,6 +102,8 @@ def read_models(kafka: str) -> dict[str, bytes]:
         headers = {name: bytes(value) for name, value in message.headers() or [] if value is not None}
         revision = int(headers.get("revision", b"0"))
         key = message.key().decode()
+        if key == MARKER:
+            continue
         if key not in newest or newest[key][0] <= revision:
             newest[key] = (revision, message.value())
     return {key: body for key, (_, body) in newest.items() if body is not None}

@@ -24,6 +24,7 @@ from tests.survival.reader import read_models, read_tables
 from tests.survival.world import ROOT, Shape, World, mkdtemp
 
 REST_SECONDS = 90.0
+ALL_AT_REST = 600.0
 LOGS = "CLOSEDLOOP_SURVIVAL_LOGS"
 
 
@@ -37,6 +38,8 @@ class Trial:
     mix: Mix = field(default_factory=Mix)
     seconds: float = 20.0
     rebuild: bool = True
+    bites: str = ""
+    """A status that must come at least once, or the fault did not do what it is there for."""
 
 
 @dataclass
@@ -108,11 +111,14 @@ def _run(world: World, trial: Trial, seed: int, outcome: Outcome) -> None:
     load.stop()
     outcome.posted = len(books.posted)
     outcome.verdict = judge(world, books, probe, trial.rebuild)
+    if trial.bites:
+        missing = [] if books.statuses[trial.bites] else [f"no {trial.bites} among {dict(books.statuses)}"]
+        outcome.verdict["answers"].add(1, missing)
 
 
 def judge(world: World, books: Books, probe: Probe, rebuild: bool) -> Verdict:
     """Wait until the platform is at rest, then compare."""
-    recovered = at_rest(world, books)
+    recovered = at_rest(world, len(books.of(Fate.ACCEPTED)))
     stored = read_tables(world.postgres)
     published = read_models(world.kafka)
     verdict = judge_events(books, stored, published)
@@ -137,8 +143,10 @@ def of_source(ledger: dict[str, object], source: str) -> dict[str, object]:
     return {**ledger, **(line or {}), "balanced": ledger["balanced"]}
 
 
-def at_rest(world: World, books: Books, seconds: float = REST_SECONDS) -> bool:
-    """Wait until nothing is in flight and nothing changes any more; False where that takes too long.
+def at_rest(world: World, known: int, seconds: float = REST_SECONDS) -> bool:
+    """Wait until ``known`` events are applied, nothing is in flight and nothing changes any more.
+
+    False where that takes longer than ``seconds``.
 
     What is asked is only when to look, never what to find: the judge reads for itself afterwards.
     """
@@ -149,10 +157,11 @@ def at_rest(world: World, books: Books, seconds: float = REST_SECONDS) -> bool:
         now = ledger and (ledger["accepted"], ledger["in_flight"], ledger["balanced"])
         if now is None or now != last:
             last, since = now, time.monotonic()
-        elif last[1] == 0 and last[2] and time.monotonic() - since > 3.0:
-            known = len(books.of(Fate.ACCEPTED))
-            if ledger["applied"] >= known and world.owned() == 12:
-                return True
+            time.sleep(0.25)
+            continue
+        still = last[1] == 0 and last[2] and time.monotonic() - since > 3.0
+        if still and ledger["applied"] >= known and world.owned() == 12:
+            return True
         time.sleep(0.25)
     return False
 
