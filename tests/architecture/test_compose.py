@@ -189,11 +189,18 @@ def test_what_is_mounted_is_there(name: str) -> None:
 
 
 def test_data_of_a_service_is_in_a_volume_that_is_its_own() -> None:
-    homes = {"collector", "recommender", "feedback"}
+    homes = {"collector", "analyzer", "recommender", "feedback"}
     for name in SETTINGS:
         mounted = {volume for volume in SERVICES[name].get("volumes", []) if not volume.endswith(":ro")}
         assert mounted == ({f"{name}:/data/{name}"} if name in homes else set())
         assert "keys:/data/secrets:ro" in SERVICES[name]["volumes"]
+        written = "".join(path.read_text() for path in _sources(name))
+        assert set(re.findall(r'data_dir / "(\w+)"', written)) <= {name}, (
+            f"{name} writes where nothing is mounted"
+        )
+    made = re.search(r"for folder in secrets (.*);", (ROOT / "deploy/docker/Dockerfile").read_text())
+    assert made is not None
+    assert set(made[1].split()) == homes
 
 
 def test_secrets_script_makes_each_secret_once_for_the_owner_alone(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ PRODUCTS = [
     {"product_id": "mill", "name": "Mill", "category": "kitchen/mills", "price": 89.0, "currency": "EUR"},
 ]
 KEY_WITHIN = 1.0
-SETTLED_WITHIN = 120.0
+SETTLED_WITHIN = 300.0
 
 
 def starts(stack: Stack) -> str:
@@ -57,10 +57,14 @@ def loop_closes(stack: Stack) -> str:
         return dict(stack.http.post(url, json=ask | more, headers=headers).json())
 
     until(lambda: answer().get("offers"), "offers", 30)
-    position = stack.post_views("anna")
-    began = time.monotonic()
-    given = answer(after=position, wait_ms=1000)
-    seconds = time.monotonic() - began
+    # On a machine that does much else the second that an answer waits may be too short: then he asks again.
+    questions, given = 0, {"fresh": False}
+    while not given["fresh"] and questions < 20:
+        questions += 1
+        position = stack.post_views("anna")
+        began = time.monotonic()
+        given = answer(after=position, wait_ms=1000)
+        seconds = time.monotonic() - began
     demand(given["fresh"] is True, f"not fresh: {given}")
     token = given["offers"][0]["token"]  # type: ignore[index]
     for outcome in ("shown", "clicked"):
@@ -75,7 +79,8 @@ def loop_closes(stack: Stack) -> str:
         return {entry["type"] for entry in stack.call("GET", "analyzer", timeline).json()}
 
     until(lambda: {"product_viewed", "shown", "clicked"} <= kinds(), "outcomes in the timeline", 20)
-    return f"fresh after {seconds * 1000:.0f} ms, token taken without a key, timeline complete"
+    said = f"fresh after {seconds * 1000:.0f} ms (question {questions})"
+    return f"{said}, token taken without a key, timeline complete"
 
 
 def ledger_balances(stack: Stack) -> str:
@@ -98,7 +103,7 @@ def is_locked_down(stack: Stack) -> str:
         demand(stack.inside(service, "id -u")[1] == "10001", f"{service} runs as another user")
         for path in ("/x", "/opt/x", "/data/x", "/data/secrets/x"):
             demand(stack.inside(service, f"touch {path}")[0] != 0, f"{service} can write {path}")
-    for service in ("collector", "recommender", "feedback"):
+    for service in APIS:
         demand(stack.inside(service, f"touch /data/{service}/x && rm /data/{service}/x")[0] == 0, service)
     published = {
         (service, port["HostIp"], port["HostPort"])
@@ -230,8 +235,13 @@ def commands_work(stack: Stack) -> str:
     demand("3 products accepted" in imported, imported)
     stack.cli("dead-letters", "list")
     rebuilt = stack.cli("rebuild")
+    stack.post_views("gone", 3)
+    until(stack.settled, "every accepted event counted once", SETTLED_WITHIN)
+    stack.cli("erase", "gone")
+    until(lambda: stack.counted("gone") <= 0, "the erased customer gone", 30)
+    del stack.accepted["gone"]
     ledger_balances(stack)
-    return f"import, dead-letters list, rebuild: {rebuilt}"
+    return f"import, dead-letters list, erase, rebuild: {rebuilt}"
 
 
 def scales_out(stack: Stack) -> str:
