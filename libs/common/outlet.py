@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -80,7 +81,8 @@ class Outlet:
             if self.spool is not None:
                 held.set(self.spool.unapplied())
                 unshipped.set(self.spool.backlog())
-                age.set(max(0.0, await self.spool.age() / 1000))
+                with suppress(Transient):
+                    age.set(max(0.0, await self.spool.age() / 1000))
                 if (room := self.spool.room()) is not None:
                     used.set(room.used)
                     quota.set(room.limits.quota)
