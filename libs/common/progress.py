@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -22,6 +24,8 @@ _log = logging.getLogger(__name__)
 _POLL = 0.5
 _PAUSE = 0.3
 _AT_ONCE = 1_000
+_SAMPLES = 32
+_SAMPLE_EVERY: Millis = 100
 
 
 class ProgressBoard:
@@ -46,6 +50,10 @@ class ProgressBoard:
         self._newest: dict[int, Progress] = {}
         self._applied: dict[str, dict[int, int]] = {}
         self._journal_time: Millis = 0
+        self._times: dict[int, Millis] = {}
+        self._samples: defaultdict[int, deque[tuple[Millis, int]]] = defaultdict(
+            partial(deque, maxlen=_SAMPLES)
+        )
         self._cluster = ""
         self._heard = time.monotonic()
         self._caught_up = bus is None
@@ -109,6 +117,22 @@ class ProgressBoard:
         known = self._newest.get(partition)
         return known.models_offset if known is not None else 0
 
+    def known_until(self, partition: int) -> Millis:
+        """The greatest journal time of ``partition`` ever seen, on whatever cluster; 0 where none was.
+
+        How old what is known of its customers may be: the views serve on when a broker is lost.
+        """
+        return self._times.get(partition, 0)
+
+    def offset_since(self, partition: int, since: Millis) -> int | None:
+        """The lowest known `models_offset` of ``partition`` that covers everything up to ``since``; None
+        where the present cluster has told of nothing so late."""
+        known = self._newest.get(partition)
+        if known is None or known.journal_time < since:
+            return None
+        late = (offset for at, offset in self._samples[partition] if at >= since)
+        return next(late, known.models_offset)
+
     async def reached(self, position: Position, partitions: Iterable[int] | None, timeout: float) -> bool:
         """Wait until ``position`` is applied in ``partitions`` (None: in all it names); False after
         ``timeout`` seconds."""
@@ -137,7 +161,17 @@ class ProgressBoard:
         for spool, seq in progress.applied.items():
             self._applied.setdefault(spool, {})[progress.partition] = seq
         self._journal_time = max(self._journal_time, progress.journal_time)
+        self._sample(progress)
         return True
+
+    def _sample(self, progress: Progress) -> None:
+        partition, at = progress.partition, progress.journal_time
+        self._times[partition] = max(at, self._times.get(partition, 0))
+        samples = self._samples[partition]
+        if samples and progress.models_offset < samples[-1][1]:
+            samples.clear()
+        if not samples or at >= samples[-1][0] + _SAMPLE_EVERY:
+            samples.append((at, progress.models_offset))
 
     def _changed(self) -> None:
         for position, wanted, waiter in self._waiters:
@@ -152,6 +186,7 @@ class ProgressBoard:
         self._cluster = cluster
         self._newest.clear()
         self._applied.clear()
+        self._samples.clear()
         self._caught_up = False
 
     async def _read(self, bus: Bus) -> None:

@@ -34,6 +34,9 @@ class ViewPeople:
     def of(self, key: CustomerKey) -> Known:
         return Known(self._part(key, PROFILE, self._profiles), self._part(key, ITEMS, self._items))
 
+    def has(self, partition: int, offset: int, cluster: str = "") -> bool:
+        return self._view.has(partition, offset, cluster)
+
     async def reached(self, partition: int, offset: int, timeout: float, cluster: str = "") -> bool:
         return await self._view.reached(partition, offset, timeout, cluster)
 

@@ -10,15 +10,19 @@ from typing import Any
 
 import pytest
 
+from libs.common.bus.ports import Record
 from libs.common.clock import DAY, MINUTE, JournalClock, ManualClock
 from libs.common.contracts.catalogue import Placement
-from libs.common.contracts.customer_model import Consent
+from libs.common.contracts.customer_model import Consent, Decayed, Item, Items, encode_model, model_key
 from libs.common.contracts.identity import partition_of
+from libs.common.contracts.progress import Progress, encode_progress
+from libs.common.contracts.topics import CUSTOMER_MODELS, PROGRESS, TOPICS
 from libs.common.errors import Transient
 from libs.common.keys import KeyFile, Scope
 from libs.common.position import Position
+from libs.common.progress import ProgressBoard
 from libs.common.times import format_time
-from tests.contract.recommender_world import NOW, SPOOL, URL, World, ask, products, stocked
+from tests.contract.recommender_world import NOW, SPOOL, URL, World, ask, products, stocked, until
 
 
 @pytest.fixture
@@ -104,6 +108,65 @@ async def test_stale_partition_gets_only_the_non_personal_default(world: World) 
         assert (answer["degraded"], answer["fresh"], repeats(answer)) == ([], False, {"milk"})
         world.progress(behind=1_000)
         assert (await ask(client, customer_id="c1"))["fresh"] is True
+
+
+async def test_lost_broker_costs_freshness_and_then_says_stale(world: World) -> None:
+    """Fresh and ``after`` claim nothing that the view has not read again; personal offers go on meanwhile."""
+    mine = partition_of("c1")
+    world.board = ProgressBoard(world.bus)
+    position = Position(SPOOL, {mine: 3}).encode()
+
+    async def say(offset: int, epoch: int) -> None:
+        for partition in range(12):
+            told = Progress(
+                partition=partition,
+                cluster=await world.bus.cluster_id(),
+                epoch=epoch,
+                applied={SPOOL: 3},
+                journal_time=world.clock.now(),
+                models_offset=offset if partition == mine else 0,
+            )
+            await world.bus.producer().send(PROGRESS, 0, [Record(b"p", encode_progress(told))])
+
+    item = Item(orders=4, bought=Decayed(3.0, NOW - DAY), last_bought_at=NOW - DAY, cycle=7.0 * DAY)
+
+    async def models(customer: str) -> None:
+        body = encode_model(Items(customer=customer, items={"milk": item}))
+        record = Record(model_key(customer, "items"), body, (("revision", b"1"),))
+        await world.bus.producer().send(CUSTOMER_MODELS, mine, [record])
+
+    async def asked() -> tuple[bool, list[str], set[str], bool]:
+        answer = await ask(client, limit=9, customer_id="c1")
+        after = await ask(client, customer_id="c1", after=position, wait_ms=0)
+        return answer["fresh"], answer["degraded"], repeats(answer), after["fresh"]
+
+    async with world.up() as client:
+        await models("c1")
+        await say(1, 1)
+        await until(lambda: world.board.applied(SPOOL).get(11) == 3)
+        await until(lambda: world.views[CUSTOMER_MODELS].offset(mine) == 1)
+        assert await asked() == (True, [], {"milk"}, True)
+        world.bus.replace_cluster("memory-2")
+        await world.bus.ensure_topics(TOPICS)
+        await until(lambda: world.board.cluster == world.views[CUSTOMER_MODELS].cluster == "memory-2")
+        assert await asked() == (False, [], {"milk"}, False)
+        # The analyzer says that it has published them, but the view has not read that far.
+        await say(1, 2)
+        await until(lambda: world.board.applied(SPOOL).get(11) == 3)
+        assert await asked() == (False, [], {"milk"}, False)
+        await models("c1")
+        await until(lambda: world.views[CUSTOMER_MODELS].offset(mine) == 1)
+        assert await asked() == (True, [], {"milk"}, True)
+        world.bus.go_away()
+        assert isinstance(world.clock, ManualClock)
+        world.clock.advance(world.clock.now() + 4 * MINUTE)
+        assert await asked() == (False, [], {"milk"}, True)
+        world.clock.advance(world.clock.now() + 2 * MINUTE)
+        assert await asked() == (False, ["stale"], set(), True)
+        world.bus.come_back()
+        await say(1, 2)
+        await until(lambda: world.board.known_until(11) == world.clock.now())
+        assert await asked() == (True, [], {"milk"}, True)
 
 
 async def test_staleness_never_applies_on_a_journal_clock(world: World) -> None:

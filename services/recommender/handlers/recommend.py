@@ -267,22 +267,18 @@ class Recommender:
     def _is_fresh(self, whom: Who) -> bool:
         if not whom.keys:
             return True
-        progress = self._board.of(partition_of(whom.key))
-        if progress is None:
-            return False
-        if self._wall:
-            return self._clock.now() - progress.journal_time < FRESH_WITHIN
-        return progress.journal_time >= self._board.journal_time()
+        partition = partition_of(whom.key)
+        since = self._clock.now() - FRESH_WITHIN + 1 if self._wall else self._board.journal_time()
+        offset = self._board.offset_since(partition, since)
+        # Trap: progress alone is not enough. While a lost broker's models are read again the view is behind
+        # what the analyzer has long published.
+        return offset is not None and self._people.has(partition, offset, self._board.cluster)
 
     def _is_stale(self, whom: Who, present: Millis) -> bool:
         """Whether a refusal may have been missed: nothing personal is offered on an old model."""
         if not self._wall:
             return False
-        for partition in whom.partitions:
-            progress = self._board.of(partition)
-            if progress is None or present - progress.journal_time > STALE_AFTER:
-                return True
-        return False
+        return any(present - self._board.known_until(p) > STALE_AFTER for p in whom.partitions)
 
     async def _record(self, decided: Sequence[Decided]) -> list[bytes]:
         """Spool what is to be recorded, all at once; answers as they go out."""
