@@ -76,6 +76,13 @@ def main() -> None:
 @click.option("--kafka", metavar="HOST:PORT", help="A Kafka that runs already.")
 @click.option("--postgres", metavar="URL", help="A PostgreSQL that runs already.")
 @click.option("--broker", type=click.Choice(["embedded", "apache"]), default="embedded", show_default=True)
+@click.option(
+    "--broker-memory",
+    type=click.IntRange(16, 1_000_000),
+    default=512,
+    show_default=True,
+    help="MB above which the embedded broker, which keeps all in memory, is replaced by an empty one.",
+)
 def up(
     data_dir: Path,
     port_base: int,
@@ -86,6 +93,7 @@ def up(
     kafka: str | None,
     postgres: str | None,
     broker: str,
+    broker_memory: int,
 ) -> None:
     """Run the whole platform on this machine until Ctrl-C."""
     from deploy.local.platform import Options
@@ -102,6 +110,7 @@ def up(
         kafka=kafka,
         postgres=postgres,
         broker=broker,
+        broker_memory=broker_memory,
     )
     sys.exit(serve(options, click.echo))
 

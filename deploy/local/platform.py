@@ -21,6 +21,7 @@ from deploy.local.broker import ApacheBroker, EmbeddedBroker
 from deploy.local.operator_key import operator_key
 from deploy.local.postgres import EmbeddedPostgres
 from deploy.local.program import Command, Program
+from deploy.local.recycling import BrokerKeeper
 from deploy.local.running import (
     SERVICES,
     PlatformRecord,
@@ -63,6 +64,8 @@ class Options:
         ``BASELINE,NONE``: shares of the customers.
     kafka, postgres:
         Servers that exist; None to start our own.
+    broker_memory:
+        MB of memory above which the embedded broker is replaced by an empty one.
     """
 
     data_dir: Path | None = Path(".closedloop")
@@ -73,6 +76,7 @@ class Options:
     postgres: str | None = None
     broker: str = "embedded"
     currency: str | None = None
+    broker_memory: int = 512
 
     @property
     def ports(self) -> dict[str, int]:
@@ -99,6 +103,8 @@ class Platform:
     _kafka: str = field(init=False, default="")
     _postgres: str = field(init=False, default="")
     _ready: bool = field(init=False, default=False)
+    _keeping: asyncio.Task[None] | None = field(init=False, default=None)
+    _keeper: BrokerKeeper | None = field(init=False, default=None)
 
     @property
     def urls(self) -> dict[str, str]:
@@ -125,7 +131,37 @@ class Platform:
             await self._supervisor.start(self._service(name))
         await self._or_failure(asyncio.gather(*(self._until_ready(name) for name in SERVICES)))
         self._ready = True
+        self._keep_broker_small()
         self._record()
+
+    def _keep_broker_small(self) -> None:
+        assert self._supervisor is not None
+        supervisor = self._supervisor
+        if self.options.kafka is None and self.options.broker == "embedded":
+            limit, pid = self.options.broker_memory << 20, lambda: supervisor.pids.get("broker")
+            self._keeper = BrokerKeeper(limit, pid, self._replace_broker, self.say)
+            self._keeping = asyncio.create_task(self._keeper.run(), name="keep the broker small")
+
+    def recycle_broker(self) -> None:
+        """Have the embedded broker replaced now; nothing happens where there is none."""
+        if self._keeper is not None:
+            self._keeper.ask()
+
+    async def _replace_broker(self) -> None:
+        assert self._supervisor is not None
+        self._supervisor.replace("broker")
+        try:
+            await _until(self._made_topics, "the broker does not come back", 10.0)
+        except Misconfigured as error:
+            # The services wait for it, and the next look finds it or its successor.
+            self.say(str(error))
+
+    async def _made_topics(self) -> bool:
+        try:
+            await self._make_topics()
+        except Misconfigured:
+            return False
+        return True
 
     async def failure(self) -> GaveUp:
         """Wait until a process has died too often."""
@@ -134,6 +170,9 @@ class Platform:
 
     async def stop(self) -> None:
         """Stop services, then the broker, then PostgreSQL; under 20 seconds in all."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
         if self._supervisor is not None:
             await self._supervisor.stop(*SERVICES)
             await self._supervisor.stop("broker")
@@ -266,6 +305,7 @@ class Platform:
                 processes=processes,
                 ready=self._ready,
                 holdout=self.options.holdout,
+                broker_recycled=self._keeper.recycled if self._keeper is not None else 0,
             ),
         )
 

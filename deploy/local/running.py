@@ -43,6 +43,8 @@ class PlatformRecord(Struct, frozen=True, kw_only=True):
         Every process by name; ``up`` is the one that supervises.
     ready:
         Whether all services were ready once.
+    broker_recycled:
+        How often the embedded broker was replaced because it had grown too large.
     """
 
     clock: str
@@ -52,6 +54,7 @@ class PlatformRecord(Struct, frozen=True, kw_only=True):
     processes: dict[str, ProcessRecord]
     ready: bool = False
     holdout: str = ""
+    broker_recycled: int = 0
 
     @property
     def alive(self) -> bool:

@@ -85,6 +85,7 @@ class _Running:
     limit: RestartLimit
     watcher: asyncio.Task[None] | None = None
     stopping: bool = False
+    replacing: bool = False
 
 
 class Supervisor:
@@ -131,6 +132,13 @@ class Supervisor:
         """Wait until a program has died too often; says which. Never returns on a healthy platform."""
         return await asyncio.shield(self._failure)
 
+    def replace(self, name: str) -> None:
+        """Kill ``name`` and start it again at once; that does not count as a death."""
+        running = self._running.get(name)
+        if running is not None and not running.stopping:
+            running.replacing = True
+            _signal(running.process, signal.SIGKILL)
+
     async def stop(self, *names: str) -> None:
         """Ask the programs called ``names`` to end, all at once, and kill what does not listen."""
         chosen = [self._running[name] for name in names if name in self._running]
@@ -151,14 +159,17 @@ class Supervisor:
             how = describe_exit(await running.process.wait())
             if running.stopping:
                 return
-            if running.limit.died(self._monotonic()):
-                if not self._failure.done():
-                    self._failure.set_result(GaveUp(name, how, running.program.log))
-                return
-            self._say(f"{name} died ({how}): starting it again")
-            await asyncio.sleep(PAUSE_BEFORE_RESTART)
-            if running.stopping:
-                return
+            if running.replacing:
+                running.replacing = False
+            else:
+                if running.limit.died(self._monotonic()):
+                    if not self._failure.done():
+                        self._failure.set_result(GaveUp(name, how, running.program.log))
+                    return
+                self._say(f"{name} died ({how}): starting it again")
+                await asyncio.sleep(PAUSE_BEFORE_RESTART)
+                if running.stopping:
+                    return
             try:
                 running.process = await _spawn(running.program)
             except (OSError, ClosedloopError) as error:

@@ -1,0 +1,66 @@
+"""The embedded broker is replaced when it is too large, and not for ever where the models themselves are."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from deploy.local import recycling
+from deploy.local.recycling import SETTLE_SECONDS, BrokerKeeper, Recycling
+from deploy.local.supervisor import Supervisor
+from tests.unit.test_supervisor import eventually, shell
+
+MB = 1 << 20
+
+
+def test_first_broker_is_due_above_the_limit() -> None:
+    rule = Recycling(512 * MB)
+    assert [rule.due(size * MB, 5.0) for size in (100, 512, 513)] == [False, False, True]
+
+
+def test_new_broker_is_given_time_to_be_filled_again() -> None:
+    rule = Recycling(512 * MB)
+    rule.began(100.0)
+    assert not rule.due(600 * MB, 100.0 + SETTLE_SECONDS - 1)
+    assert not rule.due(200 * MB, 100.0 + SETTLE_SECONDS)
+    assert not rule.due(500 * MB, 200.0)
+    assert rule.due(520 * MB, 201.0)
+
+
+def test_models_larger_than_the_limit_do_not_have_it_replaced_again_and_again() -> None:
+    rule = Recycling(512 * MB)
+    rule.began(0.0)
+    assert not rule.due(700 * MB, SETTLE_SECONDS)
+    assert not rule.due(1_300 * MB, 500.0)
+    assert rule.due(1_401 * MB, 501.0)
+    rule.began(502.0)
+    assert rule.most == 512 * MB
+
+
+async def test_replacing_is_not_a_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    supervisor = Supervisor(said.append)
+    await supervisor.start(shell("broker", "exec sleep 60", tmp_path))
+    now = 0.0
+
+    async def replace() -> None:
+        supervisor.replace("broker")
+
+    keeper = BrokerKeeper(1, lambda: supervisor.pids.get("broker"), replace, said.append, lambda: now)
+    pids = [supervisor.pids["broker"]]
+    for _ in range(4):
+        await keeper.look()
+        await eventually(lambda: supervisor.pids.get("broker") not in (None, *pids))
+        pids.append(supervisor.pids["broker"])
+        await keeper.look()
+        monkeypatch.setattr(recycling, "ROOM", 0.0)
+        now += SETTLE_SECONDS
+    assert keeper.recycled == 4
+    assert [line for line in said if not line.startswith("broker recycled at")] == []
+    failing = asyncio.create_task(supervisor.failure())
+    await asyncio.sleep(0)
+    assert not failing.done()
+    failing.cancel()
+    await supervisor.stop_all()
