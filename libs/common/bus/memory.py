@@ -3,106 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import count
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from libs.common.bus.memory_broker import Broker, Cluster, Group, Partition
 from libs.common.bus.ports import (
     MAX_RECORD_BYTES,
     Assignment,
-    ClusterChanged,
     GroupConsumer,
     Message,
     Producer,
     Record,
     TopicReader,
     TopicSpec,
+    TopicState,
 )
 from libs.common.clock import Clock
 from libs.common.errors import Invalid, Transient
-
-
-@dataclass
-class _Partition:
-    start: int = 0
-    messages: list[Message] = field(default_factory=list)
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.messages)
-
-    def within(self, offset: int) -> int:
-        """``offset``, or the earliest one where there is no such any more."""
-        return offset if self.start <= offset <= self.end else self.start
-
-    def read(self, offset: int, limit: int) -> list[Message]:
-        return self.messages[offset - self.start : offset - self.start + limit]
-
-
-@dataclass
-class _Group:
-    members: list[_Member] = field(default_factory=list)
-    generation: int = 0
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-class _Cluster:
-    """What is lost when a broker is lost."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.topics: dict[str, list[_Partition]] = {}
-        self.groups: dict[str, _Group] = {}
-
-
-class _Broker:
-    """What all connections share."""
-
-    def __init__(self, clock: Clock | None, cluster: str) -> None:
-        self._clock = clock
-        self._ticks = count()
-        self.cluster = _Cluster(cluster)
-        self.away = False
-        self._changed = asyncio.Event()
-
-    def reach(self, expected: str | None = None) -> _Cluster:
-        """The cluster, where it can be reached and is the one that is expected."""
-        if self.away:
-            raise Transient("the memory bus is told to be away")
-        if expected is not None and expected != self.cluster.name:
-            raise ClusterChanged(expected, self.cluster.name)
-        return self.cluster
-
-    def partitions(self, topic: str, expected: str | None) -> list[_Partition]:
-        """The partitions of ``topic``; `Transient` where there is none."""
-        found = self.reach(expected).topics.get(topic)
-        if found is None:
-            raise Transient(f"topic {topic} is not there (yet)")
-        return found
-
-    def append(self, topic: str, partition: int, records: Iterable[Record], expected: str | None) -> int:
-        """Put ``records`` at the end of a partition; the offset of the last one."""
-        log = self.partitions(topic, expected)[partition]
-        for record in records:
-            now = next(self._ticks) if self._clock is None else self._clock.now()
-            message = Message(topic, partition, log.end, record.key, record.value, record.headers, now)
-            log.messages.append(message)
-        self.notify()
-        return log.end - 1
-
-    def notify(self) -> None:
-        """Wake everybody who waits for a change."""
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def change(self, timeout: float) -> None:
-        """Wait until something changes, or ``timeout`` seconds."""
-        try:
-            # Trap: not asyncio.wait_for, it loses a cancellation that comes together with what it waits for.
-            async with asyncio.timeout(timeout):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
 
 
 class MemoryBus:
@@ -117,7 +33,7 @@ class MemoryBus:
     """
 
     def __init__(self, clock: Clock | None = None, cluster: str = "memory-1") -> None:
-        self._broker = _Broker(clock, cluster)
+        self._broker = Broker(clock, cluster)
         self._parts: list[Producer | GroupConsumer | TopicReader] = []
 
     async def cluster_id(self) -> str:
@@ -128,7 +44,23 @@ class MemoryBus:
         """See `ports.Bus.ensure_topics`."""
         cluster = self._broker.reach()
         for topic in topics:
-            cluster.topics.setdefault(topic.name, [_Partition() for _ in range(topic.partitions)])
+            if topic.name not in cluster.topics:
+                cluster.topics[topic.name] = [Partition() for _ in range(topic.partitions)]
+                cluster.configs[topic.name] = dict(topic.config)
+
+    async def describe(self, names: Sequence[str]) -> Mapping[str, TopicState]:
+        """See `ports.Bus.describe`."""
+        cluster = self._broker.reach()
+        return {
+            name: TopicState(len(cluster.topics[name]), 1, cluster.configs.get(name, {}))
+            for name in names
+            if name in cluster.topics
+        }
+
+    async def configure(self, name: str, config: Mapping[str, str]) -> None:
+        """See `ports.Bus.configure`."""
+        configs = self._broker.reach().configs
+        configs[name] = {**configs.get(name, {}), **config}
 
     def producer(self, cluster: str | None = None) -> Producer:
         """See `ports.Bus.producer`."""
@@ -172,13 +104,13 @@ class MemoryBus:
 
     def replace_cluster(self, cluster: str) -> None:
         """Play the loss of the broker: topics are gone, groups begin anew, the cluster id is ``cluster``."""
-        self._broker.cluster = _Cluster(cluster)
+        self._broker.cluster = Cluster(cluster)
         self._broker.notify()
 
     def recreate(self, topic: str) -> None:
         """Delete ``topic`` and make it again: same cluster, but its offsets begin at 0."""
         topics = self._broker.cluster.topics
-        topics[topic] = [_Partition() for _ in topics[topic]]
+        topics[topic] = [Partition() for _ in topics[topic]]
         self._broker.notify()
 
     def records(self, topic: str, partition: int | None = None) -> list[Message]:
@@ -196,7 +128,7 @@ class MemoryBus:
 
 
 class _MemoryProducer:
-    def __init__(self, broker: _Broker, cluster: str | None) -> None:
+    def __init__(self, broker: Broker, cluster: str | None) -> None:
         self._broker = broker
         self._cluster = cluster
         self._closed = False
@@ -222,7 +154,7 @@ class _MemoryProducer:
 class _Cursor:
     """Positions in the partitions of a topic, and reading on from them."""
 
-    def __init__(self, broker: _Broker, topic: str) -> None:
+    def __init__(self, broker: Broker, topic: str) -> None:
         self._broker = broker
         self._topic = topic
         self.cluster: str | None = None
@@ -263,7 +195,7 @@ class _Cursor:
 
 
 class _MemoryReader:
-    def __init__(self, broker: _Broker, topic: str, cluster: str | None) -> None:
+    def __init__(self, broker: Broker, topic: str, cluster: str | None) -> None:
         self._broker = broker
         self._topic = topic
         self._cluster = cluster
@@ -288,12 +220,12 @@ class _MemoryReader:
 class _Member:
     """A group member; whoever joins or leaves carries out the rebalance for all, and waits for it."""
 
-    def __init__(self, broker: _Broker, topic: str, group: str, cluster: str | None) -> None:
+    def __init__(self, broker: Broker, topic: str, group: str, cluster: str | None) -> None:
         self._broker = broker
         self._topic = topic
         self._name = f"{group}/{topic}"
         self._cluster = cluster
-        self._group: _Group | None = None
+        self._group: Group | None = None
         self._cursor = _Cursor(broker, topic)
         self._told: frozenset[int] = frozenset()
         self._failure: Exception | None = None
@@ -311,7 +243,7 @@ class _Member:
         self._failure = None
         self._cursor = _Cursor(self._broker, self._topic)
         self._cursor.cluster = cluster.name
-        self._group = cluster.groups.setdefault(self._name, _Group())
+        self._group = cluster.groups.setdefault(self._name, Group())
         async with self._group.turn:
             self._group.members.append(self)
             await _rebalance(self._group, len(cluster.topics[self._topic]), cluster.name)
@@ -380,7 +312,7 @@ class _Member:
             raise failure
 
 
-async def _rebalance(group: _Group, partitions: int, cluster: str) -> None:
+async def _rebalance(group: Group, partitions: int, cluster: str) -> None:
     """Share out in ranges, as Kafka's range assignor does: everybody gives up everything first."""
     for member in group.members:
         await member.revoke()

@@ -69,6 +69,14 @@ class TopicSpec(NamedTuple):
     config: Mapping[str, str]
 
 
+class TopicState(NamedTuple):
+    """A topic as it is; ``config`` is empty where the broker does not tell."""
+
+    partitions: int
+    replicas: int
+    config: Mapping[str, str]
+
+
 class ClusterChanged(Fenced):
     """This address now leads to another cluster: offsets and acknowledgements of the old one are void."""
 
@@ -179,6 +187,14 @@ class Bus(Protocol):
 
     async def ensure_topics(self, topics: Sequence[TopicSpec]) -> None:
         """Create what is missing; never changes what exists."""
+        ...
+
+    async def describe(self, names: Sequence[str]) -> Mapping[str, TopicState]:
+        """Those of the topics ``names`` that are there."""
+        ...
+
+    async def configure(self, name: str, config: Mapping[str, str]) -> None:
+        """Change these settings of a topic, leave its others; `Transient` where the broker refuses."""
         ...
 
     def producer(self, cluster: str | None = None) -> Producer:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from aiokafka.errors import NoError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.admin import CreateTopicsRequest
 
+from libs.common.bus.kafka import topics as topic_admin
 from libs.common.bus.kafka.client import BROKEN, BoundClient, leaders
 from libs.common.bus.kafka.producer import KafkaProducer
 from libs.common.bus.kafka.reading import KafkaGroupConsumer, KafkaTopicReader
-from libs.common.bus.ports import GroupConsumer, Producer, TopicReader, TopicSpec
+from libs.common.bus.ports import GroupConsumer, Producer, TopicReader, TopicSpec, TopicState
 from libs.common.errors import Transient
 
 _T = TypeVar("_T")
@@ -74,6 +75,14 @@ class KafkaBus:
                 await _wait_for_leaders(client, topic.name)
 
         await self._as_admin(create)
+
+    async def describe(self, names: Sequence[str]) -> Mapping[str, TopicState]:
+        """See `ports.Bus.describe`."""
+        return await self._as_admin(lambda client: topic_admin.describe(client, names))
+
+    async def configure(self, name: str, config: Mapping[str, str]) -> None:
+        """See `ports.Bus.configure`."""
+        await self._as_admin(lambda client: topic_admin.configure(client, name, config))
 
     def producer(self, cluster: str | None = None) -> Producer:
         """See `ports.Bus.producer`."""
