@@ -16,18 +16,25 @@ from libs.common.errors import Transient
 class Member(Protocol):
     """A group member, as a rebalance sees it."""
 
-    async def revoke(self) -> None: ...
+    async def revoke(self) -> None:
+        """Take everything away."""
+        ...
 
-    async def assign(self, assignment: Assignment) -> None: ...
+    async def assign(self, assignment: Assignment) -> None:
+        """Give partitions."""
+        ...
 
 
 @dataclass
 class Partition:
+    """A log: ``messages`` from offset ``start`` on."""
+
     start: int = 0
     messages: list[Message] = field(default_factory=list)
 
     @property
     def end(self) -> int:
+        """The offset the next record gets."""
         return self.start + len(self.messages)
 
     def within(self, offset: int) -> int:
@@ -35,11 +42,14 @@ class Partition:
         return offset if self.start <= offset <= self.end else self.start
 
     def read(self, offset: int, limit: int) -> list[Message]:
+        """At most ``limit`` records from ``offset`` on."""
         return self.messages[offset - self.start : offset - self.start + limit]
 
 
 @dataclass
 class Group:
+    """Who shares the partitions of a topic, and the turn in which that is settled."""
+
     members: list[Member] = field(default_factory=list)
     generation: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
