@@ -180,6 +180,43 @@ def _analyzer() -> tuple[PanelBuilder, ...]:
     )
 
 
+def _partitions() -> tuple[PanelBuilder, ...]:
+    return (
+        graph(
+            "Lag by partition",
+            "Event time that each partition is behind; one alone: a customer with very many events.",
+            "s",
+            Query(
+                f"max by (partition) (closedloop_analyzer_partition_lag_seconds{{{here('analyzer')}}})",
+                "{{partition}}",
+            ),
+            limits=Limits(30, 300),
+            runbook="Lag grows",
+        ),
+        graph(
+            "Claims",
+            "Partitions claimed, and lost to another analyzer: many of both is a group that finds no rest.",
+            "cps",
+            rate("claims", "analyzer", "result"),
+            runbook="Progress stands still",
+        ),
+        graph(
+            "Slices put off",
+            "Tried again later: the database is away, or models of the partition are still being published.",
+            "cps",
+            rate("slice_retries", "analyzer", "reason"),
+            runbook="PostgreSQL is gone",
+        ),
+        graph(
+            "Dead letters replayed",
+            "left: they were processed; again: they are dead letters as before.",
+            "cps",
+            rate("dead_letters_replayed", "analyzer", "result"),
+            runbook="Dead letters fill",
+        ),
+    )
+
+
 def _learner() -> tuple[PanelBuilder, ...]:
     selector = here("learner")
     return (
@@ -322,6 +359,7 @@ def _recommender() -> tuple[PanelBuilder, ...]:
             rate("published_entries", "recommender", "job", "entries published"),
             rate("kept_decisions", "recommender", "job", "pools stored"),
             rate("unreadable_records", "recommender", "job", "unreadable"),
+            rate("forgotten_customers", "recommender", "job", "customers forgotten"),
         ),
         *_spool("recommender"),
         *_shipping("recommender"),
@@ -350,7 +388,7 @@ def _feedback() -> tuple[PanelBuilder, ...]:
 
 WORK: dict[str, Callable[[], tuple[PanelBuilder, ...]]] = {
     "collector": _collector,
-    "analyzer": _analyzer,
+    "analyzer": lambda: (*_analyzer(), *_partitions()),
     "learner": _learner,
     "recommender": _recommender,
     "feedback": _feedback,
