@@ -16,6 +16,7 @@ from libs.common.contracts.customer_event import SpoolReported, Touchpoint, deco
 from libs.common.contracts.identity import PARTITIONS
 from libs.common.contracts.progress import Progress
 from libs.common.contracts.topics import CUSTOMER_EVENTS, HEADER_FLOOR, TOPICS
+from libs.common.errors import Transient
 from libs.common.journal import Durability, origin_of
 from libs.common.progress import ProgressBoard
 from libs.common.spool.file import SpoolFile
@@ -233,3 +234,10 @@ async def test_compacting_leaves_nothing_of_what_is_released(platform: Platform)
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as other:
             assert other.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         other.close()
+
+
+async def test_asking_a_spool_that_has_just_ended_is_no_crash(platform: Platform) -> None:
+    async with platform.journal() as one:
+        store = one._store
+    with pytest.raises(Transient, match="cannot be read"):
+        await store.find_local("d")

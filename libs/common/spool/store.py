@@ -307,7 +307,8 @@ class SpoolStore:
     async def _on_reader(self, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, work)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, RuntimeError) as error:
+            # RuntimeError: it was closed meanwhile, as an adopted one is when it has ended.
             raise Transient(f"the spool cannot be read: {error}", retry_after=5.0) from error
 
     # --- on the writer thread
