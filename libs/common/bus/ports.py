@@ -134,8 +134,8 @@ class GroupConsumer(Protocol):
     async def poll(self, max_records: int, timeout: float) -> Mapping[int, Sequence[Message]]:
         """What has arrived, per partition in offset order; empty after ``timeout`` seconds.
 
-        At most ``max_records`` in all. While the broker is away it is silent, or raises `Transient`.
-        Raises `ClusterChanged` as said above.
+        At most ``max_records`` of each partition. While the broker is away it is silent, or raises
+        `Transient`. Raises `ClusterChanged` as said above.
         """
         ...
 

@@ -36,6 +36,9 @@ MAX_ID = 1_024
 DECIDER = "recommender"
 """Source of all decisions."""
 
+PLATFORM = (Tick, SpoolReported)
+"""Records that are about nobody. (A tuple: a union would be made anew at every question.)"""
+
 _SPOOL = re.compile(rb"[0-9a-f]{8,32}\Z")
 _words = frozenset(WORDS)
 _sorted = msgspec.json.Encoder(order="sorted")
@@ -73,7 +76,7 @@ def arrive(message: Message) -> Arrival:
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         reason = str(error)[:200].replace("\x00", "")
         return Arrival(message, spool, seq, _source_of(value), None, Invalid("undecodable", reason), floor)
-    source = "" if isinstance(event, Tick | SpoolReported) else event.source
+    source = "" if isinstance(event, PLATFORM) else event.source
     try:
         check(event, message.partition)
     except Invalid as error:
@@ -82,10 +85,11 @@ def arrive(message: Message) -> Arrival:
 
 
 def _origin(message: Message) -> tuple[str, int, int]:
-    spool, seq = message.header(HEADER_SPOOL), _number(message.header(HEADER_SEQ))
+    headers = dict(reversed(message.headers))
+    spool, seq = headers.get(HEADER_SPOOL), _number(headers.get(HEADER_SEQ))
     if spool is None or seq is None or not _SPOOL.match(spool):
         return "", 0, 0
-    floor = _number(message.header(HEADER_FLOOR)) or 0
+    floor = _number(headers.get(HEADER_FLOOR)) or 0
     return spool.decode(), seq, floor if floor < seq else 0
 
 
@@ -145,7 +149,7 @@ def accept(event: AboutCustomer) -> None:
 
 def is_internal(event: CustomerEvent) -> bool:
     """Whether the platform made this itself: counted apart, never listed."""
-    if isinstance(event, Tick | SpoolReported):
+    if isinstance(event, PLATFORM):
         return True
     return event.internal or (isinstance(event, Touchpoint) and event.echo)
 

@@ -53,11 +53,6 @@ _STATEMENTS = {
         UPDATE SCHEMA.partitions SET next_offset = $3, number = $4, journal_time = $5, applied = $6,
             counters = $7, notes = $8, published = $9, models_offset = $10, leaves = $11, touched_at = now()
         WHERE partition = $1 AND epoch = $2 AND next_offset = $12 AND number = $13""",
-    "events": """
-        INSERT INTO SCHEMA.events (partition, number, recorded_at, journal_time, occurred_at, customer,
-            kind, id, body)
-        SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[],
-            $6::text[], $7::text[], $8::text[], $9::bytea[])""",
     "ids": """
         INSERT INTO SCHEMA.event_ids (partition, hash, journal_time, content)
         SELECT $1, * FROM unnest($2::bytea[], $3::bigint[], $4::bytea[])
@@ -90,9 +85,6 @@ _STATEMENTS = {
         SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])
         ON CONFLICT (partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision,
             body = EXCLUDED.body""",
-    "lessons": """
-        INSERT INTO SCHEMA.lessons (partition, number, second, kind, body)
-        SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::text[], $5::bytea[])""",
     "dead_letters": """
         INSERT INTO SCHEMA.dead_letters (partition, cluster_id, log_offset, spool, seq, source, code,
             reason, journal_time, key, value)

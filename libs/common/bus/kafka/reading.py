@@ -19,6 +19,9 @@ _log = logging.getLogger(__name__)
 _COMMIT_SECONDS = 1.0
 _REVOKE_SECONDS = 10.0
 
+AT_ONCE = 4
+"""Partitions that one poll brings records of, at least, where so many have a backlog."""
+
 Connect = Callable[[str | None, int | None], BoundClient]
 """Makes a client bound to a cluster, with a request timeout in milliseconds (None = the usual one)."""
 
@@ -72,6 +75,13 @@ class KafkaGroupConsumer:
             callbacks.raise_failure()
             return {}
         fetched = await session.poll(max_records, timeout)
+        # Trap: a poll empties one partition after another, so a backlog would come from one alone, and
+        # nobody could work on the next while the last is committed.
+        while 0 < len(fetched) < AT_ONCE and max(map(len, fetched.values())) == max_records:
+            more = await session.poll(max_records, 0.0, callbacks.held - fetched.keys())
+            if not more:
+                break
+            fetched |= more
         callbacks.raise_failure()
         # What was fetched while the partitions were being taken away is the next owner's.
         return {p: messages for p, messages in fetched.items() if p in callbacks.held}

@@ -123,8 +123,13 @@ class Session:
         if self._consumer._fetcher.error_future.done():
             raise Transient(f"reading {self.topic} broke off")
 
-    async def poll(self, max_records: int, timeout: float) -> dict[int, Sequence[Message]]:
-        """What has arrived; raises `ClusterChanged`, or `Transient` where this session is beyond use."""
+    async def poll(
+        self, max_records: int, timeout: float, among: frozenset[int] | None = None
+    ) -> dict[int, Sequence[Message]]:
+        """What has arrived (of the partitions ``among`` all); raises `ClusterChanged`, or `Transient` where
+        this session is beyond use."""
+        if among is not None and not among:
+            return {}
         self.client.check()
         self.check()
         try:
@@ -132,9 +137,12 @@ class Session:
             # And not asyncio.wait_for, it loses a cancellation that comes together with the records.
             async with asyncio.timeout(timeout + _POLL_GRACE):
                 fetched = await self._consumer.getmany(
-                    timeout_ms=max(0, int(timeout * 1000)), max_records=max_records
+                    *(TopicPartition(self.topic, partition) for partition in among or ()),
+                    timeout_ms=max(0, int(timeout * 1000)),
+                    max_records=max_records,
                 )
-        except TimeoutError:
+        except (TimeoutError, IllegalStateError):
+            # The latter where one of them was just taken away.
             fetched = {}
         except BROKEN as error:
             raise Transient(f"reading {self.topic} broke off: {error!r}") from error
