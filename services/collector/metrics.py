@@ -56,14 +56,15 @@ class CollectorMetrics:
     def count(self, source: str, events: Sequence[CustomerEvent]) -> None:
         """Count the accepted ``events`` of one request, echoes and owner records left out."""
         channels: dict[str, int] = {}
-        at = 0
         for event in events:
-            at = event.recorded_at
-            if isinstance(event, Tick | SpoolReported):
+            if isinstance(event, Touchpoint):
+                channel = event.channel
+            elif isinstance(event, Tick | SpoolReported):
                 continue
+            else:
+                channel = NO_CHANNEL
             if not event.internal:
-                channel = event.channel if isinstance(event, Touchpoint) else NO_CHANNEL
                 channels[channel] = channels.get(channel, 0) + 1
         for channel, amount in channels.items():
             self._events.add(amount, source, channel)
-        self._last.set(at / 1000, source)
+        self._last.set(events[-1].recorded_at / 1000, source)
