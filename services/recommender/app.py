@@ -50,6 +50,15 @@ FORGOTTEN_WITHIN = 10.0
 class RunningView(Lookup, Withdrawals, Protocol):
     """A view with a life of its own."""
 
+    swept: int
+    losses: int
+
+    def state(self) -> str: ...
+
+    def lag_seconds(self) -> float: ...
+
+    def outstanding(self) -> int: ...
+
     async def start(self) -> None: ...
 
     async def watch(self) -> None: ...
@@ -128,7 +137,7 @@ def create_service(
     closure.follow(models.customers)
     registry.before_scrape(lambda: models.measure(metrics, closure))
     for view, topic in zip(models.views, VIEWS, strict=True):
-        outlet.lifecycle.note(topic, _state(view))
+        outlet.lifecycle.note(topic, view.state)
     publisher = CataloguePublisher(bus, stores.catalogue, metrics, random, assortment.reached)
     pools = PoolKeeper(outlet.journal, stores.decisions, metrics, random, settings.decision_days, forgetting)
     background = [*outlet.background, *(view.watch for view in models.views), publisher.run, pools.run]
@@ -182,6 +191,11 @@ class _Models:
     def measure(self, metrics: RecommenderMetrics, closure: ClosureWatch) -> None:
         """Show how far the views are."""
         metrics.missing.set(closure.missing())
+        for view, name in zip(self.views, VIEWS, strict=True):
+            metrics.view_lag.set(view.lag_seconds(), name)
+            metrics.view_outstanding.set(view.outstanding(), name)
+            metrics.view_swept.set(view.swept, name)
+            metrics.view_losses.set(view.losses, name)
         metrics.learned.set(self.learned.assembler.models.journal_time / 1000)
         for topic, view in zip(VIEWS, self.views, strict=True):
             metrics.caught_up.set(view.caught_up, topic)
@@ -252,10 +266,6 @@ def _compactor(outlet: Outlet, models: _Models, stores: Stores, forgetting: Forg
 def _on_disk(settings: RecommenderSettings, bus: Bus) -> MakeView:
     folder = settings.data_dir / "recommender" / "views"
     return lambda topic, on_batch: View(bus, topic, folder / topic, on_batch)
-
-
-def _state(view: Lookup) -> Callable[[], str]:
-    return lambda: "up to date" if view.caught_up else "still being read"
 
 
 def _latest_start() -> Millis:

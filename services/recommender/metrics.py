@@ -54,6 +54,22 @@ class RecommenderMetrics:
         self.caught_up = metrics.gauge(
             "view_caught_up", "1 where a view has been read to its end since the start", {"topic": VIEWS}
         )
+        self.view_lag = metrics.gauge(
+            "view_lag_seconds", "Since when a view is not known to hold all of its topic", {"topic": VIEWS}
+        )
+        self.view_outstanding = metrics.gauge(
+            "view_outstanding_partitions",
+            "Partitions that are still being published anew after the loss of a broker",
+            {"topic": VIEWS},
+        )
+        self.view_swept = metrics.gauge(
+            "view_swept_records", "Entries dropped since the start, not published again", {"topic": VIEWS}
+        )
+        self.view_losses = metrics.gauge(
+            "view_losses_changes",
+            "Times since the start that a topic was lost and read anew",
+            {"topic": VIEWS},
+        )
         self.learned = metrics.gauge(
             "learned_journal_timestamp_seconds", "Journal time up to which the models in use have learned"
         )

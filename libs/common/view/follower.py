@@ -48,6 +48,7 @@ class Follower(ABC):
         self._places = Places()
         self._caught_up = bus is None
         self._whole_at: float | None = None
+        self._began = 0.0
         self._sweeping: frozenset[int] = frozenset()
         self._swept_to = b""
         self._waiters: list[tuple[int, int, str, asyncio.Future[None]]] = []
@@ -60,6 +61,7 @@ class Follower(ABC):
     async def start(self) -> None:
         """Begin to read in the background; serves at once what was there before."""
         if self._bus is not None:
+            self._began = asyncio.get_running_loop().time()
             self._background.spawn(self._read(self._bus))
 
     async def watch(self) -> None:
@@ -88,12 +90,11 @@ class Follower(ABC):
         return self._places.offsets.get(partition, 0)
 
     def lag_seconds(self) -> float:
-        """How long ago the view was last known to hold all of its topic; endless before it first did."""
+        """How long ago the view was last known to hold all of its topic; before it first did, was started."""
         if self._bus is None:
             return 0.0
-        if self._whole_at is None:
-            return float("inf")
-        return asyncio.get_running_loop().time() - self._whole_at
+        since = self._began if self._whole_at is None else self._whole_at
+        return asyncio.get_running_loop().time() - since
 
     def state(self) -> str:
         """Where it stands, in words, for ``/readyz``."""
