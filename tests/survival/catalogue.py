@@ -20,6 +20,7 @@ from tests.survival.faults import (
     zombie,
 )
 from tests.survival.load import Mix
+from tests.survival.supervised import UpWorld, supervisor_killed
 from tests.survival.trial import Trial
 from tests.survival.world import Shape
 
@@ -44,6 +45,7 @@ ROUND = (
     Trial("kill database", killing("postgres", every=5, down=2), seconds=25),
     Trial("kill anything", killing(*ALL, every=2.5), TWO, COPIES, seconds=30),
     Trial("kill anything, embedded", killing(*ALL, every=2.5), EMBEDDED, COPIES, seconds=30),
+    Trial("kill the supervisor, embedded", supervisor_killed, EMBEDDED, seconds=24, world=UpWorld),
     Trial("restart broker and database", together(restart("broker"), restart("postgres")), seconds=25),
     Trial("broker away", outage("broker"), seconds=40),
     Trial("embedded broker away", outage("broker"), EMBEDDED, seconds=30),

@@ -151,8 +151,8 @@ class Caller:
         data = None if body is None else json.dumps(body).encode()
         fixed = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(LOOPBACK, self._port(), timeout=TIMEOUT)
             try:
+                self._connection = http.client.HTTPConnection(LOOPBACK, self._port(), timeout=TIMEOUT)
                 self._connection.connect()
             except OSError as error:
                 self.close()

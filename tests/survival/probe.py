@@ -56,17 +56,16 @@ class Probe:
 
     def _ask(self) -> None:
         caller = Caller(lambda: self._world.port("recommender"), self._world.key)
-        role = self._world.keeper.roles["recommender"]
         answered = 0
         while not self._ending.wait(EVERY):
             body = {"placement": "home", "customer_id": f"c{self._random.randrange(60)}", "limit": 3}
-            starts = role.starts
+            starts, _ = self._world.life("recommender")
             reply = caller.call("POST", "/v1/recommendations", body)
             self.statuses[reply.status] += 1
             if reply.status == 200:
                 answered = starts
             # Killed before or while it was asked, or still starting: not this guarantee's matter.
-            if answered != starts or role.starts != starts or not role.alive:
+            if answered != starts or self._world.life("recommender") != (starts, True):
                 continue
             self.asked += 1
             if reply.status != 200:

@@ -100,7 +100,8 @@ class Keeper:
             role.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._signal(role, signal.SIGKILL, "did not end: kill")
-            role.process.wait(5)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                role.process.wait(20)
 
     def start(self, name: str) -> None:
         """Want it again."""

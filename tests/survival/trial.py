@@ -38,6 +38,7 @@ class Trial:
     mix: Mix = field(default_factory=Mix)
     seconds: float = 20.0
     rebuild: bool = True
+    world: type[World] = World
     bites: str = ""
     """A status that must come at least once, or the fault did not do what it is there for."""
 
@@ -79,7 +80,7 @@ def run(trial: Trial, seed: int) -> Outcome:
     outcome = Outcome(trial, seed)
     began = time.monotonic()
     base = Path(mkdtemp())
-    world = World(base, Shape(**{**vars(trial.shape), "seed": seed}))
+    world = trial.world(base, Shape(**{**vars(trial.shape), "seed": seed}))
     try:
         with world:
             _run(world, trial, seed, outcome)
@@ -103,17 +104,34 @@ def _run(world: World, trial: Trial, seed: int, outcome: Outcome) -> None:
     probe.prepare()
     load.start()
     probe.start()
-    fault = threading.Thread(target=trial.fault, args=(world, Random(seed), trial.seconds), daemon=True)
-    fault.start()
-    fault.join(trial.seconds * 3 + 60)
-    assert not fault.is_alive(), "the fault does not end"
-    probe.stop()
-    load.stop()
+    try:
+        _break(world, trial, seed)
+    finally:
+        probe.stop()
+        load.stop()
     outcome.posted = len(books.posted)
     outcome.verdict = judge(world, books, probe, trial.rebuild)
     if trial.bites:
         missing = [] if books.statuses[trial.bites] else [f"no {trial.bites} among {dict(books.statuses)}"]
         outcome.verdict["answers"].add(1, missing)
+
+
+def _break(world: World, trial: Trial, seed: int) -> None:
+    """Run the fault in a thread of its own, within a time; what it raises is raised here."""
+    raised: list[BaseException] = []
+
+    def fault() -> None:
+        try:
+            trial.fault(world, Random(seed), trial.seconds)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=fault, daemon=True)
+    thread.start()
+    thread.join(trial.seconds * 3 + 240)
+    assert not thread.is_alive(), "the fault does not end"
+    if raised:
+        raise raised[0]
 
 
 def judge(world: World, books: Books, probe: Probe, rebuild: bool) -> Verdict:

@@ -28,7 +28,7 @@ from tests.survival.proxy import FaultProxy
 from tests.survival.roles import Keeper, Role, tails
 
 KEY = "survival-key-0123456789"
-START_SECONDS = 90.0
+START_SECONDS = 150.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -175,6 +175,11 @@ class World:
         """kill -9 of one process; it comes back by itself after ``down`` seconds."""
         return self.keeper.kill(name, down)
 
+    def life(self, name: str) -> tuple[int, bool]:
+        """How often ``name`` was started, and whether it lives."""
+        role = self.keeper.roles[name]
+        return role.starts, role.alive
+
     def ready(self, name: str) -> bool:
         """Whether a service says so."""
         body = self.get(name, "/readyz")
@@ -228,10 +233,12 @@ class World:
 
     def close(self) -> None:
         """Stop everything by process id."""
-        self.keeper.close(last=("broker", "postgres"))
-        for proxy in self.proxies.values():
-            proxy.close()
-        self._injected.close()
+        try:
+            self.keeper.close(last=("broker", "postgres"))
+        finally:
+            for proxy in self.proxies.values():
+                proxy.close()
+            self._injected.close()
 
     @property
     def spools(self) -> Path:
