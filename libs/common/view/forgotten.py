@@ -68,7 +68,7 @@ def deleted_keys(transaction: lmdb.Transaction) -> list[bytes]:
 def copy_anew(env: lmdb.Environment, folder: Path) -> None:
     """Write what ``env`` holds into a new file in ``folder``, entry by entry.
 
-    Trap: LMDB's own copy takes pages as they are, with the bytes of what was deleted from them.
+    Trap: LMDB's own copy takes pages as they are; what was deleted from one may still be in it.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
