@@ -28,7 +28,7 @@ from services.analyzer.settings import AnalyzerSettings
 from tests.integration.test_analyzer_loop import Platform, many, platform, postgres
 
 __all__ = ["platform", "postgres"]
-pytestmark = [pytest.mark.embedded, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
 
 
 @asynccontextmanager
