@@ -35,6 +35,10 @@ class RecommenderMetrics:
         self.degraded = metrics.counter(
             "degraded_answers_total", "Answers that say what they lacked", {"reason": ("stale", "unrecorded")}
         )
+        self._measure(metrics)
+
+    def _measure(self, metrics: Metrics) -> None:
+        """What is measured beside what is counted."""
         self.seconds = metrics.histogram(
             "decision_seconds",
             "Time to make a decision, waiting left out",
