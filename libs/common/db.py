@@ -29,12 +29,9 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import asyncpg
-from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -42,6 +39,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from libs.common.errors import Misconfigured, Transient
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
 
 _log = logging.getLogger(__name__)
 
@@ -228,6 +229,9 @@ async def migrate(database: Database, schema: str, folder: Path) -> None:
     """
     if not _SCHEMA_NAME.match(schema):
         raise Misconfigured(f"{schema!r} is no name for a schema")
+    # Trap: imported late. Processes that never migrate, as those of a rebuild, start in half the time.
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -263,6 +267,9 @@ async def rewrite(database: Database, schema: str) -> list[str]:
 
 
 def _upgrade(connection: Connection, config: Config, schema: str) -> None:
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
     scripts = ScriptDirectory.from_config(config)
 
     def steps(revision: object, context: MigrationContext) -> object:

@@ -90,30 +90,35 @@ def ease(gram: Floats, ridge: float) -> Floats:
     ``gram`` (n, n) holds numbers of orders with both products, on its diagonal with one. Row i, column j
     says how much an order with i speaks for j, given all else in the order; the diagonal is 0.
     """
-    inverse = _inverse(gram + ridge * np.eye(len(gram)))
-    weights = -inverse / np.diag(inverse)[None, :]
+    # Trap: in place, all of it. A matrix made anew costs more in fresh pages than what is computed in it.
+    weights = gram.copy()
+    weights[np.diag_indices(len(gram))] += ridge
+    _invert(weights)
+    weights /= -np.diag(weights)
     np.fill_diagonal(weights, 0.0)
-    return np.asarray(weights)
+    return weights
 
 
-def _inverse(matrix: Floats) -> Floats:
-    """Inverse of a symmetric positive definite matrix: (L Lᵀ)⁻¹, half the work of a general one."""
-    lower = _lower_inverse(np.asarray(np.linalg.cholesky(matrix), dtype=np.float64))
-    return np.asarray(lower.T @ lower)
+def _invert(matrix: Floats) -> None:
+    """Invert a symmetric positive definite matrix in its place: (L Lᵀ)⁻¹, half the work of a general one."""
+    # Transposed it is the same matrix, but laid out as LAPACK wants to have it.
+    lower = np.asarray(np.linalg.cholesky(matrix.T), dtype=np.float64)
+    _invert_lower(lower)
+    np.matmul(lower.T, lower, out=matrix)
 
 
-def _lower_inverse(lower: Floats) -> Floats:
-    """Inverse of a lower triangular matrix, by halves: most of it is multiplication of blocks."""
+def _invert_lower(lower: Floats) -> None:
+    """Invert a lower triangular matrix in its place, by halves: most of it is multiplication of blocks."""
     size = len(lower)
     if size <= 64:
-        return np.asarray(np.linalg.inv(lower))
+        lower[...] = np.linalg.inv(lower)
+        return
     half = size // 2
-    inverse = np.zeros_like(lower)
-    upper_left, lower_right = _lower_inverse(lower[:half, :half]), _lower_inverse(lower[half:, half:])
-    inverse[:half, :half] = upper_left
-    inverse[half:, half:] = lower_right
-    inverse[half:, :half] = -lower_right @ lower[half:, :half] @ upper_left
-    return inverse
+    upper_left, lower_right, below = lower[:half, :half], lower[half:, half:], lower[half:, :half]
+    _invert_lower(upper_left)
+    _invert_lower(lower_right)
+    np.matmul(lower_right @ below, upper_left, out=below)
+    np.negative(below, out=below)
 
 
 def solve(counts: OrderCounts, at: Millis, parameters: ComplementParameters) -> Solution:

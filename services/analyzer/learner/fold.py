@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import numpy as np
 from msgspec import Struct
 
 from libs.common.clock import DAY, Millis
@@ -168,9 +169,16 @@ class Fold:
         self._solved = frozenset(self.solution.products)
         products = enumerate(self.counts.products)
         self.loose = {number: set() for number, product_id in products if product_id not in self._solved}
-        mask = (1 << PAIR_SHIFT) - 1
-        for key in self.counts.pairs:
-            self._pair_loose(key >> PAIR_SHIFT, key & mask)
+        lacking = np.zeros(len(self.counts.products), dtype=np.bool_)
+        lacking[list(self.loose)] = True
+        pairs = self.counts.pairs
+        keys = np.fromiter(pairs, dtype=np.int64, count=len(pairs))
+        # Most pairs are of two products that the solution has: those are not even looked at one by one.
+        first, second = keys >> PAIR_SHIFT, keys & ((1 << PAIR_SHIFT) - 1)
+        for owner, other in (first, second), (second, first):
+            loose = lacking[owner]
+            for number, bought_with in zip(owner[loose].tolist(), other[loose].tolist(), strict=True):
+                self.loose[number].add(bought_with)
 
     def _keep_pairs(self) -> None:
         self.pair_log.add(self.pending_pairs())
@@ -208,9 +216,3 @@ class Fold:
                 if place < len(paired):
                     others.update(paired)
                     others.discard(number)
-
-    def _pair_loose(self, i: int, j: int) -> None:
-        if i in self.loose:
-            self.loose[i].add(j)
-        if j in self.loose:
-            self.loose[j].add(i)

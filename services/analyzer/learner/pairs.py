@@ -125,7 +125,7 @@ def _bytes(part: Lists) -> int:
     return sum(row_bytes(product_id, row) for product_id, row in part.items())
 
 
-def row_bytes(product_id: str, row: Iterable[Neighbour]) -> int:
+def row_bytes(product_id: str, row: Sequence[Neighbour]) -> int:
     """Size of a published list: an id, the marks, and per neighbour an id and three doubles with theirs."""
-    own = len(product_id.encode("utf-8", "surrogatepass")) + 8
-    return own + sum(len(n.product_id.encode("utf-8", "surrogatepass")) + 32 for n in row)
+    ids = "".join([product_id, *[neighbour.product_id for neighbour in row]])
+    return len(ids.encode("utf-8", "surrogatepass")) + 8 + 32 * len(row)
