@@ -36,13 +36,13 @@ from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from libs.common.errors import Misconfigured, Transient
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from alembic.runtime.migration import MigrationContext
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 _log = logging.getLogger(__name__)
 
@@ -94,15 +94,7 @@ class Database:
         self._url: URL = parsed
         self._size = size
         self._timeout = timeout
-        self._engine: AsyncEngine = create_async_engine(
-            parsed,
-            pool_size=size,
-            max_overflow=0,
-            pool_timeout=timeout,
-            pool_pre_ping=False,
-            pool_recycle=1800,
-            connect_args={"timeout": timeout, "command_timeout": timeout},
-        )
+        self._engine: AsyncEngine | None = None
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
         self._closed = False
@@ -122,6 +114,8 @@ class Database:
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """A transaction on a SQLAlchemy connection: committed at the end, rolled back on any error."""
         with _fated():
+            if self._engine is None:
+                self._engine = self._engine_made()
             async with self._engine.begin() as connection:
                 yield connection
 
@@ -163,9 +157,24 @@ class Database:
                 pool.terminate()
         try:
             async with asyncio.timeout(1.5):
-                await self._engine.dispose()
+                if self._engine is not None:
+                    await self._engine.dispose()
         except (TimeoutError, OSError):
             _log.warning("the database did not say goodbye")
+
+    def _engine_made(self) -> AsyncEngine:
+        # Trap: imported late, as alembic below. The processes of a rebuild need neither, and start sooner.
+        from sqlalchemy.ext.asyncio import create_async_engine
+
+        return create_async_engine(
+            self._url,
+            pool_size=self._size,
+            max_overflow=0,
+            pool_timeout=self._timeout,
+            pool_pre_ping=False,
+            pool_recycle=1800,
+            connect_args={"timeout": self._timeout, "command_timeout": self._timeout},
+        )
 
     async def _opened(self) -> asyncpg.Pool:
         async with self._opening:
@@ -229,7 +238,6 @@ async def migrate(database: Database, schema: str, folder: Path) -> None:
     """
     if not _SCHEMA_NAME.match(schema):
         raise Misconfigured(f"{schema!r} is no name for a schema")
-    # Trap: imported late. Processes that never migrate, as those of a rebuild, start in half the time.
     from alembic.config import Config
 
     config = Config()
