@@ -42,3 +42,11 @@ class Lookup(Protocol):
         where the broker may have been replaced in between: offsets of another cluster mean nothing.
         """
         ...
+
+
+class Followed(Lookup, Protocol):
+    """A `Lookup` that knows how far it may be behind."""
+
+    def lag_seconds(self) -> float:
+        """How long ago it was last known to hold all of its topic."""
+        ...

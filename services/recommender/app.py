@@ -18,7 +18,7 @@ from libs.common.errors import Transient
 from libs.common.http.compaction import Compact, Compacted, add_compaction
 from libs.common.http.factory import create_http
 from libs.common.intake import LEAP
-from libs.common.lookup import Lookup
+from libs.common.lookup import Followed
 from libs.common.outlet import Outlet, RunningJournal, Task, open_outlet
 from libs.common.progress import ProgressBoard
 from libs.common.runtime import Service
@@ -47,15 +47,13 @@ from services.recommender.store import SCHEMA, PostgresCatalogueStore, PostgresD
 FORGOTTEN_WITHIN = 10.0
 
 
-class RunningView(Lookup, Withdrawals, Protocol):
+class RunningView(Followed, Withdrawals, Protocol):
     """A view with a life of its own."""
 
     swept: int
     losses: int
 
     def state(self) -> str: ...
-
-    def lag_seconds(self) -> float: ...
 
     def outstanding(self) -> int: ...
 

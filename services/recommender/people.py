@@ -16,7 +16,7 @@ from libs.common.contracts.customer_model import (
     model_key,
 )
 from libs.common.contracts.identity import CustomerKey
-from libs.common.lookup import Lookup
+from libs.common.lookup import Followed
 from services.recommender.metrics import RecommenderMetrics
 from services.recommender.ports import Known
 
@@ -26,13 +26,16 @@ T = TypeVar("T")
 class ViewPeople:
     """Implements `ports.People` on a view of ``customer-models``."""
 
-    def __init__(self, view: Lookup, metrics: RecommenderMetrics, most: int) -> None:
+    def __init__(self, view: Followed, metrics: RecommenderMetrics, most: int) -> None:
         self._view = view
         self._profiles = _Decoded(decode_profile, most, metrics)
         self._items = _Decoded(decode_items, most, metrics)
 
     def of(self, key: CustomerKey) -> Known:
         return Known(self._part(key, PROFILE, self._profiles), self._part(key, ITEMS, self._items))
+
+    def lag_seconds(self) -> float:
+        return self._view.lag_seconds()
 
     def has(self, partition: int, offset: int, cluster: str = "") -> bool:
         return self._view.has(partition, offset, cluster)

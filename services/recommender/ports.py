@@ -132,6 +132,10 @@ class People(Protocol):
         """Drop ``customers`` from memory; what the view holds of them is the view's business."""
         ...
 
+    def lag_seconds(self) -> float:
+        """How long ago these were last known to be all models there are."""
+        ...
+
     def has(self, partition: int, offset: int, cluster: str = "") -> bool:
         """Whether the models of ``partition`` before ``offset`` are here."""
         ...

@@ -110,6 +110,22 @@ async def test_stale_partition_gets_only_the_non_personal_default(world: World) 
         assert (await ask(client, customer_id="c1"))["fresh"] is True
 
 
+async def test_view_that_stands_still_is_stale_whatever_the_board_says(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.up() as client:
+        world.knows("c1", "milk")
+        world.progress(behind=1_000)
+        view = world.views[CUSTOMER_MODELS]
+        monkeypatch.setattr(view, "lag_seconds", lambda: 301.0)
+        answer = await ask(client, limit=9, customer_id="c1")
+        assert (answer["degraded"], repeats(answer)) == (["stale"], set())
+        assert (await ask(client, limit=9))["degraded"] == []
+        monkeypatch.setattr(view, "lag_seconds", lambda: 299.0)
+        answer = await ask(client, limit=9, customer_id="c1")
+        assert (answer["degraded"], repeats(answer)) == ([], {"milk"})
+
+
 async def test_lost_broker_costs_freshness_and_then_says_stale(world: World) -> None:
     """Fresh and ``after`` claim nothing that the view has not read again; personal offers go on meanwhile."""
     mine = partition_of("c1")

@@ -70,6 +70,7 @@ def healthy() -> dict[str, str]:
     found[series("closedloop_analyzer_records_total", "analyzer", fate="applied")] = growing(1500)
     found[series("closedloop_recommender_view_missing_records", "recommender")] = steady(3)
     found[CAUGHT_UP] = steady(1)
+    found[VIEW_LAG] = steady(0.5)
     for le in ("0.15", "1.0", "2.0", "+Inf"):
         found[bucket("recommender", "closure_seconds", le)] = growing(300)
     found[PASSED] = f"0+15x{STEPS}"
@@ -80,6 +81,7 @@ def healthy() -> dict[str, str]:
 
 LETTERS = series("closedloop_analyzer_dead_letters_total", "analyzer", code="undecodable")
 CAUGHT_UP = series("closedloop_recommender_view_caught_up", "recommender", topic="customer-models")
+VIEW_LAG = series("closedloop_recommender_view_lag_seconds", "recommender", topic="customer-models")
 PASSED = series("closedloop_learner_passed_timestamp_seconds", "learner")
 ELECTED = series("closedloop_learner_elected_learners", "learner")
 LAST = series("closedloop_collector_last_accepted_timestamp_seconds", "collector", source="shop")
@@ -132,6 +134,7 @@ CASES = {
     "one service alone sees no progress": case(gauge("collector", "progress_age_seconds", LATE)),
     "stale": case(everywhere("progress_age_seconds", "1x40 301x80"), "ProgressStalled", "StaleViews"),
     "models missing": case(gauge("recommender", "view_missing_records", "1x40 20000x80"), "StaleViews"),
+    "a view that stands still": case({VIEW_LAG: "1x40 301x80"}, "StaleViews"),
     "never caught up": case({CAUGHT_UP: "0x120"}, "StaleViews"),
     "catching up after a start": case({CAUGHT_UP: "1x40 0x4 1x76"}, at="11m30s"),
     "slow loop": case(slow("recommender", "closure_seconds", "0.15", "1.0"), "LoopSlow", at="20m"),

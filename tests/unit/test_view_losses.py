@@ -13,6 +13,7 @@ from libs.common.bus.memory import MemoryBus
 from libs.common.bus.ports import Headers, Message, Record
 from libs.common.contracts.marker import MARKER_KEY, Marker, encode_marker
 from libs.common.contracts.topics import CATALOGUE, CUSTOMER_MODELS, TOPICS
+from libs.common.errors import Transient
 from libs.common.view import MemoryView, View, follower
 from tests.unit.test_view import opened, publish, until
 
@@ -272,8 +273,30 @@ async def test_damage_found_while_it_serves_costs_the_view_not_the_process(
         assert content(view) == {b"ann": b"1", b"bob": b"2"}
 
 
-async def test_full_disk_is_waited_out(
+async def test_damage_found_by_whoever_forgets_is_mended_though_nothing_is_written(
     bus: MemoryBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offset = await publish(bus, b"ann", b"1")
+    async with opened(bus, tmp_path) as view:
+        assert await view.reached(0, offset, 5)
+
+        def damaged(*_: object) -> object:
+            raise lmdb.CorruptedError("a page is not what it should be")
+
+        for losses, (used, work) in enumerate(
+            {"deleted_keys": view.gone, "stored_key": lambda: view.was_deleted(b"ann")}.items()
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(f"libs.common.view.disk.{used}", damaged)
+                with pytest.raises(Transient):
+                    work()
+            await until(lambda before=losses: view.losses > before)  # type: ignore[misc]
+            assert await view.reached(0, offset, 5)
+            assert (view.gone(), view.was_deleted(b"ann"), view.get(b"ann")) == ([], False, b"1")
+
+
+async def test_full_disk_is_waited_out(
+    bus: MemoryBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused: list[int] = []
     async with opened(bus, tmp_path) as view:
@@ -288,6 +311,9 @@ async def test_full_disk_is_waited_out(
             offset = await publish(bus, b"ann", b"1")
             await until(lambda: len(refused) > 2)
             assert view.get(b"ann") is None
+            assert [record.levelname for record in caplog.records if "stands still" in record.message] == [
+                "WARNING"
+            ]
         assert await view.reached(0, offset, 5)
         assert view.get(b"ann") == b"1"
 

@@ -110,16 +110,18 @@ class View(Follower):
 
     def gone(self) -> list[bytes]:
         """Keys that were deleted and not forgotten yet; looks at all there are."""
-        with self._opened().begin() as transaction:
-            return deleted_keys(transaction)
+        return self._look(deleted_keys)
 
     def was_deleted(self, key: bytes) -> bool:
         """Whether ``key`` was deleted, forgotten or not, and has not come back."""
-        with self._opened().begin() as transaction:
+
+        def look(transaction: lmdb.Transaction) -> bool:
             packed = transaction.get(stored_key(key))
             if packed is not None:
                 return body_of(bytes(packed)) is None
             return transaction.get(forgotten_key(key)) is not None
+
+        return self._look(look)
 
     async def forget(self, keys: Sequence[bytes]) -> None:
         """Keep of ``keys``, as far as they are deleted, nothing but a hash and the revision."""
@@ -147,10 +149,22 @@ class View(Follower):
             raise Transient(f"the view of {self._topic} is not open")
         return self._env
 
+    def _look(self, work: Callable[[lmdb.Transaction], _T]) -> _T:
+        """Read what must not be guessed; raises `Transient` where the files are damaged."""
+        try:
+            with self._opened().begin() as transaction:
+                return work(transaction)
+        except lmdb.Error as error:
+            self._broken(error)
+            raise Transient(f"the view of {self._topic} is damaged: {error}") from error
+
     def _broken(self, error: lmdb.Error) -> None:
         if self._damage is None:
             _log.error("the view of %s is damaged (%s) and will be made anew", self._topic, error)
         self._damage = error
+
+    def _is_damaged(self) -> bool:
+        return self._damage is not None
 
     def _mend(self) -> None:
         if self._damage is not None:

@@ -51,6 +51,7 @@ class Follower(ABC):
         self._began = 0.0
         self._sweeping: frozenset[int] = frozenset()
         self._swept_to = b""
+        self._unkept = False
         self._waiters: list[tuple[int, int, str, asyncio.Future[None]]] = []
         self._background = Background()
         # Held by whoever writes, so that a file can be written anew meanwhile; readers need not ask.
@@ -144,6 +145,10 @@ class Follower(ABC):
         ``places.due`` last seen before their `Places.began`. Returns what was dropped, and where to go on
         (None: that was all)."""
 
+    def _is_damaged(self) -> bool:
+        """Whether `_mend` has something to put right."""
+        return False
+
     def _mend(self) -> None:  # noqa: B027
         """Called before reading begins (again): put right what was found broken; a view may have nothing."""
 
@@ -179,7 +184,7 @@ class Follower(ABC):
         """Until the cluster is another one, or an error."""
         loop = asyncio.get_running_loop()
         began = checked = loop.time()
-        while True:
+        while not self._is_damaged():
             batches = await reader.poll(_AT_ONCE, 0.0 if self._places.due and self._caught_up else _POLL)
             messages = [message for batch in batches.values() for message in batch]
             async with self._writing:
@@ -207,7 +212,7 @@ class Follower(ABC):
     def _take(self, messages: list[Message]) -> bool:
         """False where reading must begin again, from the places as they are now."""
         places = self._places.after(messages)
-        taken = self._store(places, [message for message in messages if message.key != MARKER_KEY])
+        taken = self._keep(places, [message for message in messages if message.key != MARKER_KEY])
         anew = places.begun != self._places.begun
         if anew:
             self._caught_up, self._sweeping = False, frozenset()
@@ -219,6 +224,17 @@ class Follower(ABC):
             if not waiter.done() and self.has(partition, offset, cluster):
                 waiter.set_result(None)
         return not anew
+
+    def _keep(self, places: Places, messages: list[Message]) -> list[Message]:
+        try:
+            taken = self._store(places, messages)
+        except Transient as error:
+            if not self._unkept:
+                _log.warning("%s stands still: what was read cannot be kept: %s", self._topic, error)
+            self._unkept = True
+            raise
+        self._unkept = False
+        return taken
 
     def _sweep(self) -> None:
         """Some entries of a pass; begun again from the first entry after a crash."""

@@ -278,7 +278,9 @@ class Recommender:
         """Whether a refusal may have been missed: nothing personal is offered on an old model."""
         if not self._wall:
             return False
-        return any(present - self._board.known_until(p) > STALE_AFTER for p in whom.partitions)
+        # Trap: not progress alone. A view that cannot be written stands still while the board goes on.
+        behind = self._people.lag_seconds() * SECOND > STALE_AFTER
+        return any(behind or present - self._board.known_until(p) > STALE_AFTER for p in whom.partitions)
 
     async def _record(self, decided: Sequence[Decided]) -> list[bytes]:
         """Spool what is to be recorded, all at once; answers as they go out."""
