@@ -47,8 +47,7 @@ BREAKAGES = (
         "libs/common/spool/journal.py",
         "            await position.pack.committed()\n        else:",
         "            pass\n        else:",
-        "tests/integration/test_collector_durability.py::"
-        "test_everything_answered_before_a_kill_in_full_swing_is_there",
+        "tests/unit/test_spool.py::test_append_is_on_disk_when_durable",
     ),
     Breakage(
         "offset committed before the rows of its slice",
