@@ -17,6 +17,8 @@ from tests.benchmarks.rows import Row
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "benchmarks.md"
+NOTES = "## What an event and an order cost"
+"""From this heading on the page is written by hand, and kept."""
 RESULTS = Path(__file__).with_name("results.csv")
 
 INTRO = """# Benchmarks
@@ -74,7 +76,8 @@ def main() -> None:
     print("\n" + table)
     if len(sys.argv) > 1:
         return
-    PAGE.write_text(f"{INTRO}Last run: {time.strftime('%Y-%m-%d')}.\n\n{table}")
+    _, heading, notes = PAGE.read_text().partition(NOTES)
+    PAGE.write_text(f"{INTRO}Last run: {time.strftime('%Y-%m-%d')}.\n\n{table}\n{heading}{notes}")
     fresh = not RESULTS.exists()
     with RESULTS.open("a", newline="") as file:
         writer = csv.writer(file)
