@@ -59,6 +59,8 @@ def _schedule(options: argparse.Namespace):  # type: ignore[no-untyped-def]
     chosen: list[Trial] = [
         trial for trial in ROUND if options.only in trial.name and options.exactly in ("", trial.name)
     ]
+    if not chosen:
+        return
     if options.once:
         yield from ((trial, options.seed) for trial in chosen)
         return
