@@ -203,7 +203,9 @@ async def test_ticks_do_not_pile_up_while_the_broker_is_away(tmp_path: Path) -> 
         await broker.start()
         try:
             events = await journal(broker.address, lambda seen: sum(isinstance(e, Tick) for e in seen) >= 24)
-            first = [event.recorded_at for at, event in events if isinstance(event, Tick) and at == 3]
+            # Once each: with nobody to apply it, the first is sent again to find out whether it was lost.
+            ticks = {event.recorded_at for at, event in events if isinstance(event, Tick) and at == 3}
+            first = sorted(ticks)
             assert first[1] - first[0] > 2_000
             await collector.end(signal.SIGTERM)
         finally:
