@@ -40,6 +40,7 @@ from services.analyzer.store.erasing import PostgresErasureStore
 from services.analyzer.store.memory import MemoryErasedKeys
 from services.analyzer.store.postgres import SCHEMA, PostgresAnalyzerStore
 from services.analyzer.store.reading import PostgresReadStore
+from services.analyzer.store.rebuilding import clear_scratch
 
 GROUP = "analyzer"
 
@@ -138,7 +139,8 @@ def _storage(settings: AnalyzerSettings, store: AnalyzerStore | None, hasher: Ke
         await Restoring(tables, file, hasher).apply()
 
     async def compact() -> list[Compacted]:
-        return [Compacted("tables of the analyzer", await rewrite(database, SCHEMA))]
+        left = await clear_scratch(database)
+        return [Compacted("tables of the analyzer", left + await rewrite(database, SCHEMA))]
 
     return _Storage(tables, reading, errands, reading, file, prepare, database.close, compact)
 

@@ -23,7 +23,7 @@ from libs.common.contracts.customer_event import (
     Touchpoint,
     decode_event,
 )
-from libs.common.contracts.identity import anonymous_key, is_nobody, partition_of
+from libs.common.contracts.identity import NOBODY, anonymous_key, is_nobody, partition_of
 from libs.common.contracts.outcome import WORDS
 from libs.common.contracts.topics import HEADER_FLOOR, HEADER_SEQ, HEADER_SPOOL
 from libs.common.errors import Invalid, Rejected
@@ -33,6 +33,11 @@ FIRST_TIME: Millis = -62_135_596_800_000
 LAST_TIME: Millis = 253_402_300_799_999
 """The end of the year 9999."""
 MAX_ID = 1_024
+"""Bytes of an id: two of them must fit into a row of an index. 256 characters of any script do."""
+MAX_KEY = MAX_ID + len(NOBODY)
+"""Bytes of a customer key, which may have a prefix."""
+MAX_SOURCE = 256
+"""Bytes that are kept of the source of a record that cannot be processed."""
 DECIDER = "recommender"
 """Source of all decisions."""
 
@@ -80,7 +85,7 @@ def arrive(message: Message) -> Arrival:
     try:
         check(event, message.partition)
     except Invalid as error:
-        return Arrival(message, spool, seq, source.replace("\x00", "")[:MAX_ID], None, error, floor)
+        return Arrival(message, spool, seq, _cut(source), None, error, floor)
     return Arrival(message, spool, seq, source, event, None, floor)
 
 
@@ -100,9 +105,13 @@ def _number(text: bytes | None) -> int | None:
 def _source_of(value: bytes) -> str:
     """Who sent what cannot be read, where at least that can be."""
     try:
-        return _loose.decode(value).source.replace("\x00", "")[:MAX_ID]
+        return _cut(_loose.decode(value).source)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ""
+
+
+def _cut(source: str) -> str:
+    return source.replace("\x00", "").encode("utf-8", "ignore")[:MAX_SOURCE].decode("utf-8", "ignore")
 
 
 def check(event: CustomerEvent, partition: int) -> None:
@@ -115,9 +124,12 @@ def check(event: CustomerEvent, partition: int) -> None:
             _check_name(name, "/accepted", empty=True)
         return
     _check_time(event.occurred_at, "/occurred_at")
-    _check_name(event.customer, "/customer")
-    _check_name(event.id, "/id")
+    _check_name(event.customer, "/customer", most=MAX_KEY)
+    # Those of outcomes hold three others.
+    _check_name(event.id, "/id", most=4 * MAX_ID)
     _check_name(event.source, "/source", empty=True)
+    for field, name in _named(event):
+        _check_name(name or "", field, empty=True, most=MAX_KEY)
     if partition_of(event.customer) != partition:
         raise Invalid("wrong_partition", "this customer belongs to another partition", "/customer")
     if isinstance(event, IdentityLinked) and event.customer not in (
@@ -134,11 +146,23 @@ def _check_time(at: Millis, field: str) -> None:
         raise Invalid("bad_time", "outside the years 1-9999", field)
 
 
-def _check_name(name: str, field: str, *, empty: bool = False) -> None:
+def _named(event: AboutCustomer) -> tuple[tuple[str, str | None], ...]:
+    """The fields that may become a key of some row, besides the one it is filed under."""
+    if isinstance(event, Touchpoint | Decision | IdentityLinked):
+        return ("/customer_id", event.customer_id), ("/anonymous_id", event.anonymous_id)
+    if isinstance(event, Outcome):
+        return (("/decision_id", event.decision_id),)
+    if isinstance(event, Erasure):
+        return ("/linked", event.linked), ("/erasure", event.erasure or event.id)
+    return ()
+
+
+def _check_name(name: str, field: str, *, empty: bool = False, most: int = MAX_ID) -> None:
     if not name and not empty:
         raise Invalid("missing", "must not be empty", field)
-    if len(name) > MAX_ID or "\x00" in name:
-        raise Invalid("bad_string", f"must be at most {MAX_ID} characters without NUL", field)
+    # Trap: not the characters. The database measures bytes, and refuses NUL in any text.
+    if len(name.encode("utf-8", "surrogatepass")) > most or "\x00" in name:
+        raise Invalid("bad_string", f"must be at most {most} bytes without NUL", field)
 
 
 def accept(event: AboutCustomer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Sequence
@@ -61,13 +62,17 @@ async def rebuild(plan: Plan) -> Outcome:
         async with store.alone() as mine:
             if not mine:
                 raise AnotherRebuild("another rebuild is under way: wait for it or end it")
-            await store.prepare()
-            folded, settled = await in_processes(plan, scratch)
-            changed = [partition for partition, each in enumerate(settled) if each.models]
-            if changed and plan.kafka:
-                await wake(plan.kafka, changed)
-            learned = await learn_anew(PostgresLearnerStore(database), switch=plan.switch)
-            await store.drop()
+            try:
+                await store.prepare()
+                folded, settled = await in_processes(plan, scratch)
+                changed = [partition for partition, each in enumerate(settled) if each.models]
+                if changed and plan.kafka:
+                    await wake(plan.kafka, changed)
+                learned = await learn_anew(PostgresLearnerStore(database), switch=plan.switch)
+            finally:
+                # Trap: also where it failed. It holds customers that an erasure does not look for there.
+                with contextlib.suppress(Transient):
+                    await store.drop()
         return Outcome(
             live=whole_digest(each.live for each in settled),
             rebuilt=whole_digest(each.rebuilt for each in settled),

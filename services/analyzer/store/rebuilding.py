@@ -24,6 +24,16 @@ from services.analyzer.store.rebuild_statements import DIGEST, rebuild_statement
 EVENTS_AT_ONCE = 5_000
 
 
+async def clear_scratch(database: Database, schema: str = SCHEMA) -> list[str]:
+    """Remove what rebuilds that died have left; answers in words what cannot go, because one is under way."""
+    store = PostgresRebuildStore(database, f"{schema}_rebuild_none", schema)
+    async with store.alone() as nobody_else:
+        if not nobody_else:
+            return ["tables of a rebuild that is under way: until it ends"]
+        await store.clear()
+    return []
+
+
 class ScratchLost(ClosedloopError):
     """What was folded is gone, as after a crash of the server: the rebuild has to begin anew."""
 
@@ -92,10 +102,15 @@ class PostgresRebuildStore:
 
     async def prepare(self) -> None:
         """Remove what rebuilds that died have left, and make the tables of this one."""
+        await self.clear()
+        async with self._database.bulk() as connection:
+            await connection.execute(self._sql["tables"])
+
+    async def clear(self) -> None:
+        """Remove what rebuilds that died have left; only for who is `alone`."""
         async with self._database.bulk() as connection:
             for row in await connection.fetch(self._sql["left"], f"{self._schema}_rebuild_%"):
                 await connection.execute(f"DROP SCHEMA {row['nspname']} CASCADE")
-            await connection.execute(self._sql["tables"])
 
     async def drop(self) -> None:
         """Remove the tables of this rebuild."""
