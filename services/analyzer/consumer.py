@@ -193,14 +193,17 @@ class AnalyzerProcessor:
 
     async def _commit(self, owned: _Owned, slice_: Slice, began: float) -> None:
         partition = owned.state.partition
-        watched = self._judged(slice_)
+        records, dead = self._judge(slice_)
         published, models_offset = self._publisher.published(partition)
         state = replace(slice_.write.state, published=published, models_offset=models_offset)
         owned.certain = False
         writing = time.monotonic()
         await self._store.write(replace(slice_.write, state=state))
         owned.certain = True
-        self._watched = watched
+        # Trap: not what was added up before the write. Other partitions have been watched since.
+        self._watched = self._watched[0] + records, self._watched[1] + dead
+        if self._watched[0] >= WATCHED:
+            self._watched = self._watched[0] // 2, self._watched[1] // 2
         self._publisher.renew(partition, writing)
         self._remember(owned, state, slice_)
         self._publisher.offer(state, slice_.write.models, urgent=slice_.urgent)
@@ -235,6 +238,8 @@ class AnalyzerProcessor:
         owned.caught_up.clear()
         owned.catching_up = asyncio.create_task(self._catch_up(owned))
         owned.certain = True
+        # A rebuild may have come between, and have withdrawn models.
+        self.errands.set()
 
     async def _wait_until_caught_up(self, owned: _Owned) -> None:
         if owned.caught_up.is_set():
@@ -289,20 +294,20 @@ class AnalyzerProcessor:
         if erased is not None or slice_.write.notices:
             self.errands.set()
 
-    def _judged(self, slice_: Slice) -> tuple[int, int]:
-        """Records and dead letters of late, with those of ``slice_``; raises `TooManyDeadLetters`."""
-        records = self._watched[0] + sum(slice_.write.fates.values())
+    def _judge(self, slice_: Slice) -> tuple[int, int]:
+        """Records and dead letters of ``slice_``; raises `TooManyDeadLetters` where, with those of late, it
+        has too many."""
+        own = sum(slice_.write.fates.values())
         # Those that callers can make at will must not stop the platform.
-        dead = self._watched[1] + sum(letter.code != ID_REUSE for letter in slice_.write.dead_letters)
-        if records < WATCHED:
-            return records, dead
-        if dead > self._share * records:
+        own_dead = sum(letter.code != ID_REUSE for letter in slice_.write.dead_letters)
+        records, dead = self._watched[0] + own, self._watched[1] + own_dead
+        if records >= WATCHED and dead > self._share * records:
             raise TooManyDeadLetters(
                 f"{dead} of the latest {records} records cannot be processed. What of them is stored is among"
                 " the dead letters; see their codes, mend the cause and start the analyzer again, or raise"
                 " CLOSEDLOOP_ANALYZER_DEAD_LETTER_SHARE"
             )
-        return records // 2, dead // 2
+        return own, own_dead
 
     def _measure(self, slice_: Slice, state: PartitionState, seconds: float) -> None:
         for key, amount in slice_.write.fates.items():

@@ -8,7 +8,7 @@ import time
 from random import Random
 from typing import Protocol
 
-from libs.common.bus.ports import Bus, Record
+from libs.common.bus.ports import Bus, Producer, Record
 from libs.common.bus.sender import Backoff
 from libs.common.contracts.customer_event import SCHEMA, encode_event
 from libs.common.contracts.identity import partition_of
@@ -66,6 +66,7 @@ class Errands:
         self._metrics = metrics
         self._file = file
         self._sent: dict[bytes, float] = {}
+        self._producer: Producer | None = None
 
     async def run(self) -> None:
         """Wait for errands and do them, for ever."""
@@ -102,15 +103,12 @@ class Errands:
         return bool(notices or left)
 
     async def _send(self, notices: list[Notice]) -> None:
-        producer = self._bus.producer(await self._bus.cluster_id())
-        try:
-            for notice in notices:
-                record = Record(
-                    notice.target.encode("utf-8", "surrogatepass"),
-                    encode_event(notice_event(notice)),
-                    ((HEADER_SCHEMA, SCHEMA),),
-                )
-                await producer.send(CUSTOMER_EVENTS, partition_of(notice.target), [record])
-                self._sent[notice.mark] = time.monotonic()
-        finally:
-            await producer.close()
+        self._producer = self._producer or self._bus.producer()
+        for notice in notices:
+            record = Record(
+                notice.target.encode("utf-8", "surrogatepass"),
+                encode_event(notice_event(notice)),
+                ((HEADER_SCHEMA, SCHEMA),),
+            )
+            await self._producer.send(CUSTOMER_EVENTS, partition_of(notice.target), [record])
+            self._sent[notice.mark] = time.monotonic()

@@ -17,6 +17,8 @@ from services.analyzer.ports import LetterStore
 
 PAUSE = 1.0
 AT_ONCE = 200
+MOST_OF_A_KEY = 1_024
+"""Bytes that are sent of the key of a record that is too large."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +37,7 @@ class LetterPublisher:
         self._store = store
         self._owned = owned
         self._backoff = Backoff(random, PAUSE, 30.0)
+        self._producer: Producer | None = None
 
     async def run(self) -> None:
         """Look once a second, for ever."""
@@ -53,14 +56,11 @@ class LetterPublisher:
         letters = await self._store.unsent(owned, AT_ONCE) if owned else []
         if not letters:
             return False
-        producer = self._bus.producer(await self._bus.cluster_id())
-        try:
-            for partition in sorted({buried.letter.partition for buried in letters}):
-                theirs = [buried for buried in letters if buried.letter.partition == partition]
-                await self._send(producer, partition, theirs)
-                await self._store.mark_sent([buried.id for buried in theirs])
-        finally:
-            await producer.close()
+        self._producer = self._producer or self._bus.producer()
+        for partition in sorted({buried.letter.partition for buried in letters}):
+            theirs = [buried for buried in letters if buried.letter.partition == partition]
+            await self._send(self._producer, partition, theirs)
+            await self._store.mark_sent([buried.id for buried in theirs])
         return len(letters) == AT_ONCE
 
     async def _send(self, producer: Producer, partition: int, letters: Sequence[Buried]) -> None:
@@ -72,5 +72,6 @@ class LetterPublisher:
                     await self._send(producer, partition, [buried])
                 return
             # The headers made it too large. The table has it whole.
-            record = record_of(letters[0].letter)._replace(value=b"")
+            letter = letters[0].letter
+            record = record_of(letter)._replace(key=letter.key[:MOST_OF_A_KEY], value=b"")
             await producer.send(DEAD_LETTERS, partition, [record])

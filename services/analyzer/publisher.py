@@ -308,7 +308,10 @@ class BusPublisher:
         while slow:
             rows = await self._claims.models(partition, sorted({row.customer for row in sent}))
             began = self._monotonic()
-            records = [_record(customer_model.model_key(row.customer, row.part), row) for row in rows]
+            # Trap: a tombstone where nothing is stored any more, or who was erased meanwhile stays there.
+            right = {(row.customer, row.part): row._replace(body=b"") for row in sent}
+            right |= {(row.customer, row.part): row for row in rows}
+            records = [_record(customer_model.model_key(*key), row) for key, row in right.items()]
             await self._send(producer, partition, records)
             slow = self._monotonic() - began > SURE_SECONDS
 

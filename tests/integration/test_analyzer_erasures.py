@@ -19,12 +19,15 @@ from libs.common.contracts.customer_event import (
     SpoolReported,
     Tick,
     Touchpoint,
+    decode_event,
     encode_event,
 )
 from libs.common.contracts.identity import PARTITIONS, partition_of
 from libs.common.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_MODELS
-from libs.common.errors import Transient
+from libs.common.errors import Invalid, Transient
 from services.analyzer.errands import Errands
+from services.analyzer.handlers import erasing
+from services.analyzer.handlers.folding import fold_into
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.erased import KeyHasher
@@ -267,6 +270,38 @@ async def test_erased_visitor_is_taken_out_of_his_customers_records(world: World
     assert b"v-gone" not in left
     shown = await Queries(world.rig.stores.reading).customer(KEY)
     assert shown.totals["product_viewed"] == 2
+
+
+async def test_erasure_goes_on_over_what_the_present_code_refuses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stored by an older version: it can neither be read nor folded any more."""
+
+    def decoded(body: bytes) -> CustomerEvent:
+        if b"unreadable" in body:
+            raise msgspec.DecodeError("another format")
+        return decode_event(body)
+
+    def folded(customers: Any, event: Any, *rest: Any) -> Any:
+        if event.id == "unfoldable":
+            raise Invalid("wrong_type", "not any more")
+        return fold_into(customers, event, *rest)
+
+    events = [his(KEY, view(id_)) for id_ in ("unreadable", "unfoldable", "v-3")]
+    of_both = msgspec.structs.replace(his(KEY, view("unreadable-too")), anonymous_id="v-gone")
+    await world.post(*link(KEY, "v-gone", "l-1"), *events, of_both)
+    await world.settle()
+    monkeypatch.setattr(erasing, "decode_event", decoded)
+    monkeypatch.setattr(erasing, "fold_into", folded)
+    await world.post(erasure("anon:v-gone"))
+    await world.settle()
+    assert b"v-gone" not in await everything(world.rig.stores)
+    assert (await Queries(world.rig.stores.reading).customer(KEY)).totals == {"product_viewed": 1}
+    await world.post(erasure(KEY, "e-2"))
+    await world.settle()
+    ledger = await Queries(world.rig.stores.reading).ledger()
+    assert (ledger.dead_lettered, ledger.balanced) == (0, True)
+    assert KEY.encode() not in await everything(world.rig.stores)
 
 
 async def test_notice_survives_a_crash_before_it_is_sent(world: World, bus: MemoryBus) -> None:

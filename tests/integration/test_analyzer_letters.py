@@ -102,6 +102,24 @@ async def test_misused_ids_do_not_stop_the_platform(rig: Rig) -> None:
 # --- dead letters
 
 
+async def test_letter_as_large_as_its_key_goes_out_cut_by_one_producer(
+    rig: Rig, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    produce = bus.producer
+    monkeypatch.setattr(bus, "producer", lambda *of: made.append(of) or produce(*of))
+    await rig.claim(C7)
+    made.clear()
+    publisher = LetterPublisher(bus, rig.stores.reading, rig.processor.standing, Random(1))
+    for seq in (1, 2):
+        (message,) = rig.messages(b"{", first=seq)
+        await rig.processor.process(C7, [message._replace(key=b"k" * 1_048_000)])
+        await publisher._round()
+    records = bus.records(DEAD_LETTERS, C7)
+    assert [(record.key, record.value) for record in records] == [(b"k" * 1_024, b"")] * 2
+    assert len(made) == 1
+
+
 async def test_dead_letters_are_put_on_their_topic(rig: Rig, bus: MemoryBus) -> None:
     await rig.claim(C7)
     bad = said("x", type="order_completed", properties={"order_id": 7})

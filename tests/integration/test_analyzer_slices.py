@@ -20,6 +20,7 @@ from libs.common.contracts.customer_event import (
     CustomerEvent,
     DecidedOffer,
     Decision,
+    Erasure,
     IdentityLinked,
     Outcome,
     SpoolReported,
@@ -519,6 +520,60 @@ async def test_zombie_leaves_no_older_model_behind_the_newer_one(
     assert told[-1].epoch == 2
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_zombie_leaves_no_model_of_who_was_erased_meanwhile(rig: Rig, bus: MemoryBus) -> None:
+    """Erased, withdrawn and purged while it was stopped: the database has nothing to put right by."""
+    await rig.claim(C7, generation=1)
+    await rig.told()
+    freezer = Freezer(rig.publisher._producer, rig)
+    rig.publisher._producer = freezer
+    heir = make_rig(rig.stores, bus)
+    running = asyncio.create_task(heir.publisher.run())
+
+    async def others_erase() -> None:
+        freezer.now += 30.0
+        await heir.claim(C7, generation=2)
+        heir.offset = rig.offset
+        await heir.processor.process(C7, heir.messages(Erasure(**base("e")), first=2))
+        told = await heir.told()
+        store = rig.stores.slices
+        await getattr(store, "_erasures", store).purge(C7, told.counters["applied"])
+        assert await store.unpublished(C7, 0, ("", ""), 10) == []
+
+    freezer.thaw = others_erase
+    await rig.processor.process(C7, rig.messages(view("a")))
+    rig.publisher.renew(C7, 0.0)
+    for _ in range(100):
+        await asyncio.sleep(0.005)
+    assert {m.key: m.value for m in models_on(bus, C7)} == {b"c-7/profile": None, b"c-7/items": None}
+    running.cancel()
+    await asyncio.wait([running])
+
+
+async def test_partitions_side_by_side_are_all_watched(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = (C7 + 1) % PARTITIONS
+    await rig.claim(C7, other)
+    write = rig.stores.slices.write
+
+    async def slow(slice_: Any) -> None:
+        await asyncio.sleep(0.02)
+        await write(slice_)
+
+    monkeypatch.setattr(rig.stores.slices, "write", slow)
+    messages = rig.messages(b"{", Tick(partition=C7, recorded_at=T0))
+    theirs = [message._replace(partition=other) for message in messages]
+    await asyncio.gather(rig.processor.process(C7, messages), rig.processor.process(other, theirs))
+    assert rig.processor._watched == (4, 2)
+
+
+async def test_write_in_doubt_has_errands_looked_for(rig: Rig) -> None:
+    """It may have met a rebuild that withdrew models: somebody has to purge them."""
+    await rig.claim(C7)
+    rig.processor.errands.clear()
+    rig.processor._owned[C7].certain = False
+    await rig.processor.process(C7, rig.messages(view("a")))
+    assert rig.processor.errands.is_set()
 
 
 async def test_heir_publishes_what_the_owner_committed_and_did_not_publish(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
@@ -19,7 +20,14 @@ from deploy.local.postgres import EmbeddedPostgres
 from libs.common.bus.memory import MemoryBus
 from libs.common.bus.ports import Assignment, Message
 from libs.common.clock import DAY, SECOND
-from libs.common.contracts.customer_event import CustomerEvent, Erasure, Tick, Touchpoint, encode_event
+from libs.common.contracts.customer_event import (
+    CustomerEvent,
+    Erasure,
+    IdentityLinked,
+    Tick,
+    Touchpoint,
+    encode_event,
+)
 from libs.common.contracts.customer_model import PROFILE, Profile, decode_profile, model_key
 from libs.common.contracts.identity import PARTITIONS, partition_of
 from libs.common.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_MODELS, TOPICS
@@ -32,13 +40,15 @@ from services.analyzer.learner.fold import Fold, Place
 from services.analyzer.learner.store import PostgresLearnerStore
 from services.analyzer.model.digest import whole_digest
 from services.analyzer.model.fold import Models, Step
+from services.analyzer.rebuild import partition as rebuilt
+from services.analyzer.rebuild import run
 from services.analyzer.rebuild.partition import PartitionRebuild
 from services.analyzer.rebuild.run import AnotherRebuild, rebuild
 from services.analyzer.rebuild.workers import Plan
 from services.analyzer.store.memory import MemoryAnalyzerStore
 from services.analyzer.store.postgres import PostgresAnalyzerStore
 from services.analyzer.store.reading import PostgresReadStore
-from services.analyzer.store.rebuilding import PostgresRebuildStore, ScratchLost
+from services.analyzer.store.rebuilding import PostgresRebuildStore, ScratchLost, clear_scratch
 from tests.integration.test_analyzer_slices import Stores, make_rig
 
 pytestmark = pytest.mark.embedded
@@ -264,6 +274,28 @@ async def test_two_rebuilds_at_once_are_refused(live: Live) -> None:
     assert (await rebuild(live.plan())).events == 50
 
 
+async def test_rebuild_that_fails_keeps_nobody_in_its_tables(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(plan: Plan, scratch: str) -> None:
+        raise ScratchLost("on purpose")
+
+    monkeypatch.setattr(run, "in_processes", fails)
+    with pytest.raises(ScratchLost):
+        await rebuild(live.plan())
+    assert not await begun(live)
+
+
+async def test_compaction_clears_what_killed_rebuilds_left_and_names_one_under_way(live: Live) -> None:
+    store = PostgresRebuildStore(live.database, "analyzer_rebuild_killed")
+    async with store.alone():
+        await store.prepare()
+        assert "rebuild" in (await clear_scratch(live.database))[0]
+        assert await begun(live)
+    assert await clear_scratch(live.database) == []
+    assert not await begun(live)
+
+
 SCRATCH = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'analyzer_rebuild%'"
 SWITCHED = """
     SELECT 1 FROM analyzer.partitions AS p
@@ -356,6 +388,44 @@ async def test_customer_erased_while_a_rebuild_runs_does_not_come_back(live: Liv
     assert (told.live, told.models) == (told.rebuilt, 0)
     assert not await live.rows(his)
     assert await live.rows("SELECT 1 FROM analyzer.models WHERE partition = $1 AND body <> ''", partition)
+
+
+async def test_mention_erased_while_a_rebuild_runs_does_not_come_back(live: Live) -> None:
+    """Of a key that this partition has suppressed before, so that no hash is added."""
+    one = "u-1"
+    two = next(key for n in range(99) if partition_of(key := f"w-{n}") == partition_of(one))
+    about: dict[str, Any] = {"source": "shop", "occurred_at": T0, "recorded_at": T0}
+    for n, key in enumerate((one, two)):
+        both = {"customer_id": key, "anonymous_id": "v-gone"}
+        await live.take(IdentityLinked(**about, id=f"l-{n}", customer=key, **both))
+        await live.take(Touchpoint(**about, id=f"v-{n}", customer=key, type="seen", channel="web"))
+    notice = {**about, "linked": "anon:v-gone", "erasure": "e"}
+    await live.take(Erasure(**notice, id="e-1", customer=one))
+    store = PostgresRebuildStore(live.database, "analyzer_rebuild_mention")
+    await store.prepare()
+    partition = partition_of(one)
+    await PartitionRebuild(store, partition).fold()
+    await live.take(Erasure(**notice, id="e-2", customer=two))
+    told = await PartitionRebuild(store, partition).settle(switch=True)
+    assert (told.live, told.models) == (told.rebuilt, 0)
+
+
+async def test_stored_event_the_present_code_cannot_read_is_refused(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await live.take(*story(50))
+    store = PostgresRebuildStore(live.database, "analyzer_rebuild_unread")
+    await store.prepare()
+    first = rebuilt.decode_event
+
+    def refuse(body: bytes) -> CustomerEvent:
+        monkeypatch.setattr(rebuilt, "decode_event", first)
+        raise msgspec.DecodeError("another format")
+
+    monkeypatch.setattr(rebuilt, "decode_event", refuse)
+    fold = PartitionRebuild(store, partition_of("u-1"))
+    assert await fold.fold() > 0
+    assert fold.refused == 1
 
 
 @pytest.mark.parametrize("held", [1, 5])

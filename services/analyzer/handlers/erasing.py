@@ -8,6 +8,7 @@ removed where it is stored, and dropped where it comes later.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -25,7 +26,7 @@ from libs.common.contracts.identity import ANONYMOUS, CustomerKey, is_anonymous
 from libs.common.errors import Invalid
 from services.analyzer.handlers.draft import ERASED, INTERNAL, Draft
 from services.analyzer.handlers.folding import Changed, fold_into
-from services.analyzer.model.arrival import Arrival, id_hash, is_internal
+from services.analyzer.model.arrival import UNREADABLE, Arrival, id_hash, is_internal
 from services.analyzer.model.erased import echoed_under, links_to, named_by, without
 from services.analyzer.model.erasures import Erased, EventRow, Notice
 from services.analyzer.model.fold import Models
@@ -83,7 +84,7 @@ def erase(draft: Draft, event: Erasure) -> None:
 
 def _erase_whole(draft: Draft, event: Erasure, *about: CustomerKey) -> None:
     key, erasure = event.customer, event.erasure or event.id
-    past = [_decoded(stored) for stored in draft.past]
+    past = [known for stored in draft.past if (known := _decoded(stored)) is not None]
     profile = draft.customers[key].models.profile
     draft.erased = Erased(
         customer=key,
@@ -110,10 +111,14 @@ def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
     gone: list[EventRow] = []
     rewritten: list[EventRow] = []
     kept: list[tuple[StoredEvent, AboutCustomer]] = []
+    naming = msgspec.json.encode(linked.removeprefix(ANONYMOUS))
     refold = False
     for stored in draft.past:
         known = _decoded(stored)
-        if linked not in named_by(known):
+        if known is None:
+            if naming in stored.body:
+                gone.append(EventRow(stored.recorded_at, stored.number))
+        elif linked not in named_by(known):
             kept.append((stored, known))
         elif (left := without(known, linked)) is None:
             refold |= links_to(known, linked)
@@ -131,12 +136,14 @@ def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
         whole=False,
         events=gone,
         rewritten=rewritten,
-        naming=msgspec.json.encode(linked.removeprefix(ANONYMOUS)),
+        naming=naming,
     )
     if refold:
         anew = {key: Changed(Models.new(key))}
         for stored, known in kept:
-            fold_into(anew, known, stored.journal_time, draft.number)
+            # As a rebuild does: what the present code cannot fold any more must not stop an erasure.
+            with contextlib.suppress(Invalid):
+                fold_into(anew, known, stored.journal_time, draft.number)
         models = anew[key].models
         draft.customers[key] = Changed(models, profile=draft.number, items=draft.customers[key].items)
 
@@ -169,11 +176,13 @@ def _notices(
     ]
 
 
-def _decoded(stored: StoredEvent) -> AboutCustomer:
-    event = decode_event(stored.body)
-    if isinstance(event, Tick | SpoolReported):
-        raise Invalid("undecodable", "a tick among stored events")
-    return event
+def _decoded(stored: StoredEvent) -> AboutCustomer | None:
+    """None for what the present code cannot read."""
+    try:
+        event = decode_event(stored.body)
+    except UNREADABLE:
+        return None
+    return None if isinstance(event, Tick | SpoolReported) else event
 
 
 def notice_event(notice: Notice) -> Erasure:

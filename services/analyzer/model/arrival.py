@@ -38,6 +38,8 @@ MAX_KEY = MAX_ID + len(NOBODY)
 """Bytes of a customer key, which may have a prefix."""
 MAX_SOURCE = 256
 """Bytes that are kept of the source of a record that cannot be processed."""
+UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""What `decode_event` raises."""
 DECIDER = "recommender"
 """Source of all decisions."""
 
@@ -78,7 +80,7 @@ def arrive(message: Message) -> Arrival:
     value = message.value or b""
     try:
         event = decode_event(value)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except UNREADABLE as error:
         reason = str(error)[:200].replace("\x00", "")
         return Arrival(message, spool, seq, _source_of(value), None, Invalid("undecodable", reason), floor)
     source = "" if isinstance(event, PLATFORM) else event.source
@@ -106,7 +108,7 @@ def _source_of(value: bytes) -> str:
     """Who sent what cannot be read, where at least that can be."""
     try:
         return _cut(_loose.decode(value).source)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except UNREADABLE:
         return ""
 
 
@@ -128,8 +130,8 @@ def check(event: CustomerEvent, partition: int) -> None:
     # Those of outcomes hold three others.
     _check_name(event.id, "/id", most=4 * MAX_ID)
     _check_name(event.source, "/source", empty=True)
-    for field, name in _named(event):
-        _check_name(name or "", field, empty=True, most=MAX_KEY)
+    for field, key in _named(event):
+        _check_name(key or "", field, empty=True, most=MAX_KEY)
     if partition_of(event.customer) != partition:
         raise Invalid("wrong_partition", "this customer belongs to another partition", "/customer")
     if isinstance(event, IdentityLinked) and event.customer not in (

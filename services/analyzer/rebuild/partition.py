@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from libs.common.contracts.customer_event import SpoolReported, Tick, decode_event
+from libs.common.contracts.customer_event import AboutCustomer, SpoolReported, Tick, decode_event
 from libs.common.contracts.identity import is_nobody
 from libs.common.errors import Invalid
 from services.analyzer.handlers.folding import Changed, assemble, fold_into, lesson_row, model_rows
+from services.analyzer.model.arrival import UNREADABLE
 from services.analyzer.model.fold import Models
 from services.analyzer.ports import LessonRow, ModelRow
 from services.analyzer.store.rebuilding import (
@@ -61,7 +62,7 @@ class PartitionRebuild:
         folded = await self._store.folded(self._partition)
         for _ in range(ROUNDS):
             reached = await self._store.reached(self._partition)
-            if reached.suppressed != folded.suppressed:
+            if reached.erasures != folded.erasures:
                 await self.fold()
             elif reached.number > folded.number + NEAR:
                 await self._fold(folded.number, reached)
@@ -74,7 +75,7 @@ class PartitionRebuild:
 
     async def _stop(self, folded: Reached, *, switch: bool) -> Difference | None:
         async with self._store.settling(self._partition) as live:
-            if live.reached.suppressed != folded.suppressed or live.reached.number > folded.number + 2 * NEAR:
+            if live.reached.erasures != folded.erasures or live.reached.number > folded.number + 2 * NEAR:
                 return None
             await self._take(await live.events(folded.number))
             await live.put(*self._folded())
@@ -101,8 +102,15 @@ class PartitionRebuild:
         return models, lessons
 
     async def _take(self, events: Sequence[PastEvent]) -> None:
-        decoded = [(past, decode_event(past.body)) for past in events]
-        about = [(past, event) for past, event in decoded if not isinstance(event, Tick | SpoolReported)]
+        about: list[tuple[PastEvent, AboutCustomer]] = []
+        for past in events:
+            try:
+                event = decode_event(past.body)
+            except UNREADABLE:
+                self.refused += 1
+                continue
+            if not isinstance(event, Tick | SpoolReported):
+                about.append((past, event))
         await self._meet({event.customer for _, event in about if not is_nobody(event.customer)})
         for past, event in about:
             try:

@@ -19,10 +19,10 @@ _STATEMENTS = {
         CREATE UNLOGGED TABLE SCRATCH.models (LIKE LIVE.models INCLUDING INDEXES);
         CREATE UNLOGGED TABLE SCRATCH.lessons (LIKE LIVE.lessons INCLUDING INDEXES);
         CREATE UNLOGGED TABLE SCRATCH.folded (
-            partition smallint PRIMARY KEY, number bigint NOT NULL, suppressed bigint NOT NULL)""",
+            partition smallint PRIMARY KEY, number bigint NOT NULL, erasures bigint NOT NULL)""",
     "reached": "SELECT number FROM LIVE.partitions WHERE partition = $1",
     "stop": "SELECT number FROM LIVE.partitions WHERE partition = $1 FOR UPDATE",
-    "suppressed": "SELECT count(*) FROM LIVE.suppressed WHERE partition = $1",
+    "erasures": "SELECT count(*) FROM LIVE.erasures WHERE partition = $1",
     "event_days": "SELECT day FROM LIVE.event_days ORDER BY day",
     "models": """
         SELECT partition, customer, part, revision, body FROM SCRATCH.models
@@ -33,9 +33,9 @@ _STATEMENTS = {
         ON CONFLICT (partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision,
             body = EXCLUDED.body""",
     "put_folded": """
-        INSERT INTO SCRATCH.folded (partition, number, suppressed) VALUES ($1, $2, $3)
-        ON CONFLICT (partition) DO UPDATE SET number = EXCLUDED.number, suppressed = EXCLUDED.suppressed""",
-    "folded": "SELECT number, suppressed FROM SCRATCH.folded WHERE partition = $1",
+        INSERT INTO SCRATCH.folded (partition, number, erasures) VALUES ($1, $2, $3)
+        ON CONFLICT (partition) DO UPDATE SET number = EXCLUDED.number, erasures = EXCLUDED.erasures""",
+    "folded": "SELECT number, erasures FROM SCRATCH.folded WHERE partition = $1",
     "forget_models": "DELETE FROM SCRATCH.models WHERE partition = $1",
     "forget_lessons": "DELETE FROM SCRATCH.lessons WHERE partition = $1",
     "forget_folded": "DELETE FROM SCRATCH.folded WHERE partition = $1",

@@ -39,10 +39,10 @@ class ScratchLost(ClosedloopError):
 
 
 class Reached(NamedTuple):
-    """How far a partition is: its last order number, and how many keys of it are suppressed."""
+    """How far a partition is: its last order number, and how many erasures it has seen."""
 
     number: int
-    suppressed: int
+    erasures: int
 
 
 class PastEvent(NamedTuple):
@@ -124,7 +124,7 @@ class PostgresRebuildStore:
 
     async def _reached(self, connection: asyncpg.Connection, partition: int, how: str) -> Reached:
         number = await connection.fetchval(self._sql[how], partition)
-        return Reached(number or 0, await connection.fetchval(self._sql["suppressed"], partition))
+        return Reached(number or 0, await connection.fetchval(self._sql["erasures"], partition))
 
     async def begin(self, partition: int) -> None:
         """Forget what was folded of ``partition``."""
