@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 _LINE_BYTES = 64 << 20
 _ROW_BYTES = 200
+_BULK_ROWS = 512
 
 T = TypeVar("T")
 
@@ -190,9 +191,14 @@ class SpoolStore:
         if self._loop is not None and self._flying is None and (self._line.rows or self._line.local):
             # Not at once: whatever else this round of the event loop appends shares the commit.
             self._launching = True
-            self._loop.call_soon(self._launch)
+            self._loop.call_soon(self._launch, 0)
 
-    def _launch(self) -> None:
+    def _launch(self, seen: int) -> None:
+        rows = len(self._line.rows)
+        if seen < rows < _BULK_ROWS and self._loop is not None:
+            # Others are being answered or arrive right now: a commit costs more than another round for them.
+            self._loop.call_soon(self._launch, rows)
+            return
         pack, self._flying = self._line, self._line
         pack.heads, pack.accepted, pack.now = list(self.heads), dict(self.accepted), self._now()
         self._line = Pack(pack.heads)
