@@ -115,7 +115,8 @@ BREAKAGES = (
         "libs/common/spool/shipper.py",
         "            lane.restart(max(self._applied[lane.partition], self._store.floor[lane.partition]))\n",
         "",
-        "trial: embedded broker lost while the database is away",
+        # Not the trial: the repair of lost records puts it right, seconds later.
+        "tests/unit/test_shipper.py::test_another_cluster_gets_all_that_is_not_applied",
     ),
     Breakage(
         "gap passed over",
