@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from deploy.local.client import PlatformClient, Refused
+from deploy.local.running import PlatformRecord
 from libs.common.clock import DAY
 from libs.common.contracts.identity import ANONYMOUS
 from libs.common.contracts.topics import CUSTOMER_EVENTS, TOPICS
@@ -24,7 +25,6 @@ FOLDER = "erasures"
 APPLIED_WITHIN = 120.0
 RELEASED_WITHIN = 30.0
 COMPACT_SECONDS = 3_600.0
-RELEASE_SECONDS = 2.0
 SPOOLERS = ("collector", "recommender", "feedback")
 
 
@@ -80,7 +80,7 @@ class Erasing:
             time.sleep(0.1)
 
     def _wait_forgotten(self, erasure: str, customer: str) -> None:
-        """Until the recommender has dropped his decisions, and every spool what it held of anybody then."""
+        """Until the recommender has dropped his decisions; what spools hold of him goes as it is applied."""
         deadline = time.monotonic() + RELEASED_WITHIN
         path = f"/v1/decisions?customer={quote(customer, safe='')}"
         while self._client.get("recommender", path):
@@ -92,18 +92,25 @@ class Erasing:
 
     def _compact(self) -> dict[str, list[str]]:
         """Have every service write its stores anew; by store what could not be cleared."""
-        # Rows leave the spools, and then their files, within a second of being applied.
-        time.sleep(RELEASE_SECONDS)
         left: dict[str, list[str]] = {}
         for service in (*SPOOLERS, "analyzer"):
             answer = self._client.post(service, f"/v1/compactions/{service}", b"", seconds=COMPACT_SECONDS)
             for store in answer["stores"]:
-                left[store["store"]] = store["left"]
+                left[store["store"]] = [*store["left"], *others(self._client.record, service)]
         if (up := self._client.record.processes.get("up")) is not None:
             # The embedded broker has him in memory: `up` replaces it, and ignores this with a Kafka on disk.
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(up.pid, signal.SIGUSR1)
         return left
+
+
+def others(record: PlatformRecord, service: str) -> list[str]:
+    """What a certificate must leave open where several instances may stand behind one address."""
+    if "up" in record.processes:
+        return []
+    return [
+        f"files of further instances of the {service}, where there are any: each is to be asked by itself"
+    ]
 
 
 def now() -> datetime:
@@ -147,7 +154,7 @@ def certificate_of(
         later("journal and dead letters on Kafka", f"by retention, until {gone}"),
         later(
             "customer models on Kafka",
-            "a tombstone is written; the log cleaner removes what lies before it, the tombstone a day later",
+            "a tombstone is written; the log cleaner removes what lies before it, and it 30 days later",
         ),
         later("backups", "as long as you keep them; a restored one is cleared before it serves"),
     ]

@@ -124,6 +124,8 @@ class Platform:
         check_ports(self.options.ports)
         self.key = operator_key(self.data_dir)
         write_scraping(self.data_dir, self.options.ports)
+        # Trap: before the record says where we are: unheard, the signal would end the process.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.recycle_broker)
         self._supervisor = Supervisor(self.say, self._record)
         await self._check_postgres()
         await self._start_servers()
@@ -164,9 +166,17 @@ class Platform:
         return True
 
     async def failure(self) -> GaveUp:
-        """Wait until a process has died too often."""
+        """Wait until a process has died too often; raises what the care of the broker died of."""
         assert self._supervisor is not None
-        return await self._supervisor.failure()
+        failing = asyncio.ensure_future(self._supervisor.failure())
+        waiting: set[asyncio.Future[Any]] = {failing} if self._keeping is None else {failing, self._keeping}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if self._keeping is not None and self._keeping.done():
+                self._keeping.result()
+            return await failing
+        finally:
+            failing.cancel()
 
     async def stop(self) -> None:
         """Stop services, then the broker, then PostgreSQL; under 20 seconds in all."""

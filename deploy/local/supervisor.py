@@ -135,7 +135,7 @@ class Supervisor:
     def replace(self, name: str) -> None:
         """Kill ``name`` and start it again at once; that does not count as a death."""
         running = self._running.get(name)
-        if running is not None and not running.stopping:
+        if running is not None and not running.stopping and running.process.returncode is None:
             running.replacing = True
             _signal(running.process, signal.SIGKILL)
 
@@ -159,9 +159,7 @@ class Supervisor:
             how = describe_exit(await running.process.wait())
             if running.stopping:
                 return
-            if running.replacing:
-                running.replacing = False
-            else:
+            if not running.replacing:
                 if running.limit.died(self._monotonic()):
                     if not self._failure.done():
                         self._failure.set_result(GaveUp(name, how, running.program.log))
@@ -173,8 +171,10 @@ class Supervisor:
             try:
                 running.process = await _spawn(running.program)
             except (OSError, ClosedloopError) as error:
-                self._failure.set_result(GaveUp(name, str(error), running.program.log))
+                if not self._failure.done():
+                    self._failure.set_result(GaveUp(name, str(error), running.program.log))
                 return
+            running.replacing = False
             self._changed()
 
     async def _end(self, running: _Running) -> None:

@@ -35,7 +35,6 @@ async def _serve(options: Options, say: Callable[[str], None]) -> int:
     try:
         starting = asyncio.create_task(platform.start())
         if await first_of(starting, stop):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, platform.recycle_broker)
             announce(platform, say, time.monotonic() - began)
             failing = asyncio.create_task(platform.failure())
             if await first_of(failing, stop):

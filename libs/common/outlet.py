@@ -25,6 +25,8 @@ from libs.common.telemetry import Metrics
 
 Task = Callable[[], Awaitable[None]]
 
+RELEASED_WITHIN = 10.0
+
 
 class RunningJournal(LocalJournal, Protocol):
     """A journal with a life of its own."""
@@ -104,9 +106,14 @@ class Outlet:
         return None
 
     async def compact(self) -> list[Compacted]:
-        """Write the spools anew, so that nothing released is left in them."""
+        """Write the spools anew, so that nothing of what they hold now is left in them.
+
+        Raises `Transient` where that is not applied within ten seconds, or a file cannot be written.
+        """
         if self.spool is None:
             return []
+        if not await self.spool.released(RELEASED_WITHIN):
+            raise Transient("records in the spool are not applied yet, and would stay in its file")
         await self.spool.compact()
         return [Compacted(f"spool of {self.service}")]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -157,7 +156,7 @@ def create_service(
     app = create_http("recommender", keys=outlet.keys, metrics=registry, lifecycle=outlet.lifecycle)
     keeper = CatalogueKeeper(stores.catalogue, outlet.clock, settings.currency, publisher.wake)
     add_routes(app, recommender, keeper, metrics)
-    add_compaction(app, "recommender", _compactor(outlet, models, stores, forgetting))
+    add_compaction(app, "recommender", _compactor(outlet, models, stores, pools))
     start, stop = _life(outlet, models, stores)
     return Service("recommender", app, start, stop, background)
 
@@ -244,14 +243,11 @@ def _life(outlet: Outlet, models: _Models, stores: Stores) -> tuple[Task, Task]:
     return start, stop
 
 
-def _compactor(outlet: Outlet, models: _Models, stores: Stores, forgetting: Forgetting) -> Compact:
+def _compactor(outlet: Outlet, models: _Models, stores: Stores, pools: PoolKeeper) -> Compact:
     async def compact() -> list[Compacted]:
         done: list[Compacted] = []
-        deadline = time.monotonic() + FORGOTTEN_WITHIN
-        while not forgetting.idle or await outlet.journal.local_rows(1):
-            if time.monotonic() > deadline:
-                raise Transient("decisions wait for the database, and would only be deleted later")
-            await asyncio.sleep(0.1)
+        if not await pools.passed(FORGOTTEN_WITHIN):
+            raise Transient("decisions wait for the database, and would only be deleted later")
         for view in models.views:
             await view.compact()
         done.append(Compacted("views of the recommender"))

@@ -66,11 +66,6 @@ class Forgetting:
         """Whether nothing may be kept of ``customer``."""
         return self._view().was_deleted(model_key(customer, PROFILE))
 
-    @property
-    def idle(self) -> bool:
-        """Whether there is nobody to be forgotten."""
-        return self._pending is not None and not self._pending and not self._news
-
     async def catch_up(self) -> None:
         """Forget whom there is to forget; raises `Transient`, and is then to be called again."""
         if self._pending is None:

@@ -40,6 +40,7 @@ class PoolKeeper:
         self._backoff = Backoff(random)
         self._days = days
         self._forgetting = forgetting
+        self._begun = self._done = 0
 
     async def run(self) -> None:
         """Drain until cancelled, and once an hour drop what is too old."""
@@ -49,9 +50,22 @@ class PoolKeeper:
             rested = 0.0 if rested >= EXPIRY_EVERY else rested + pause
             await asyncio.sleep(pause)
 
-    async def _round(self, expiring: bool) -> float:
+    async def passed(self, within: float) -> bool:
+        """Wait until what is here to be stored or forgotten by now is; False after ``within`` seconds."""
+        last = self._begun + 1
         try:
-            while await self.drain():
+            async with asyncio.timeout(within):
+                while self._done < last:
+                    await asyncio.sleep(PAUSE / 5)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _round(self, expiring: bool) -> float:
+        self._begun += 1
+        try:
+            # Until there was no more for a moment: under load there is always one that has just come.
+            while await self.drain() == BATCH:
                 pass
             # Trap: in this very loop, never beside it. A decision on its way into the store would be missed.
             await self._forgetting.catch_up()
@@ -61,6 +75,7 @@ class PoolKeeper:
             _log.warning("decisions not stored yet: %s", error.reason)
             return self._backoff.failed()
         self._backoff.succeeded()
+        self._done = self._begun
         return PAUSE
 
     async def drain(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import warnings
+import weakref
 
 import pytest
 
@@ -69,3 +70,16 @@ async def test_connection_that_is_given_up_while_it_waits_is_closed(
             gc.collect()
         assert door.stalled == 1
     assert not [str(warning.message) for warning in caught]
+
+
+@pytest.mark.embedded
+async def test_bus_keeps_nothing_that_was_closed(embedded_broker: EmbeddedBroker) -> None:
+    bus = KafkaBus(embedded_broker.address)
+    for make in (bus.producer, lambda: bus.reader("t"), lambda: bus.consumer("t", "g")):
+        part = make()
+        gone = weakref.ref(part)
+        await part.close()
+        del part
+        gc.collect()
+        assert gone() is None
+    await bus.close()

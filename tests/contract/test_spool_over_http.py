@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from libs.common import outlet
 from libs.common.bus.memory import MemoryBus
 from libs.common.bus.ports import Producer, Record
 from libs.common.contracts.customer_event import Tick, Touchpoint, decode_event
@@ -131,6 +132,19 @@ async def test_bus_that_does_not_answer_in_time_costs_the_level_and_not_the_answ
         bus.answering.set()
         bus.come_back()
         assert await post_all(clients, "bus") == dict.fromkeys(POSTS, (202, "bus", 1))
+
+
+async def test_nothing_is_called_compacted_while_records_wait_to_be_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outlet, "RELEASED_WITHIN", 0.1)
+    bus = MemoryBus()
+    await bus.ensure_topics(TOPICS)
+    async with services(tmp_path, bus) as clients:
+        assert await post_all(clients, "bus") == dict.fromkeys(POSTS, (202, "bus", 1))
+        for service, client in clients.items():
+            answer = await client.post(f"/v1/compactions/{service}")
+            assert (answer.status_code, "not applied" in answer.json()["detail"]) == (503, True)
 
 
 async def test_full_spool_refuses_with_503_and_goes_on_ticking(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
 
 from deploy.local import recycling
+from deploy.local.platform import Options, Platform
 from deploy.local.recycling import SETTLE_SECONDS, BrokerKeeper, Recycling
 from deploy.local.supervisor import Supervisor
+from libs.common.errors import Misconfigured
 from tests.unit.test_supervisor import eventually, shell
 
 MB = 1 << 20
@@ -64,3 +67,17 @@ async def test_replacing_is_not_a_death(tmp_path: Path, monkeypatch: pytest.Monk
     assert not failing.done()
     failing.cancel()
     await supervisor.stop_all()
+
+
+async def test_signal_of_erase_never_ends_a_platform_that_is_starting(tmp_path: Path) -> None:
+    nowhere = Options(
+        tmp_path, port_base=39_120, kafka="127.0.0.1:1", postgres="postgresql://x@127.0.0.1:1/x"
+    )
+    platform = Platform(nowhere, lambda line: None)
+    with pytest.raises(Misconfigured, match="no PostgreSQL"):
+        await platform.start()
+    try:
+        assert signal.getsignal(signal.SIGUSR1) is not signal.SIG_DFL
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
+        await platform.stop()

@@ -241,3 +241,59 @@ async def test_asking_a_spool_that_has_just_ended_is_no_crash(platform: Platform
         store = one._store
     with pytest.raises(Transient, match="cannot be read"):
         await store.find_local("d")
+
+
+async def test_restored_spool_loses_nothing_that_is_accepted_under_its_old_numbers(
+    platform: Platform,
+) -> None:
+    folder = platform.directory / "collector"
+    async with platform.journal() as one:
+        spool = one.spool
+        await one.durable(one.append([touch(1)]), Durability.BUS)
+    (path,) = folder.glob("spool-*.sqlite")
+    backup = path.read_bytes()
+    async with platform.journal() as one:
+        await one.durable(one.append([touch(number) for number in range(2, 40)]), Durability.BUS)
+        await until(lambda: "e39" in platform.ids())
+    for file in folder.iterdir():
+        file.unlink()
+    path.write_bytes(backup)
+    platform.board, platform.working = ProgressBoard(), False
+    async with platform.journal() as one:
+        assert one.spool == spool
+        last = one.append([touch(number) for number in range(100, 110)], [("d", b"kept")])
+        await one.durable(last, Durability.BUS)
+        platform.working = True
+        await until(lambda: {f"e{number}" for number in range(100, 110)} <= platform.ids())
+        await until(lambda: not platform.files(spool))
+        assert one.spool != spool
+        assert await one.find_local("d") == b"kept"
+        assert one.accepted() == {"shop": 10 + 1}
+        assert await one.durable(last, Durability.BUS) is Durability.BUS
+
+
+async def test_compacting_waits_for_what_is_not_applied_and_says_what_failed(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with platform.journal() as one:
+        await until(lambda: one._store.floor == one._store.committed)
+        platform.working = False
+        await one.durable(one.append([touch(1)]), Durability.SPOOL)
+        assert not await one.released(0.05)
+        platform.working = True
+        assert await one.released(5.0)
+
+        def full(*_: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(one._store._file, "compact", full)
+        with pytest.raises(Transient, match="disk is full"):
+            await one.compact()
+        monkeypatch.undo()
+        with sqlite3.connect(f"file:{one._store._file.path}?mode=ro", uri=True) as other:
+            other.execute("BEGIN").connection.execute("SELECT * FROM meta").fetchone()
+            one._store._file._writer.execute("PRAGMA busy_timeout = 50")
+            with pytest.raises(Transient, match="in use"):
+                await one.compact()
+            other.rollback()
+        other.close()

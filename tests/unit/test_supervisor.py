@@ -51,6 +51,20 @@ async def test_a_killed_process_is_started_again(tmp_path: Path) -> None:
     assert said == ["sleeper died (SIGKILL): starting it again"]
 
 
+async def test_replacing_what_is_just_dead_hides_no_death(tmp_path: Path) -> None:
+    said: list[str] = []
+    supervisor = Supervisor(said.append)
+    await supervisor.start(shell("sleeper", "exec sleep 60", tmp_path))
+    for lives in (1, 2):
+        pid = supervisor.pids["sleeper"]
+        os.kill(pid, signal.SIGKILL)
+        await eventually(lambda: not supervisor.pids)
+        supervisor.replace("sleeper")
+        await eventually(lambda before=pid: supervisor.pids.get("sleeper") not in (None, before))  # type: ignore[misc]
+        assert said == ["sleeper died (SIGKILL): starting it again"] * lives
+    await supervisor.stop_all()
+
+
 async def test_three_deaths_within_a_minute_are_reported_with_the_log(tmp_path: Path) -> None:
     supervisor = Supervisor(lambda line: None)
     await supervisor.start(shell("broken", "echo no database >&2; exit 3", tmp_path))

@@ -50,10 +50,12 @@ async def test_wrong_number_of_partitions_is_refused_by_name() -> None:
 
 async def test_settings_are_mended_and_others_left_alone() -> None:
     bus = MemoryBus()
-    await bus.ensure_topics([TopicSpec(CATALOGUE, 1, {"cleanup.policy": "delete", "retention.ms": "5"})])
+    by_hand = {"cleanup.policy": "delete", "retention.ms": "5", "delete.retention.ms": "86400000"}
+    await bus.ensure_topics([TopicSpec(CATALOGUE, 1, by_hand)])
     assert await TopicKeeper(bus, TOPICS).look()
     config = (await bus.describe([CATALOGUE]))[CATALOGUE].config
     assert (config["cleanup.policy"], config["retention.ms"]) == ("compact", "5")
+    assert config["delete.retention.ms"] == str(30 * 86_400_000)
 
 
 async def test_replicas_that_cost_safety_are_told(caplog: pytest.LogCaptureFixture) -> None:

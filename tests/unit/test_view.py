@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -181,6 +183,31 @@ async def test_crash_of_the_machine_makes_the_view_anew(bus: MemoryBus, tmp_path
         bus.come_back()
         assert await view.reached(0, offset, 5)
         assert view.get(b"ann") == b"1"
+
+
+async def test_view_not_read_for_longer_than_deletions_are_kept_begins_anew(
+    bus: MemoryBus, tmp_path: Path
+) -> None:
+    offset = await publish(bus, b"ann", b"1")
+    await publish(bus, b"bob", b"2")
+    async with opened(bus, tmp_path) as view:
+        assert await view.reached(0, offset + 1, 5)
+    # Erased while nobody read, and the deletion itself is cleaned away by now.
+    gone = await publish(bus, b"ann", None)
+    offset = await publish(bus, b"bob", b"2")
+    bus.expire(CUSTOMER_MODELS, 0, gone)
+    note = tmp_path / "boot"
+    for days, kept in ((28, b"1"), (31, None)):
+        before = note.stat().st_mtime - days * 86_400
+        os.utime(note, (before, before))
+        bus.go_away()
+        async with opened(bus, tmp_path) as view:
+            assert view.get(b"ann") == kept
+        assert kept is None or note.stat().st_mtime == pytest.approx(before, abs=1)
+        bus.come_back()
+    async with opened(bus, tmp_path) as view:
+        assert await view.reached(0, offset, 5)
+        await until(lambda: note.stat().st_mtime > time.time() - 60)
 
 
 async def test_damaged_files_are_made_anew(bus: MemoryBus, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from libs.common.bus.ports import TopicSpec
-from libs.common.clock import DAY
+from libs.common.clock import DAY, Millis
 from libs.common.contracts.identity import PARTITIONS
 
 CUSTOMER_EVENTS = "customer-events"
@@ -18,7 +18,14 @@ _JOURNAL = {
     "retention.ms": str(30 * DAY),
     "message.timestamp.type": "LogAppendTime",
 }
-_COMPACTED = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
+TOMBSTONES_KEPT: Millis = 30 * DAY
+"""For which a deletion can still be read from a compacted topic; who was away for longer must begin anew."""
+
+_COMPACTED = {
+    "cleanup.policy": "compact",
+    "delete.retention.ms": str(TOMBSTONES_KEPT),
+    "message.timestamp.type": "LogAppendTime",
+}
 
 TOPICS = (
     TopicSpec(CUSTOMER_EVENTS, PARTITIONS, _JOURNAL),

@@ -221,9 +221,11 @@ class SpoolFile:
         self._sweeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def compact(self) -> None:
-        """Write the file anew without anything that was deleted, the log included."""
+        """Write the file anew without anything that was deleted, the log included; raises sqlite3.Error."""
         self._writer.execute("VACUUM")
-        self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        busy, *_ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("its log is in use")
 
     def close(self) -> None:
         """Close the file and give it up to others. No thread may be using it any more."""

@@ -44,11 +44,15 @@ class SpoolFolder:
             found = [store for path in self._paths() if (store := self._adopt(path)) is not None]
             found.sort(key=lambda store: store.ended)
             if not found or found[0].ended:
-                new = self._path / f"spool-{token_hex(8)}.sqlite"
-                found.insert(0, SpoolStore(new, self._now, self._limits.hard, metrics=self._metrics))
+                found.insert(0, self.make())
         except OSError as error:
             raise _unfit(self._path, error) from error
         return found
+
+    def make(self) -> SpoolStore:
+        """A new spool. Blocking; raises OSError or `Misconfigured`."""
+        path = self._path / f"spool-{token_hex(8)}.sqlite"
+        return SpoolStore(path, self._now, self._limits.hard, metrics=self._metrics)
 
     def orphans(self, known: Collection[str]) -> list[SpoolStore]:
         """Spools besides ``known`` that nobody holds any more. Blocking, for a thread of its own."""

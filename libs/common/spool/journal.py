@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -15,16 +15,18 @@ from libs.common.bus.ports import Bus
 from libs.common.clock import Clock, JournalClock, Millis, WallClock
 from libs.common.contracts.customer_event import CustomerEvent, SpoolReported
 from libs.common.contracts.identity import PARTITIONS
-from libs.common.errors import SpoolFull, Transient
+from libs.common.errors import Misconfigured, SpoolFull, Transient
 from libs.common.journal import Durability, LocalRow
 from libs.common.position import Position
 from libs.common.progress import ProgressBoard
 from libs.common.spool.folder import SpoolFolder
 from libs.common.spool.metrics import SpoolMetrics
+from libs.common.spool.restored import carry_over, is_restored
 from libs.common.spool.room import Room, RoomLimits
 from libs.common.spool.rows import counted_source, head_mapping, home_of, part_of
 from libs.common.spool.shipper import Shipper
 from libs.common.spool.store import Pack, SpoolStore
+from libs.common.spool.ticket import Ticket
 
 _log = logging.getLogger(__name__)
 
@@ -33,20 +35,6 @@ _PACE = 1.0
 _ORPHANS_EVERY = 60
 _KEPT_FREE = 16 << 20
 _RELEASE_EVERY = 0.25
-
-
-@dataclass(frozen=True)
-class _Ticket(Position):
-    """A position that knows its transaction: numbers alone are given out anew after a failed commit."""
-
-    pack: Pack = field(compare=False)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Position):
-            return NotImplemented
-        return self.spool == other.spool and dict(self.heads) == dict(other.heads)
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -192,16 +180,34 @@ class SpoolJournal:
         return self._folder.room if self._folder is not None else None
 
     async def compact(self) -> None:
-        """Write all spools in hand anew, so that nothing released is left in their files."""
+        """Write all spools in hand anew, so that nothing released is left in their files.
+
+        Raises `Transient` where one could not be.
+        """
         for held in list(self._held.values()):
             await held.store.compact()
 
+    async def released(self, within: float) -> bool:
+        """Wait until all that is in line by now is applied and released; False after ``within`` seconds."""
+        begun = [(held.store, list(held.store.heads)) for held in self._held.values()]
+        try:
+            async with asyncio.timeout(within):
+                while any(
+                    store.spool in self._held and low < head
+                    for store, heads in begun
+                    for low, head in zip(store.floor, heads, strict=True)
+                ):
+                    await asyncio.sleep(_RELEASE_EVERY / 5)
+        except TimeoutError:
+            return False
+        return True
+
     def _ticket(self, pack: Pack) -> Position:
-        return _Ticket(self._store.spool, head_mapping(self._store.heads), pack)
+        return Ticket(self._store.spool, head_mapping(self._store.heads), pack)
 
     async def durable(self, position: Position, level: Durability) -> Durability:
         """As `Journal.durable`."""
-        if isinstance(position, _Ticket):
+        if isinstance(position, Ticket):
             await position.pack.committed()
         else:
             await self._known(position)
@@ -238,7 +244,9 @@ class SpoolJournal:
         for row in rows:
             newest[row.spool] = max(newest.get(row.spool, 0), row.number)
         for spool, number in newest.items():
-            await self._held[spool].store.release_local(number)
+            # One that was carried over meanwhile has left its rows to another, which hands them out again.
+            if (held := self._held.get(spool)) is not None:
+                await held.store.release_local(number)
 
     async def find_local(self, key: str) -> bytes | None:
         """As `LocalJournal.find_local`."""
@@ -321,10 +329,34 @@ class SpoolJournal:
             self._progressed.clear()
             for spool, held in list(self._held.items()):
                 if applied := self._board.applied(spool):
+                    if is_restored(held.store, applied):
+                        await self._replace(held)
+                        continue
                     held.shipper.applied(applied)
                     held.store.release(applied)
             await self._progressed.wait()
             await asyncio.sleep(_RELEASE_EVERY)
+
+    async def _replace(self, held: _Held) -> None:
+        """Let go of a spool that came back from a backup; what it holds goes on in another."""
+        if self._folder is None:
+            return
+        store = held.store
+        _log.critical("spool %s is an old copy, restored: it is carried over into another one", store.spool)
+        if store is self._store:
+            try:
+                self._store = await asyncio.to_thread(self._folder.make)
+            except (OSError, Misconfigured) as error:
+                _log.error("no other spool can be made: %s", error)
+                return
+            own = self._take(self._store)
+            self._shipper = own.shipper
+            _start(own)
+        del self._held[store.spool]
+        self._ended.add(store.spool)
+        await held.background.stop()
+        await held.shipper.close()
+        self._background.spawn(carry_over(store, self._store))
 
 
 def _start(held: _Held) -> None:

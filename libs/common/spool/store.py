@@ -299,16 +299,18 @@ class SpoolStore:
         await self._on_writer("free pages were kept", self._file.give_back)
 
     async def compact(self) -> None:
-        """Write the file anew, so that nothing released is left in it."""
-        await self._on_writer("the spool was not compacted", self._file.compact)
+        """Write the file anew, so that nothing released is left in it; raises `Transient`."""
+        otherwise = "the spool was not compacted"
+        if (error := await self._on_writer(otherwise, self._file.compact)) is not None:
+            raise Transient(f"{otherwise}: {error}", retry_after=5.0)
 
-    async def _on_writer(self, otherwise: str, work: Callable[[], None]) -> None:
+    async def _on_writer(self, otherwise: str, work: Callable[[], None]) -> sqlite3.Error | None:
         """Have the writer do ``work`` that is made good for by doing it again later; log where it failed."""
         if self._closed or self._loop is None:
             raise Transient("the spool is closed")
-        done: asyncio.Future[None] = self._loop.create_future()
+        done: asyncio.Future[sqlite3.Error | None] = self._loop.create_future()
         self._jobs.put(lambda: self._attempt(otherwise, work, done))
-        await done
+        return await done
 
     async def _on_reader(self, work: Callable[[], T]) -> T:
         try:
@@ -348,14 +350,18 @@ class SpoolStore:
             _log.warning("spool %s: rows could not be released: %s", self.spool, error)
         self._tell(lambda: self._released(floor))
 
-    def _attempt(self, otherwise: str, work: Callable[[], None], done: asyncio.Future[None]) -> None:
+    def _attempt(
+        self, otherwise: str, work: Callable[[], None], done: asyncio.Future[sqlite3.Error | None]
+    ) -> None:
+        failed = None
         try:
             work()
         except sqlite3.Error as error:
             _log.warning("spool %s: %s: %s", self.spool, otherwise, error)
-        self._tell(lambda: _settle(done))
+            failed = error
+        self._tell(lambda: _settle(done, failed))
 
 
-def _settle(done: asyncio.Future[None]) -> None:
+def _settle(done: asyncio.Future[sqlite3.Error | None], failed: sqlite3.Error | None) -> None:
     if not done.done():
-        done.set_result(None)
+        done.set_result(failed)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +15,8 @@ import lmdb
 import msgspec
 
 from libs.common.bus.ports import Bus, Message
+from libs.common.clock import DAY
+from libs.common.contracts.topics import TOMBSTONES_KEPT
 from libs.common.errors import Misconfigured, Transient
 from libs.common.view.entries import body_of, entry_of, pack, prefix_key, stored_key, unpack
 from libs.common.view.follower import Follower, OnBatch
@@ -30,6 +33,7 @@ _PATIENCE = 1.0
 _PLACES = b"m"
 _FORMAT = b"f"
 _FORMAT_NOW = b"2"
+_TRUSTED = (TOMBSTONES_KEPT - DAY) / 1000
 _NO_ROOM = (lmdb.DiskError, lmdb.MemoryError)
 
 
@@ -43,7 +47,8 @@ class View(Follower):
     the marker of a partition, what was not seen again is dropped as if it had been deleted.
 
     Transactions are not fsynced: they outlive the process, and after a crash of the machine itself the
-    view is made anew from the topic. So it is where its files turn out to be damaged.
+    view is made anew from the topic. So it is where its files turn out to be damaged, and where it was last
+    read so long ago that the topic may have forgotten deletions.
 
     Parameters
     ----------
@@ -200,12 +205,20 @@ class View(Follower):
         """Why what lies there cannot be trusted; None where it can, or where nothing is there."""
         if not note.exists():
             return None
+        if time.time() - note.stat().st_mtime > _TRUSTED:
+            return "deletions may have been missed"
         text = note.read_text()
         if text.startswith(_CLEAN):
             # Trap: LMDB maps the file, and reading behind its end kills the process.
             written = text.removeprefix(_CLEAN).strip()
             return "its file was cut" if written.isdigit() and self._size() < int(written) else None
         return "the machine crashed" if boot and text != boot else None
+
+    def _is_whole(self, at_the_end: bool) -> None:
+        super()._is_whole(at_the_end)
+        if at_the_end and not self.outstanding():
+            # The time of the note says when all of the topic was here.
+            os.utime(self._path / "boot")
 
     def _size(self) -> int:
         data = self._path / "data.mdb"
@@ -312,7 +325,11 @@ def _boot() -> str:
 
 
 def _note(path: Path, text: str) -> None:
+    """Write ``text``; the time of a file that is there stays, see `View._is_whole`."""
+    known = path.stat() if path.exists() else None
     with path.open("w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    if known is not None:
+        os.utime(path, ns=(known.st_atime_ns, known.st_mtime_ns))

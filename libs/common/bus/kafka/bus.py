@@ -17,6 +17,8 @@ from libs.common.bus.ports import GroupConsumer, Producer, TopicReader, TopicSpe
 from libs.common.errors import Transient
 
 _T = TypeVar("_T")
+_Part = KafkaProducer | KafkaGroupConsumer | KafkaTopicReader
+_P = TypeVar("_P", KafkaProducer, KafkaGroupConsumer, KafkaTopicReader)
 _CLOSE_SECONDS = 2.0
 _RETRY_BACKOFF_MS = 100
 
@@ -45,7 +47,7 @@ class KafkaBus:
         self._replication = replication
         self._admin: BoundClient | None = None
         self._admin_turn = asyncio.Lock()
-        self._parts: list[Producer | GroupConsumer | TopicReader] = []
+        self._parts: set[_Part] = set()
 
     async def cluster_id(self) -> str:
         """See `ports.Bus.cluster_id`; costs one small request over a connection that is kept."""
@@ -98,7 +100,7 @@ class KafkaBus:
 
     async def close(self) -> None:
         """See `ports.Bus.close`."""
-        parts, self._parts = self._parts, []
+        parts = list(self._parts)
         admin, self._admin = self._admin, None
         closing = [asyncio.ensure_future(part.close()) for part in parts]
         if admin is not None:
@@ -108,8 +110,9 @@ class KafkaBus:
             for task in late:
                 task.cancel()
 
-    def _made(self, part: _T) -> _T:
-        self._parts.append(part)  # type: ignore[arg-type]
+    def _made(self, part: _P) -> _P:
+        self._parts.add(part)
+        part.on_close = lambda: self._parts.discard(part)
         return part
 
     def _connect(

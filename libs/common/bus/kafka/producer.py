@@ -53,6 +53,7 @@ class KafkaProducer:
         self._connecting = asyncio.Lock()
         self._lines: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._closed = False
+        self.on_close: Callable[[], None] = lambda: None
 
     async def send(self, topic: str, partition: int, records: Sequence[Record]) -> int:
         """See `ports.Producer.send`."""
@@ -68,6 +69,7 @@ class KafkaProducer:
     async def close(self) -> None:
         """See `ports.Producer.close`."""
         self._closed = True
+        self.on_close()
         await self._discard(self._client)
 
     async def _produce(self, topic: str, partition: int, batch: bytes, count: int) -> int:

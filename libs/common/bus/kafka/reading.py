@@ -47,6 +47,7 @@ class KafkaGroupConsumer:
         self._timeout = timeout
         self._session: Session | None = None
         self._callbacks: _Callbacks | None = None
+        self.on_close: Callable[[], None] = lambda: None
 
     async def start(
         self,
@@ -112,6 +113,7 @@ class KafkaGroupConsumer:
 
     async def close(self) -> None:
         """See `ports.GroupConsumer.close`."""
+        self.on_close()
         session, callbacks = self._session, self._callbacks
         self._session = self._callbacks = None
         try:
@@ -227,6 +229,7 @@ class KafkaTopicReader:
         self._session: Session | None = None
         self._found: str | None = None
         self._next: dict[int, int] | None = None
+        self.on_close: Callable[[], None] = lambda: None
 
     async def start(self, offsets: Mapping[int, int]) -> None:
         """See `ports.TopicReader.start`."""
@@ -252,6 +255,7 @@ class KafkaTopicReader:
 
     async def close(self) -> None:
         """See `ports.TopicReader.close`."""
+        self.on_close()
         session, self._session = self._session, None
         self._next = None
         if session is not None:
