@@ -28,10 +28,10 @@ from services.analyzer.errands import Errands
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.handlers.watching import LedgerGauges
 from services.analyzer.intake import Intake
-from services.analyzer.letters import LetterPublisher
+from services.analyzer.letters import LetterPublisher, LetterStore
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.erased import KeyHasher
-from services.analyzer.ports import ErasedKeys, ErrandStore, LetterStore, ReadStore, SliceStore
+from services.analyzer.ports import ErasedKeys, ErrandStore, ReadStore, SliceStore
 from services.analyzer.publisher import BusPublisher
 from services.analyzer.restoring import Restoring
 from services.analyzer.settings import AnalyzerSettings

@@ -9,7 +9,7 @@ from random import Random
 
 from libs.common.bus.consume import ConsumeLoop
 from libs.common.bus.sender import Backoff
-from libs.common.errors import Transient
+from libs.common.errors import Fenced, Transient
 from services.analyzer.errors import TooManyDeadLetters
 
 _log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ class Intake:
     Parameters
     ----------
     prepare:
-        Makes the tables; `Transient` while the database is away, which is waited for.
+        Makes the tables; `Transient` or `Fenced` while that cannot be done, which is waited for.
     loop:
         What then runs. Where it ends by `TooManyDeadLetters` the process lives on and `trouble` says why:
         started again it would only put the next thousand records among the dead letters.
@@ -41,8 +41,8 @@ class Intake:
         """Prepare at once where the database is there; else `run` goes on trying."""
         try:
             await self._prepare()
-        except Transient as error:
-            self._trouble = error.reason
+        except (Transient, Fenced) as error:
+            self._trouble = str(error)
         else:
             self._trouble = None
 

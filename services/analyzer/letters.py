@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
 from random import Random
+from typing import Protocol
 
 from libs.common.bus.ports import Bus, Producer
 from libs.common.bus.sender import Backoff
@@ -13,7 +14,6 @@ from libs.common.contracts.topics import DEAD_LETTERS
 from libs.common.errors import Fenced, Invalid, Transient
 from services.analyzer.handlers.letters import record_of
 from services.analyzer.model.letters import Buried
-from services.analyzer.ports import LetterStore
 
 PAUSE = 1.0
 AT_ONCE = 200
@@ -21,6 +21,18 @@ MOST_OF_A_KEY = 1_024
 """Bytes that are sent of the key of a record that is too large."""
 
 _log = logging.getLogger(__name__)
+
+
+class LetterStore(Protocol):
+    """What telling of dead letters reads and writes."""
+
+    async def unsent(self, partitions: Sequence[int], limit: int) -> list[Buried]:
+        """Dead letters that have not been put on the bus, oldest first."""
+        ...
+
+    async def mark_sent(self, ids: Sequence[int]) -> None:
+        """They are on the bus."""
+        ...
 
 
 class LetterPublisher:

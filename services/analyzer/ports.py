@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -125,8 +126,8 @@ class SliceWrite:
     """All that a slice changes, written in one transaction or not at all.
 
     ``before`` is the state it was made from: it is written only where that is still what is stored.
-    ``ids`` are of events that are new; ``forget_before`` is set once a day of journal time: ids older than it
-    go. ``waiting`` are outcomes to keep for their decisions, ``met`` those that have met them; ``replays``
+    ``ids`` are of events that are new; ``forget_before`` is set once a day of journal time: what is older
+    goes. ``waiting`` are outcomes to keep for their decisions, ``met`` those that have met them; ``replays``
     what became of dead letters that were taken again.
     """
 
@@ -229,18 +230,6 @@ class ErasedKeys(Protocol):
         ...
 
 
-class LetterStore(Protocol):
-    """What telling of dead letters reads and writes."""
-
-    async def unsent(self, partitions: Sequence[int], limit: int) -> list[Buried]:
-        """Dead letters that have not been put on the bus, oldest first."""
-        ...
-
-    async def mark_sent(self, ids: Sequence[int]) -> None:
-        """They are on the bus."""
-        ...
-
-
 class ErrandStore(Protocol):
     """What is still to be done about erasures once a slice has committed them."""
 
@@ -255,6 +244,10 @@ class ErrandStore(Protocol):
 
 class RestoreStore(SliceStore, Protocol):
     """What a start after a restore needs beside."""
+
+    def restoring(self) -> AbstractAsyncContextManager[None]:
+        """Wait until no other process restores; `Transient` where that takes long."""
+        ...
 
     async def seize(self, partition: int) -> PartitionState:
         """Raise the epoch, so that whoever owns the partition must claim it again."""

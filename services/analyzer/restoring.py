@@ -28,7 +28,15 @@ class Restoring:
         self._hasher = hasher
 
     async def apply(self) -> int:
-        """Make database and file say the same; answers how many customers were erased again."""
+        """Make database and file say the same; answers how many customers were erased again.
+
+        Raises `Fenced` where somebody claims a partition meanwhile: what is done stays, the rest is to be
+        done again.
+        """
+        async with self._store.restoring():
+            return await self._apply()
+
+    async def _apply(self) -> int:
         wanted = self._file.read()
         again = 0
         known: list[SuppressedRow] = []
@@ -48,9 +56,11 @@ class Restoring:
             extra={"partition": partition, "count": len(missing)},
         )
         handler = SliceHandler(self._store, self._hasher)
+        keys = await self._store.keys_in(partition)
+        # Trap: not before the keys are read, which may take minutes: its owner would have it back by then.
         state = await self._store.seize(partition)
         again = 0
-        for key in await self._store.keys_in(partition):
+        for key in keys:
             if (hashed := self._hasher(key)) not in missing:
                 continue
             event = Erasure(
@@ -66,4 +76,6 @@ class Restoring:
             state = replace(write.state)
             again += 1
         await self._store.suppress(SuppressedRow(partition, *row) for row in missing.items())
+        # Who claimed it meanwhile has not read those.
+        await self._store.seize(partition)
         return again

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -24,11 +24,12 @@ from libs.common.contracts.customer_event import (
 )
 from libs.common.contracts.identity import PARTITIONS, partition_of
 from libs.common.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_MODELS
-from libs.common.errors import Invalid, Transient
+from libs.common.errors import Fenced, Invalid, Transient
 from services.analyzer.errands import Errands
 from services.analyzer.handlers import erasing
 from services.analyzer.handlers.folding import fold_into
 from services.analyzer.handlers.queries import Queries
+from services.analyzer.intake import Intake
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.erased import KeyHasher
 from services.analyzer.model.erasures import SuppressedRow
@@ -302,6 +303,32 @@ async def test_erasure_goes_on_over_what_the_present_code_refuses(
     ledger = await Queries(world.rig.stores.reading).ledger()
     assert (ledger.dead_lettered, ledger.balanced) == (0, True)
     assert KEY.encode() not in await everything(world.rig.stores)
+
+
+async def test_two_analyzers_that_start_after_a_restore_do_not_fence_each_other(world: World) -> None:
+    stores = world.rig.stores
+    if isinstance(stores.slices, MemoryAnalyzerStore):
+        pytest.skip("one process has it")
+    await world.post(*life())
+    await world.settle()
+    hasher = KeyHasher(b"k" * 32)
+    world.file.add(SuppressedRow(partition_of(key), hasher(key), "e-before") for key in (KEY, VISITOR))
+    again = await asyncio.gather(*(Restoring(stores.slices, world.file, hasher).apply() for _ in range(2)))
+    assert sorted(again) == [0, 2]
+
+
+async def test_start_that_is_fenced_is_tried_again() -> None:
+    attempts = iter([Fenced("partition 3 has another owner"), None])
+
+    async def prepare() -> None:
+        if (error := next(attempts)) is not None:
+            raise error
+
+    intake = Intake(prepare, cast("Any", None), Random(1))
+    await intake.start()
+    assert "another owner" in (intake.trouble() or "")
+    await intake.start()
+    assert intake.trouble() is None
 
 
 async def test_notice_survives_a_crash_before_it_is_sent(world: World, bus: MemoryBus) -> None:

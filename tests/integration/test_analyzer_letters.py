@@ -15,6 +15,8 @@ from libs.common.contracts.topics import DEAD_LETTERS
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.letters import LetterPublisher
 from services.analyzer.model.letters import LetterFilter
+from services.analyzer.store import postgres as store
+from services.analyzer.store.memory import MemoryAnalyzerStore
 from tests.integration.test_analyzer_slices import (
     C7,
     SPOOL,
@@ -118,6 +120,45 @@ async def test_letter_as_large_as_its_key_goes_out_cut_by_one_producer(
     records = bus.records(DEAD_LETTERS, C7)
     assert [(record.key, record.value) for record in records] == [(b"k" * 1_024, b"")] * 2
     assert len(made) == 1
+
+
+async def test_what_is_old_goes_a_bounded_number_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids, and dead letters that are on their topic, after 30 days of journal time."""
+    if isinstance(rig.stores.slices, MemoryAnalyzerStore):
+        pytest.skip("memory has no transactions to keep short")
+    monkeypatch.setattr(store, "FORGOTTEN_AT_ONCE", 2)
+    schema = rig.stores.slices._schema
+
+    async def held() -> list[int]:
+        async with rig.stores.slices._database.connection() as connection:
+            tables = ("event_ids", "dead_letters")
+            return [await connection.fetchval(f"SELECT count(*) FROM {schema}.{name}") for name in tables]
+
+    await rig.claim(C7)
+    await rig.processor.process(C7, rig.messages(*(said(f"a-{n}") for n in range(5)), *[b"{"] * 4))
+    await rig.stores.reading.mark_sent([row.id for row in await letters(rig)][1:])
+    seen = []
+    for n in range(4):
+        late = Tick(partition=C7, recorded_at=T0 + 31 * DAY + n)
+        await rig.processor.process(C7, rig.messages(late, first=10 + n))
+        seen.append(await held())
+    assert seen == [[3, 2], [1, 1], [0, 1], [0, 1]]
+
+
+async def test_dead_letters_of_a_key_are_found_by_an_index(rig: Rig) -> None:
+    if isinstance(rig.stores.slices, MemoryAnalyzerStore):
+        pytest.skip("memory has no indexes")
+    schema = rig.stores.slices._schema
+    async with rig.stores.slices._database.bulk() as connection:
+        await connection.execute("SET LOCAL enable_seqscan = off")
+        rows = await connection.fetch(
+            f"EXPLAIN SELECT 1 FROM {schema}.dead_letters WHERE partition = 1 AND md5(key) = md5('k'::bytea)"
+        )
+    assert any("dead_letters_key" in row[0] for row in rows)
+    await rig.claim(C7)
+    messages = [message._replace(key=b"c-7") for message in rig.messages(b"{", b"[")]
+    await rig.processor.process(C7, [messages[0], messages[1]._replace(key=b"c-8")])
+    assert [row.value for row in await rig.stores.reading.dead_letters_of(["c-7"])] == [b"{"]
 
 
 async def test_dead_letters_are_put_on_their_topic(rig: Rig, bus: MemoryBus) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 import asyncpg
 
@@ -49,7 +50,7 @@ async def erase(connection: asyncpg.Connection, schema: str, partition: int, era
     )
     await _erase_waiting(connection, schema, partition, erased)
     letters = await connection.execute(
-        f"DELETE FROM {schema}.dead_letters WHERE partition = $1 AND key = $2"
+        f"DELETE FROM {schema}.dead_letters WHERE partition = $1 AND md5(key) = md5($2::bytea) AND key = $2"
         " AND ($3 = ''::bytea OR position($3 in value) > 0)",
         partition,
         erased.customer.encode("utf-8", "surrogatepass"),
@@ -154,6 +155,20 @@ class PostgresErasureStore:
                 )
                 found += [StoredEvent(*row) for row in rows]
         return sorted(found, key=lambda event: event.number)
+
+    @asynccontextmanager
+    async def restoring(self) -> AsyncIterator[None]:
+        """As `ports.RestoreStore.restoring`."""
+        async with self._database.connection() as connection:
+            await connection.execute("SELECT pg_advisory_lock(hashtext($1))", f"{self._schema}.restore")
+            try:
+                yield
+            finally:
+                # Trap: the connection goes back to a pool, which would keep the lock.
+                if not connection.is_closed():
+                    await connection.execute(
+                        "SELECT pg_advisory_unlock(hashtext($1))", f"{self._schema}.restore"
+                    )
 
     async def suppress(self, rows: Iterable[SuppressedRow]) -> None:
         """As `ports.RestoreStore.suppress`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
 from libs.common.clock import Millis
@@ -144,6 +145,9 @@ class MemoryAnalyzerStore:
         self.rows = {key: row for key, row in self.rows.items() if key not in gone - left}
         return bool(left)
 
+    def restoring(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
     async def seize(self, partition: int) -> PartitionState:
         self._reach()
         state = self.states.get(partition) or PartitionState(partition, 0, "")
@@ -254,6 +258,13 @@ class MemoryAnalyzerStore:
         if slice_.forget_before is not None:
             limit = slice_.forget_before
             self.ids = {k: at for k, at in self.ids.items() if k[0] != partition or at.at >= limit}
+            self.letters = [
+                row
+                for row in self.letters
+                if row.letter.partition != partition
+                or row.letter.journal_time >= limit
+                or row.id not in self.sent
+            ]
         if self.fail_after_commit:
             self.fail_after_commit = False
             raise Transient("the connection broke while the commit was acknowledged")

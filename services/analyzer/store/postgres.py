@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 
-from libs.common.clock import DAY
+from libs.common.clock import DAY, Millis
 from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database, migrate
 from libs.common.errors import Fenced, Transient
@@ -37,6 +38,9 @@ _LOCK_DAYS = 0x636C6461
 
 DAYS_AHEAD = 7
 
+FORGOTTEN_AT_ONCE = 5_000
+"""Rows that one slice may delete because they are old: a day of them at once would hold it up."""
+
 
 class PostgresAnalyzerStore:
     """Implements `ports.SliceStore`.
@@ -52,6 +56,7 @@ class PostgresAnalyzerStore:
     def __init__(self, database: Database, schema: str = SCHEMA) -> None:
         self._database = database
         self._days: set[int] = set()
+        self._stale: dict[int, Millis] = {}
         self._schema = schema
         self._sql = statements(schema)
         self._erasures = PostgresErasureStore(database, schema)
@@ -131,6 +136,9 @@ class PostgresAnalyzerStore:
 
     async def events_of(self, partition: int, customer: CustomerKey) -> list[StoredEvent]:
         return await self._erasures.events_of(partition, customer)
+
+    def restoring(self) -> AbstractAsyncContextManager[None]:
+        return self._erasures.restoring()
 
     async def seize(self, partition: int) -> PartitionState:
         async with self._database.bulk() as connection:
@@ -215,8 +223,19 @@ class PostgresAnalyzerStore:
                 self._sql["fates"], partition, *columns(slice_.fates), list(slice_.fates.values())
             )
         if slice_.forget_before is not None:
-            await connection.execute(self._sql["forget"], partition, slice_.forget_before)
             await connection.execute(self._sql["give_up"], partition, slice_.state.journal_time - DAY)
+            self._stale[partition] = slice_.forget_before
+        if (before := self._stale.get(partition)) is not None:
+            await self._forget(connection, partition, before)
+
+    async def _forget(self, connection: asyncpg.Connection, partition: int, before: Millis) -> None:
+        """Delete a part of what is too old to matter; the slices that follow delete the rest."""
+        forgotten = [
+            await connection.execute(self._sql[name], partition, before, FORGOTTEN_AT_ONCE)
+            for name in ("forget_ids", "forget_letters")
+        ]
+        if f"DELETE {FORGOTTEN_AT_ONCE}" not in forgotten:
+            del self._stale[partition]
 
     async def _copy(
         self, connection: asyncpg.Connection, table: str, rows: Sequence[StoredEvent] | Sequence[LessonRow]

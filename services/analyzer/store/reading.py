@@ -146,7 +146,7 @@ class PostgresReadStore:
         return int(status.rpartition(" ")[2])
 
     async def unsent(self, partitions: Sequence[int], limit: int) -> list[Buried]:
-        """As `ports.LetterStore.unsent`."""
+        """As `letters.LetterStore.unsent`."""
         async with self._database.connection() as connection:
             rows = await connection.fetch(
                 f"SELECT {BURIED_COLUMNS} FROM {self._schema}.dead_letters"
@@ -157,7 +157,7 @@ class PostgresReadStore:
         return [buried_of(row) for row in rows]
 
     async def mark_sent(self, ids: Sequence[int]) -> None:
-        """As `ports.LetterStore.mark_sent`."""
+        """As `letters.LetterStore.mark_sent`."""
         async with self._database.connection() as connection:
             await connection.execute(
                 f"UPDATE {self._schema}.dead_letters SET sent = true WHERE id = ANY($1)", list(ids)
@@ -168,7 +168,9 @@ class PostgresReadStore:
             rows = await connection.fetch(
                 "SELECT partition, cluster_id, log_offset, spool, seq, source, code, reason, journal_time,"
                 f" key, value FROM {self._schema}.dead_letters"
-                " WHERE partition = ANY($1::smallint[]) AND key = ANY($2) ORDER BY journal_time",
+                " WHERE partition = ANY($1::smallint[]) AND key = ANY($2::bytea[])"
+                " AND md5(key) = ANY(ARRAY(SELECT md5(of) FROM unnest($2::bytea[]) AS of))"
+                " ORDER BY journal_time",
                 sorted({partition_of(key) for key in keys}),
                 [key.encode("utf-8", "surrogatepass") for key in keys],
             )

@@ -100,7 +100,13 @@ _STATEMENTS = {
         SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[])
         ON CONFLICT (partition, spool, source, fate) DO UPDATE
             SET count = known.count + EXCLUDED.count""",
-    "forget": "DELETE FROM SCHEMA.event_ids WHERE partition = $1 AND journal_time < $2",
+    "forget_ids": """
+        DELETE FROM SCHEMA.event_ids WHERE partition = $1 AND ctid = ANY(ARRAY(
+            SELECT ctid FROM SCHEMA.event_ids WHERE partition = $1 AND journal_time < $2 LIMIT $3))""",
+    "forget_letters": """
+        DELETE FROM SCHEMA.dead_letters WHERE partition = $1 AND ctid = ANY(ARRAY(
+            SELECT ctid FROM SCHEMA.dead_letters
+            WHERE partition = $1 AND journal_time < $2 AND sent LIMIT $3))""",
     "days": "SELECT day FROM SCHEMA.event_days WHERE day = ANY($1)",
 }
 
