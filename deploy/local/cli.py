@@ -267,8 +267,31 @@ def rebuild(check: bool, data_dir: Path) -> None:
         click.echo(f"switched: {told.models:,} models and {told.lessons:,} lessons were written anew")
 
 
+@main.command("backup")
+@FILE
+@data_dir_option
+def back_up(file: Path, data_dir: Path) -> None:
+    """Dump the database of a running platform into a file; secrets and erased.jsonl are kept apart."""
+    from deploy.local.backup import back_up
+
+    back_up(data_dir, file)
+    click.echo(f"written: {file}")
+
+
+@main.command("restore")
+@FILE
+@data_dir_option
+def restore_backup(file: Path, data_dir: Path) -> None:
+    """Put a dump in the place of the embedded database, while the platform is stopped."""
+    from deploy.local.backup import restore
+
+    restore(data_dir, file)
+    click.echo("restored: start the platform again")
+
+
 @main.command("topics")
-def make_topics() -> None:
+@data_dir_option
+def make_topics(data_dir: Path) -> None:
     """Make the topics that are missing on the Kafka that CLOSEDLOOP_KAFKA names."""
     from deploy.local.prepare import make_topics
 
@@ -276,7 +299,8 @@ def make_topics() -> None:
 
 
 @main.command("migrate")
-def migrate_schemas() -> None:
+@data_dir_option
+def migrate_schemas(data_dir: Path) -> None:
     """Bring the tables up to date in the database that CLOSEDLOOP_POSTGRES names."""
     from deploy.local.prepare import migrate_schemas
 

@@ -103,6 +103,7 @@ class Platform:
     _kafka: str = field(init=False, default="")
     _postgres: str = field(init=False, default="")
     _ready: bool = field(init=False, default=False)
+    _refilled: bool = field(init=False, default=False)
     _keeping: asyncio.Task[None] | None = field(init=False, default=None)
     _keeper: BrokerKeeper | None = field(init=False, default=None)
 
@@ -119,6 +120,7 @@ class Platform:
         chosen = self.options.data_dir
         self.data_dir = (chosen or Path(tempfile.mkdtemp(prefix="closedloop-"))).absolute()
         self._lock = claim(self.data_dir)
+        self._refilled = self.options.postgres is not None or (self.data_dir / "postgres").exists()
         for name in stop_leftovers(self.data_dir):
             self.say(f"stopped {name}, left behind by an earlier run")
         check_ports(self.options.ports)
@@ -141,7 +143,7 @@ class Platform:
         supervisor = self._supervisor
         if self.options.kafka is None and self.options.broker == "embedded":
             limit, pid = self.options.broker_memory << 20, lambda: supervisor.pids.get("broker")
-            self._keeper = BrokerKeeper(limit, pid, self._replace_broker, self.say)
+            self._keeper = BrokerKeeper(limit, pid, self._replace_broker, self.say, refilled=self._refilled)
             self._keeping = asyncio.create_task(self._keeper.run(), name="keep the broker small")
 
     def recycle_broker(self) -> None:

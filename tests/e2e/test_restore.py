@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from deploy.local.postgres import EmbeddedPostgres, _binaries
+from deploy.local.postgres import binaries
 from tests.e2e.rig import Up, closedloop, eventually
 from tests.e2e.test_will import PRODUCTS, bought
 
@@ -24,7 +22,7 @@ def decided(up: Up, customer: str) -> bool:
 def sql(address: str, program: str, *arguments: str, given: bytes = b"") -> bytes:
     """What a program of PostgreSQL prints."""
     done = subprocess.run(
-        [str(_binaries() / program), *arguments, address],
+        [str(binaries() / program), *arguments, address],
         input=given,
         capture_output=True,
         check=True,
@@ -33,20 +31,10 @@ def sql(address: str, program: str, *arguments: str, given: bytes = b"") -> byte
     return done.stdout
 
 
-def restore(data_dir: Path, dump: bytes) -> None:
-    """The steps of docs/backup.md on the embedded platform."""
-
-    async def load() -> None:
-        server = EmbeddedPostgres(data_dir)
-        await server.start()
-        try:
-            for script in (b"DROP SCHEMA analyzer CASCADE; DROP SCHEMA recommender CASCADE;", dump):
-                await asyncio.to_thread(sql, server.address, "psql", "-qv", "ON_ERROR_STOP=1", given=script)
-        finally:
-            await server.stop()
-
-    asyncio.run(load())
-    shutil.rmtree(data_dir / "recommender" / "views")
+def cli(*words: object) -> str:
+    done = closedloop(*map(str, words))
+    assert done.returncode == 0, done.stderr
+    return done.stderr
 
 
 def test_restored_backup_brings_no_erased_customer_back(start: Any, tmp_path: Path) -> None:
@@ -58,12 +46,19 @@ def test_restored_backup_brings_no_erased_customer_back(start: Any, tmp_path: Pa
         up.post("collector", "/v1/identities", {"customer_id": customer, "anonymous_id": visitor})
         up.post("recommender", "/v1/recommendations", {"placement": "home", "customer_id": customer})
         eventually(lambda customer=customer: decided(up, customer))
-    dump = sql(up.record["postgres"], "pg_dump")
-    assert b"zz-erased-zz" in dump
+    dump = tmp_path / "dump.sql"
+    cli("backup", dump, "--data-dir", data)
+    assert b"zz-erased-zz" in dump.read_bytes()
+    assert dump.stat().st_mode & 0o077 == 0
     erased = closedloop("erase", "zz-erased-zz", "--data-dir", str(data))
     assert erased.returncode == 0, erased.stderr
+    refused = closedloop("restore", str(dump), "--data-dir", str(data))
+    assert refused.returncode == 1, "a running platform was restored"
     assert up.stop() == 0
-    restore(data, dump)
+    broken = tmp_path / "broken.sql"
+    broken.write_bytes(dump.read_bytes()[: dump.stat().st_size // 2] + b"\nNONSENSE;")
+    assert closedloop("restore", str(broken), "--data-dir", str(data)).returncode == 1
+    cli("restore", dump, "--data-dir", data)
 
     again: Up = start("--data-dir", str(data), "--no-holdout").wait_ready()
     assert again.get("analyzer", "/v1/customers/zz-erased-zz").status_code == 404

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -441,3 +442,15 @@ def test_hops_tell_of_spools_from_their_metrics() -> None:
         ["in", "the", "spool", "80"],
         ["on", "the", "bus", "10"],
     ]
+
+
+def leaves(group: click.Group) -> list[click.Command]:
+    found: list[click.Command] = []
+    for command in group.commands.values():
+        found += leaves(command) if isinstance(command, click.Group) else [command]
+    return found
+
+
+@pytest.mark.parametrize("command", leaves(main), ids=lambda command: command.name)
+def test_every_command_takes_a_data_directory(command: click.Command) -> None:
+    assert "--data-dir" in {option for parameter in command.params for option in parameter.opts}

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.local import recycling
 from deploy.local.platform import Options, Platform
-from deploy.local.recycling import SETTLE_SECONDS, BrokerKeeper, Recycling
+from deploy.local.recycling import QUIET_SECONDS, SETTLE_SECONDS, BrokerKeeper, Recycling
 from deploy.local.supervisor import Supervisor
 from libs.common.errors import Misconfigured
 from tests.unit.test_supervisor import eventually, shell
@@ -26,15 +26,36 @@ def test_first_broker_is_due_above_the_limit() -> None:
 def test_new_broker_is_given_time_to_be_filled_again() -> None:
     rule = Recycling(512 * MB)
     rule.began(100.0)
-    assert not rule.due(600 * MB, 100.0 + SETTLE_SECONDS - 1)
+    assert not rule.due(200 * MB, 100.0 + SETTLE_SECONDS - QUIET_SECONDS)
     assert not rule.due(200 * MB, 100.0 + SETTLE_SECONDS)
     assert not rule.due(500 * MB, 200.0)
     assert rule.due(520 * MB, 201.0)
 
 
+def test_publishing_that_takes_minutes_is_waited_for_but_not_for_ever() -> None:
+    rule = Recycling(512 * MB)
+    rule.began(0.0)
+    assert not any(rule.due(10 * second * MB, second) for second in range(180))
+    assert not any(rule.due(1_800 * MB, second) for second in range(180, 200))
+    assert rule.most == 3_600 * MB
+    rule.began(0.0)
+    assert any(rule.due(10 * second * MB, second) for second in range(1_300))
+
+
+def test_first_broker_of_a_database_that_exists_is_filled_too() -> None:
+    now = [0.0]
+    keeper = BrokerKeeper(1, lambda: None, _never, lambda line: None, lambda: now[0], refilled=True)
+    assert not keeper._recycling.due(600 * MB, 1.0)
+
+
+async def _never() -> None:
+    raise AssertionError("replaced")
+
+
 def test_models_larger_than_the_limit_do_not_have_it_replaced_again_and_again() -> None:
     rule = Recycling(512 * MB)
     rule.began(0.0)
+    assert not rule.due(700 * MB, SETTLE_SECONDS - QUIET_SECONDS)
     assert not rule.due(700 * MB, SETTLE_SECONDS)
     assert not rule.due(1_300 * MB, 500.0)
     assert rule.due(1_401 * MB, 501.0)
