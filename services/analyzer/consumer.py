@@ -27,7 +27,10 @@ MODELS_AT_ONCE = 500
 PATIENCE = 5.0
 """Seconds a slice waits for its partition to be published anew before it is tried again later."""
 
-REPLAYED_AT_ONCE = 500
+REPLAYED_AT_ONCE = 20
+"""Dead letters in one slice: each may be as large as a record."""
+REPLAYS_AT_ONCE = 25
+"""Such slices before what is new on the journal has its turn."""
 
 WATCHED = 1_000
 """Records over which the share of dead letters is judged."""
@@ -177,11 +180,14 @@ class AnalyzerProcessor:
         now = time.monotonic()
         if now < owned.look_at:
             return
-        letters = await self._store.asked(owned.state.partition, REPLAYED_AT_ONCE)
-        if letters:
-            slice_ = await self._handler.replay(owned.state, owned.cache, letters, owned.suppressed)
-            await self._commit(owned, slice_, now)
-        owned.look_at = now if len(letters) == REPLAYED_AT_ONCE else now + 1.0
+        for _ in range(REPLAYS_AT_ONCE):
+            letters = await self._store.asked(owned.state.partition, REPLAYED_AT_ONCE)
+            if letters:
+                slice_ = await self._handler.replay(owned.state, owned.cache, letters, owned.suppressed)
+                await self._commit(owned, slice_, now)
+            if len(letters) < REPLAYED_AT_ONCE:
+                owned.look_at = now + 1.0
+                return
 
     async def _process_slice(self, owned: _Owned, messages: Sequence[Message]) -> bool:
         began = time.monotonic()

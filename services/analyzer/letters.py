@@ -16,7 +16,8 @@ from services.analyzer.handlers.letters import record_of
 from services.analyzer.model.letters import Buried
 
 PAUSE = 1.0
-AT_ONCE = 200
+AT_ONCE = 20
+"""Each may be as large as a record."""
 MOST_OF_A_KEY = 1_024
 """Bytes that are sent of the key of a record that is too large."""
 

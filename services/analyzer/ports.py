@@ -326,7 +326,7 @@ class ReadStore(Protocol):
         ...
 
     async def dead_letters(self, which: LetterFilter, before: int | None, limit: int) -> list[Buried]:
-        """Dead letters from the highest id below ``before`` down, those replayed too."""
+        """Dead letters below id ``before``, newest first, those replayed too; key and value only by id."""
         ...
 
     async def ask_replay(self, which: LetterFilter) -> int:

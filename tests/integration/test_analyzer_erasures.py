@@ -11,6 +11,7 @@ import pytest
 
 from libs.common.bus.memory import MemoryBus
 from libs.common.bus.ports import Record
+from libs.common.clock import DAY
 from libs.common.contracts.customer_event import (
     CustomerEvent,
     Decision,
@@ -32,9 +33,10 @@ from services.analyzer.handlers.queries import Queries
 from services.analyzer.intake import Intake
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.erased import KeyHasher
-from services.analyzer.model.erasures import SuppressedRow
+from services.analyzer.model.erasures import Erased, EventRow, SuppressedRow
 from services.analyzer.rebuild.partition import PartitionRebuild
 from services.analyzer.restoring import Restoring
+from services.analyzer.store.erasing import erase
 from services.analyzer.store.memory import MemoryAnalyzerStore, MemoryErasedKeys
 from services.analyzer.store.rebuilding import PostgresRebuildStore
 from tests.integration.test_analyzer_slices import (
@@ -329,6 +331,25 @@ async def test_start_that_is_fenced_is_tried_again() -> None:
     assert "another owner" in (intake.trouble() or "")
     await intake.start()
     assert intake.trouble() is None
+
+
+async def test_many_events_are_rewritten_by_one_statement_a_day(world: World) -> None:
+    slices = world.rig.stores.slices
+    if isinstance(slices, MemoryAnalyzerStore):
+        pytest.skip("memory has no statements")
+    views = [his(KEY, view(f"v-{n}", T0 + (n % 3) * DAY)) for n in range(60)]
+    await world.post(*(msgspec.structs.replace(event, anonymous_id="v-gone") for event in views))
+    await world.apply()
+    past = await slices.events_of(partition_of(KEY), KEY)
+    rewritten = [EventRow(event.recorded_at, event.number, b"anew %d" % event.number) for event in past]
+    erased = Erased(KEY, "e", b"m", b"s", T0, T0, whole=False, events=[], rewritten=rewritten)
+    ran: list[Any] = []
+    async with slices._database.bulk() as connection:
+        with connection.query_logger(ran.append):
+            await erase(connection, slices._schema, partition_of(KEY), erased)
+    assert sum(each.query.startswith("UPDATE") for each in ran) == 3
+    after = await slices.events_of(partition_of(KEY), KEY)
+    assert [(row.number, row.body) for row in after] == [(row.number, row.body) for row in rewritten]
 
 
 async def test_notice_survives_a_crash_before_it_is_sent(world: World, bus: MemoryBus) -> None:

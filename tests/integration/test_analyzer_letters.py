@@ -161,6 +161,36 @@ async def test_dead_letters_of_a_key_are_found_by_an_index(rig: Rig) -> None:
     assert [row.value for row in await rig.stores.reading.dead_letters_of(["c-7"])] == [b"{"]
 
 
+async def test_page_of_dead_letters_leaves_their_content_out(rig: Rig) -> None:
+    """A thousand of them may be a gigabyte."""
+    await rig.claim(C7)
+    await rig.processor.process(C7, rig.messages(b"{"))
+    (listed,) = await letters(rig)
+    assert (listed.letter.code, listed.letter.key, listed.letter.value) == ("undecodable", b"", None)
+    whole = await Queries(rig.stores.reading).dead_letter(listed.id)
+    assert whole is not None
+    assert (whole.letter.key, whole.letter.value) == (b"k", b"{")
+
+
+async def test_replay_takes_few_letters_into_one_slice_and_all_of_them_in_the_end(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.claim(C7)
+    await rig.processor.process(C7, rig.messages(*[b"{"] * 50))
+    assert await rig.stores.reading.ask_replay(ALL) == 50
+    slices = []
+    write = rig.stores.slices.write
+
+    async def noted(slice_: Any) -> None:
+        slices.append(len(slice_.replays))
+        await write(slice_)
+
+    monkeypatch.setattr(rig.stores.slices, "write", noted)
+    rig.processor._owned[C7].look_at = 0.0
+    await rig.processor.process(C7, rig.messages(Tick(partition=C7, recorded_at=T0), first=51))
+    assert slices == [20, 20, 10, 0]
+
+
 async def test_dead_letters_are_put_on_their_topic(rig: Rig, bus: MemoryBus) -> None:
     await rig.claim(C7)
     bad = said("x", type="order_completed", properties={"order_id": 7})

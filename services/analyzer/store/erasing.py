@@ -10,7 +10,7 @@ import asyncpg
 from libs.common.clock import DAY
 from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database
-from services.analyzer.model.erasures import Erased, Notice, SuppressedRow
+from services.analyzer.model.erasures import Erased, EventRow, Notice, SuppressedRow
 from services.analyzer.ports import (
     StoredEvent,
 )
@@ -18,35 +18,25 @@ from services.analyzer.store.days import spans
 
 NOTICE_COLUMNS = "partition, erasure, mark, target, linked, owned, recorded_at"
 
+ERASE_SECONDS = 600.0
+"""How long one statement about one customer may take: he may have a million events."""
+
 
 async def erase(connection: asyncpg.Connection, schema: str, partition: int, erased: Erased) -> None:
     """Delete what ``erased`` names, within the transaction of its slice, and note how much that was."""
     numbers = [event.number for event in erased.events]
     lessons = await connection.execute(
-        f"DELETE FROM {schema}.lessons WHERE partition = $1 AND number = ANY($2)", partition, numbers
+        f"DELETE FROM {schema}.lessons WHERE partition = $1 AND number = ANY($2)",
+        partition,
+        numbers,
+        timeout=ERASE_SECONDS,
     )
-    events = 0
-    for day in sorted({event.recorded_at // DAY for event in erased.events}):
-        # Trap: day by day. A statement over all of them would lock every table there is.
-        events += _count(
-            await connection.execute(
-                f"DELETE FROM {schema}.events WHERE recorded_at >= {day * DAY} AND recorded_at <"
-                f" {(day + 1) * DAY} AND partition = $1 AND customer = $2 AND number = ANY($3)",
-                partition,
-                erased.customer,
-                numbers,
-            )
-        )
-    for event in erased.rewritten:
-        await connection.execute(
-            f"UPDATE {schema}.events SET body = $3 WHERE recorded_at = {event.recorded_at}"
-            " AND partition = $1 AND number = $2",
-            partition,
-            event.number,
-            event.body,
-        )
+    events = await _erase_events(connection, schema, partition, erased)
     await connection.execute(
-        f"DELETE FROM {schema}.event_ids WHERE partition = $1 AND hash = ANY($2)", partition, erased.ids
+        f"DELETE FROM {schema}.event_ids WHERE partition = $1 AND hash = ANY($2)",
+        partition,
+        erased.ids,
+        timeout=ERASE_SECONDS,
     )
     await _erase_waiting(connection, schema, partition, erased)
     letters = await connection.execute(
@@ -77,6 +67,42 @@ async def erase(connection: asyncpg.Connection, schema: str, partition: int, era
         _count(lessons),
         _count(letters),
     )
+
+
+async def _erase_events(connection: asyncpg.Connection, schema: str, partition: int, erased: Erased) -> int:
+    events = 0
+    for day, numbered in _by_day(erased.events):
+        # Trap: day by day. A statement over all of them would lock every table there is.
+        events += _count(
+            await connection.execute(
+                f"DELETE FROM {schema}.events WHERE recorded_at >= {day * DAY} AND recorded_at <"
+                f" {(day + 1) * DAY} AND partition = $1 AND customer = $2 AND number = ANY($3)",
+                partition,
+                erased.customer,
+                list(numbered),
+                timeout=ERASE_SECONDS,
+            )
+        )
+    for day, numbered in _by_day(erased.rewritten):
+        await connection.execute(
+            f"UPDATE {schema}.events AS event SET body = anew.body"
+            " FROM unnest($2::bigint[], $3::bytea[]) AS anew (number, body)"
+            f" WHERE recorded_at >= {day * DAY} AND recorded_at < {(day + 1) * DAY}"
+            " AND partition = $1 AND event.number = anew.number",
+            partition,
+            list(numbered),
+            list(numbered.values()),
+            timeout=ERASE_SECONDS,
+        )
+    return events
+
+
+def _by_day(events: Iterable[EventRow]) -> list[tuple[int, dict[int, bytes]]]:
+    """Bodies of ``events`` by their numbers, day by day."""
+    days: dict[int, dict[int, bytes]] = {}
+    for event in events:
+        days.setdefault(event.recorded_at // DAY, {})[event.number] = event.body
+    return sorted(days.items())
 
 
 async def _erase_waiting(connection: asyncpg.Connection, schema: str, partition: int, erased: Erased) -> None:
@@ -152,6 +178,7 @@ class PostgresErasureStore:
                     f" WHERE customer = $2 AND partition = $1 AND {span}",
                     partition,
                     customer,
+                    timeout=ERASE_SECONDS,
                 )
                 found += [StoredEvent(*row) for row in rows]
         return sorted(found, key=lambda event: event.number)
@@ -186,13 +213,13 @@ class PostgresErasureStore:
                 rows = await connection.fetch(
                     f"SELECT DISTINCT customer FROM {self._schema}.events WHERE partition = $1 AND {span}",
                     partition,
-                    timeout=None,
+                    timeout=ERASE_SECONDS,
                 )
                 keys |= {row["customer"] for row in rows}
             rows = await connection.fetch(
                 f"SELECT DISTINCT customer FROM {self._schema}.models WHERE partition = $1",
                 partition,
-                timeout=None,
+                timeout=ERASE_SECONDS,
             )
             keys |= {row["customer"] for row in rows}
             rows = await connection.fetch(

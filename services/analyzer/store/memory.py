@@ -306,6 +306,8 @@ class MemoryAnalyzerStore:
     async def dead_letters(self, which: LetterFilter, before: int | None, limit: int) -> list[Buried]:
         self._reach()
         found = [row for row in self.letters if _is_one(which, row) and row.id < (before or 1 << 62)]
+        if which.id is None:
+            found = [row._replace(letter=row.letter._replace(key=b"", value=None)) for row in found]
         return found[::-1][:limit]
 
     async def ask_replay(self, which: LetterFilter) -> int:

@@ -26,7 +26,7 @@ from services.analyzer.ports import (
 from services.analyzer.store.days import spans
 from services.analyzer.store.postgres import SCHEMA, buried_of, state_of
 from services.analyzer.store.rebuild_statements import DIGEST
-from services.analyzer.store.statements import BURIED_COLUMNS, STATE_COLUMNS
+from services.analyzer.store.statements import BURIED_COLUMNS, LISTED_COLUMNS, STATE_COLUMNS
 
 EVENTS_AT_ONCE = 2_000
 
@@ -126,9 +126,11 @@ class PostgresReadStore:
 
     async def dead_letters(self, which: LetterFilter, before: int | None, limit: int) -> list[Buried]:
         where, values = _where(which)
+        # Only who asks for one sees what it says: a page of them may be a gigabyte.
+        columns = BURIED_COLUMNS if which.id is not None else LISTED_COLUMNS
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                f"SELECT {BURIED_COLUMNS} FROM {self._schema}.dead_letters"
+                f"SELECT {columns} FROM {self._schema}.dead_letters"
                 f" WHERE {where} AND ($6::bigint IS NULL OR id < $6) ORDER BY id DESC LIMIT $7",
                 *values,
                 before,

@@ -11,6 +11,7 @@ LETTER_COLUMNS = (
     "partition, cluster_id, log_offset, spool, seq, source, code, reason, journal_time, key, value"
 )
 BURIED_COLUMNS = f"id, asked, attempts, replayed_at, {LETTER_COLUMNS}"
+LISTED_COLUMNS = BURIED_COLUMNS.removesuffix("key, value") + "''::bytea AS key, NULL::bytea AS value"
 WAITING_COLUMNS = "partition, customer, decision, hash, journal_time, body"
 
 _STATEMENTS = {
