@@ -92,13 +92,22 @@ async def test_replacing_is_not_a_death(tmp_path: Path, monkeypatch: pytest.Monk
 
 async def test_signal_of_erase_never_ends_a_platform_that_is_starting(tmp_path: Path) -> None:
     nowhere = Options(
-        tmp_path, port_base=39_120, kafka="127.0.0.1:1", postgres="postgresql://x@127.0.0.1:1/x"
+        tmp_path, port_base=19_120, kafka="127.0.0.1:1", postgres="postgresql://x@127.0.0.1:1/x"
     )
     platform = Platform(nowhere, lambda line: None)
-    with pytest.raises(Misconfigured, match="no PostgreSQL"):
-        await platform.start()
     try:
+        with pytest.raises(Misconfigured, match="no PostgreSQL"):
+            await platform.start()
         assert signal.getsignal(signal.SIGUSR1) is not signal.SIG_DFL
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGUSR1)
         await platform.stop()
+
+
+async def test_care_of_the_broker_that_fails_ends_the_platform() -> None:
+    platform = Platform(Options(), lambda line: None)
+    platform._supervisor = Supervisor(lambda line: None)
+    platform._keeping = asyncio.create_task(_never())
+    async with asyncio.timeout(2):
+        with pytest.raises(AssertionError, match="replaced"):
+            await platform.failure()
