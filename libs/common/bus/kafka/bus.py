@@ -112,7 +112,7 @@ class KafkaBus:
 
     def _made(self, part: _P) -> _P:
         self._parts.add(part)
-        part.on_close = lambda: self._parts.discard(part)
+        part.on_use = lambda used: self._parts.add(part) if used else self._parts.discard(part)
         return part
 
     def _connect(

@@ -53,7 +53,7 @@ class KafkaProducer:
         self._connecting = asyncio.Lock()
         self._lines: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._closed = False
-        self.on_close: Callable[[], None] = lambda: None
+        self.on_use: Callable[[bool], None] = lambda used: None
 
     async def send(self, topic: str, partition: int, records: Sequence[Record]) -> int:
         """See `ports.Producer.send`."""
@@ -69,7 +69,7 @@ class KafkaProducer:
     async def close(self) -> None:
         """See `ports.Producer.close`."""
         self._closed = True
-        self.on_close()
+        self.on_use(False)
         await self._discard(self._client)
 
     async def _produce(self, topic: str, partition: int, batch: bytes, count: int) -> int:

@@ -47,7 +47,7 @@ class KafkaGroupConsumer:
         self._timeout = timeout
         self._session: Session | None = None
         self._callbacks: _Callbacks | None = None
-        self.on_close: Callable[[], None] = lambda: None
+        self.on_use: Callable[[bool], None] = lambda used: None
 
     async def start(
         self,
@@ -56,6 +56,7 @@ class KafkaGroupConsumer:
     ) -> None:
         """See `ports.GroupConsumer.start`."""
         await self.close()
+        self.on_use(True)
         session = Session(self._topic, self._connect(self._cluster, GROUP_REQUEST_MS), self._group)
         await session.start(self._timeout)
         self._session = session
@@ -113,7 +114,7 @@ class KafkaGroupConsumer:
 
     async def close(self) -> None:
         """See `ports.GroupConsumer.close`."""
-        self.on_close()
+        self.on_use(False)
         session, callbacks = self._session, self._callbacks
         self._session = self._callbacks = None
         try:
@@ -229,11 +230,12 @@ class KafkaTopicReader:
         self._session: Session | None = None
         self._found: str | None = None
         self._next: dict[int, int] | None = None
-        self.on_close: Callable[[], None] = lambda: None
+        self.on_use: Callable[[bool], None] = lambda used: None
 
     async def start(self, offsets: Mapping[int, int]) -> None:
         """See `ports.TopicReader.start`."""
         await self.close()
+        self.on_use(True)
         self._found = self._cluster
         self._session = await self._open(offsets)
 
@@ -255,7 +257,7 @@ class KafkaTopicReader:
 
     async def close(self) -> None:
         """See `ports.TopicReader.close`."""
-        self.on_close()
+        self.on_use(False)
         session, self._session = self._session, None
         self._next = None
         if session is not None:
