@@ -225,9 +225,24 @@ def _fated() -> Iterator[None]:
     except Transient:
         raise
     except Exception as error:
-        if (transient := fate(error)) is not None:
+        transient = fate(error)
+        if transient is None and isinstance(error, asyncpg.InterfaceError):
+            # Trap: a connection that broke cannot be given back either, and that hides why it broke.
+            transient = _fate_behind(error)
+        if transient is not None:
             raise transient from error
         raise
+
+
+def _fate_behind(error: BaseException) -> Transient | None:
+    """The `Transient` among what was being handled when ``error`` came up."""
+    behind = error.__context__
+    while behind is not None:
+        transient = behind if isinstance(behind, Transient) else fate(behind)
+        if transient is not None:
+            return transient
+        behind = behind.__context__
+    return None
 
 
 async def migrate(database: Database, schema: str, folder: Path) -> None:

@@ -147,10 +147,6 @@ async def test_rebalances_lose_and_double_nothing(platform: Platform, members: i
     await rebuilds_the_same(platform)
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="open fault: slices may stand still after PostgreSQL is killed amid writes (guarantee 5)",
-)
 async def test_database_away_at_start_and_in_the_middle(platform: Platform, tmp_path: Path) -> None:
     """Stopped, killed and hanging: the analyzer waits, and goes on where it was."""
     server = EmbeddedPostgres(tmp_path / "own")

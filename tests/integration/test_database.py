@@ -159,3 +159,28 @@ async def test_server_that_is_away_is_transient_and_comes_back(
     await asyncio.wait_for(database.close(), 4)
     with pytest.raises(Transient):
         await database.ping()
+
+
+@pytest.mark.parametrize(
+    ("said", "raised"),
+    [
+        (asyncpg.InternalClientError("cannot switch to state 21"), Transient),
+        (ValueError(), asyncpg.InterfaceError),
+    ],
+)
+async def test_connection_that_cannot_be_given_back_hides_no_fault(
+    database: Database, said: Exception, raised: type[Exception]
+) -> None:
+    """What a server that is killed leaves behind: a connection in the middle of something."""
+    busy: list[asyncio.Task[str]] = []
+
+    async def break_in_the_middle() -> None:
+        async with database.connection() as connection:
+            busy.append(asyncio.create_task(connection.execute("SELECT pg_sleep(5)")))
+            await asyncio.sleep(0.1)
+            raise said
+
+    with pytest.raises(raised):
+        await break_in_the_middle()
+    assert isinstance((await asyncio.gather(*busy, return_exceptions=True))[0], Exception)
+    await database.ping()
