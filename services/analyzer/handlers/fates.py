@@ -147,9 +147,9 @@ def _store(draft: Draft, event: AboutCustomer, body: bytes) -> None:
     number = draft.number + 1
     lesson = fold_into(draft.customers, event, draft.journal_time, number)
     draft.number = number
-    if lesson.row is not None:
+    if lesson is not None:
         draft.lessons.append(
-            lesson_row(draft.state.partition, number, draft.journal_time, lesson.row),
+            lesson_row(draft.state.partition, number, draft.journal_time, lesson),
         )
     draft.events.append(
         StoredEvent(

@@ -50,20 +50,12 @@ def assemble(rows: Sequence[ModelRow]) -> dict[CustomerKey, Models]:
     }
 
 
-@dataclass(frozen=True)
-class Learned:
-    """What folding one event gave besides models."""
-
-    row: Lesson | None
-    unmatched: bool
-
-
 def fold_into(
     customers: dict[CustomerKey, Changed], event: AboutCustomer, journal_time: Millis, number: int
-) -> Learned:
-    """Fold ``event`` into its customer; live slices and a rebuild both come through here."""
+) -> Lesson | None:
+    """Fold ``event`` into its customer, and what is to be learned from it; slices and rebuilds come here."""
     if is_nobody(event.customer):
-        return Learned(None, False)
+        return None
     changed = customers[event.customer]
     step = fold(changed.models, event, journal_time)
     if step.models.profile is not changed.models.profile:
@@ -71,7 +63,7 @@ def fold_into(
     if step.models.items is not changed.models.items:
         changed.items = number
     changed.models = step.models
-    return Learned(step.lesson, step.unmatched)
+    return step.lesson
 
 
 def lesson_row(partition: int, number: int, journal_time: Millis, lesson: Lesson) -> LessonRow:

@@ -114,12 +114,12 @@ class PartitionRebuild:
         await self._meet({event.customer for _, event in about if not is_nobody(event.customer)})
         for past, event in about:
             try:
-                learned = fold_into(self._customers, event, past.journal_time, past.number)
+                lesson = fold_into(self._customers, event, past.journal_time, past.number)
             except Invalid:
                 self.refused += 1
                 continue
-            if learned.row is not None:
-                row = lesson_row(self._partition, past.number, past.journal_time, learned.row)
+            if lesson is not None:
+                row = lesson_row(self._partition, past.number, past.journal_time, lesson)
                 self._lessons.append(row)
 
     async def _meet(self, keys: set[str]) -> None:
