@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +16,7 @@ from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.memory import MemoryBus
 from libs.common.bus.ports import Bus, TopicSpec
 from libs.common.errors import Transient
+from tests.freezing import freeze, thaw
 
 PARTITIONS = 4
 PATIENCE = 30.0
@@ -61,10 +60,10 @@ class ProgramBroker(Broker):
         return KafkaBus(self.program.address, timeout=timeout)
 
     def hang(self) -> None:
-        os.kill(self._pid, signal.SIGSTOP)
+        freeze(self._pid)
 
     def wake(self) -> None:
-        os.kill(self._pid, signal.SIGCONT)
+        thaw(self._pid)
 
     async def crash(self) -> None:
         await self.program.kill()

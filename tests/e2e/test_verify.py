@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 
 from tests.e2e.rig import Up, closedloop
+from tests.freezing import freeze, thaw
 
 
 def test_verify_names_the_hop_that_holds_events_and_is_content_afterwards(start: Callable[..., Up]) -> None:
@@ -18,12 +17,12 @@ def test_verify_names_the_hop_that_holds_events_and_is_content_afterwards(start:
     assert "operator 50" in done.stdout
 
     broker = up.pid_of("broker")
-    os.kill(broker, signal.SIGSTOP)
+    freeze(broker)
     try:
         assert up.post("collector", "/v1/touchpoints", events).status_code == 202
         held = closedloop("verify", "--patience", "8", "--data-dir", str(up.data_dir))
     finally:
-        os.kill(broker, signal.SIGCONT)
+        thaw(broker)
     assert held.returncode == 1
     assert "does not balance at collector → bus: " in held.stdout + held.stderr
 

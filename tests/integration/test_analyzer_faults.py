@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -25,6 +24,7 @@ from services.analyzer.app import create_service
 from services.analyzer.rebuild.run import rebuild
 from services.analyzer.rebuild.workers import Plan
 from services.analyzer.settings import AnalyzerSettings
+from tests.freezing import freeze, thaw
 from tests.integration.test_analyzer_loop import Platform, many, platform, postgres
 
 __all__ = ["platform", "postgres"]
@@ -107,11 +107,11 @@ async def test_zombie_commits_nothing_and_publishes_nothing_that_wins(
                 await platform.post(*many(f"b{wave}", 400))
                 sent += 400
                 await asyncio.sleep(0.05 * wave)
-                zombie.send_signal(signal.SIGSTOP)
+                freeze(zombie.pid)
                 await platform.post(*many(f"c{wave}", 100))
                 sent += 100
                 await platform.settled(sent)
-                zombie.send_signal(signal.SIGCONT)
+                thaw(zombie.pid)
                 await platform.post(*many(f"d{wave}", 200))
                 sent += 200
             await platform.settled(sent)
@@ -171,10 +171,10 @@ async def test_database_away_at_start_and_in_the_middle(platform: Platform, tmp_
             await server.start(60)
             await away.settled(400)
             assert server.pid is not None
-            os.kill(server.pid, signal.SIGSTOP)
+            freeze(server.pid)
             await away.post(*many("d", 100))
             await asyncio.sleep(2)
-            os.kill(server.pid, signal.SIGCONT)
+            thaw(server.pid)
             await away.settled(500)
             await server.stop()
             await away.post(*many("e", 100))
