@@ -11,6 +11,8 @@ import pytest
 
 from libs.common.clock import DAY
 from libs.common.contracts.customer_event import encode_event
+from libs.common.contracts.vectors import trial_vector
+from libs.common.scoring.features import FEATURE_SET, FEATURES
 from libs.common.secrets import Secrets
 from libs.common.tokens import TokenSealer
 from services.recommender.memory import MemoryDecisionStore
@@ -255,8 +257,16 @@ async def test_decision_event_says_what_was_known(world: World) -> None:
     assert (event.group, event.placement, event.context) == ("treatment", "lucky", {"product_id": "tea"})
     assert (event.replay, event.forced, event.anonymous_id) == (False, False, "a1")
     assert [offer.offer_id for offer in event.offers] == [offer["offer_id"] for offer in answer["offers"]]
-    assert all(len(offer.features) == len(event.feature_names) > 5 for offer in event.offers)
+    assert all(len(trial_vector(event, offer)) == len(FEATURES) for offer in event.offers)
+    assert (event.feature_set, event.window) == (FEATURE_SET, 7 * DAY)
     assert event.catalogue_version > 0
+
+
+async def test_decision_event_says_how_long_an_order_can_be_the_offers(world: World) -> None:
+    async with world.up() as client:
+        for channel in ("web", "email", "phone", "post"):
+            await ask(client, channel=channel)
+    assert [event.window for event in world.decisions] == [7 * DAY, 14 * DAY, 60 * DAY, 60 * DAY]
 
 
 async def test_no_offer_is_an_answer_only_where_contact_costs(world: World) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from libs.common.clock import Millis
+from libs.common.clock import DAY, Millis
 from libs.common.contracts.identity import CustomerKey
 
 SCHEMA = b"customer-event/1"
@@ -82,8 +82,20 @@ class ConsentGiven(Event, frozen=True, kw_only=True, omit_defaults=True, tag="co
 class DecidedOffer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One offer of a slate, with what was known about it when it was chosen.
 
-    ``propensity`` is the probability with which the slot's draw chose it, given the slots above.
-    ``features`` follow ``Decision.feature_names``; ``mean`` is the model's estimate before exploration.
+    Parameters
+    ----------
+    rank:
+        The slot, from 1.
+    score, mean, chance:
+        Expected incremental margin; the model's estimate that it is taken up, before exploration; the
+        probability that the customer buys its product next, shown or not.
+    propensity:
+        Probability with which the slot's draw chose it, given the slots above.
+    vector:
+        The features of this offer alone, packed; `vectors.trial_vector` reads them.
+    features:
+        The same as plain numbers, with their names in ``Decision.feature_names``: how they were written
+        before they were packed.
     """
 
     offer_id: str
@@ -96,12 +108,28 @@ class DecidedOffer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str
     price: float | None = None
     features: tuple[float, ...] = ()
+    chance: float = 0.0
+    vector: bytes = b""
 
 
 class Decision(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decision"):
     """The recommender answered: which offers, for whom, where, why, with what probability. ≤ 4 kB.
 
-    ``replay`` marks ``at`` on a wall clock, ``forced`` a forced group; both stay out of lift.
+    Parameters
+    ----------
+    replay, forced:
+        Made with ``at`` on a wall clock, for a forced group; both stay out of lift.
+    assumed_shown:
+        So many offers, from the first on, count as shown without a report.
+    shared:
+        The features that all offers share, packed.
+    feature_set:
+        Names the columns of `vectors.trial_vector` and their order; vectors of different sets do not compare.
+    ghosts:
+        Offers that were drawn for slot ``rank`` and taken out, so that it can be seen what comes of not
+        showing them. One counts as shown when the offer in its place does.
+    window:
+        So long after it was shown an order can be the offer's, in milliseconds.
     """
 
     placement: str
@@ -120,6 +148,10 @@ class Decision(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decisi
     assumed_shown: int = 0
     replay: bool = False
     forced: bool = False
+    shared: bytes = b""
+    feature_set: str = ""
+    ghosts: tuple[DecidedOffer, ...] = ()
+    window: Millis = 7 * DAY
 
 
 class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome"):

@@ -45,6 +45,9 @@ FEATURES = (
 )
 """Columns of the matrix. Trap: the order is part of the models' versions and of floating-point results."""
 
+FEATURE_SET = "choice/1"
+"""Names these columns in records of decisions."""
+
 RECENT_DAYS = 30.0
 """Half-life of the feature ``recency``, in days."""
 HABIT_FLOOR = 0.3

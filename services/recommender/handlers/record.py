@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from libs.common.clock import Millis
+from libs.common.clock import DAY, SECOND, Millis
 from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import DecidedOffer, Decision, encode_event
-from libs.common.scoring.features import FEATURES
+from libs.common.contracts.vectors import pack
+from libs.common.scoring.features import FEATURE_SET
 from services.recommender.candidates.gather import SOURCES, Chosen, Pool
 from services.recommender.model.groups import Group
 from services.recommender.model.policy import POLICY_VERSION, Slot
@@ -22,6 +23,14 @@ SOURCE = "recommender"
 MOST_BYTES = 4_000
 MOST_BASKET = 20
 MOST_ID = 256
+WINDOW: Millis = 7 * DAY
+WINDOWS: Mapping[str, Millis] = {
+    "email": 14 * DAY,
+    "phone": 60 * DAY,
+    "post": 60 * DAY,
+    "direct_mail": 60 * DAY,
+}
+"""How long an order can be an offer's, where the placement does not say, by channel."""
 
 
 class Slate(NamedTuple):
@@ -64,8 +73,7 @@ def decision_of(slate: Slate, ask: Ask) -> Decision:
     """The event; features of the lower ranks are left out where it would grow over `MOST_BYTES`."""
     model, catalogue = slate.versions
     placed = slate.placed
-    # Five decimals are more than a model can tell apart, in half the bytes.
-    features = slate.pool.features[[one.at for one in placed]].round(5).tolist()
+    vectors = pack(slate.pool.features[[one.at for one in placed]])
     event = Decision(
         id=slate.decision_id,
         source=SOURCE,
@@ -81,16 +89,17 @@ def decision_of(slate: Slate, ask: Ask) -> Decision:
         seed=slate.seed,
         objective=slate.placement.objective,
         offers=tuple(
-            _decided(one, slot.propensity, place, tuple(features[place - 1]))
+            _decided(one, slot.propensity, place, vectors[place - 1])
             for place, (one, slot) in enumerate(zip(placed, slate.slots, strict=False), start=1)
         ),
-        feature_names=FEATURES if placed else (),
+        feature_set=FEATURE_SET if placed else "",
         context=_context(ask),
         customer_id=ask.customer_id,
         anonymous_id=ask.anonymous_id,
         assumed_shown=_assumed(slate.placement, len(placed)),
         replay=slate.replay,
         forced=slate.forced,
+        window=window_of(slate.placement, ask.channel),
     )
     return event if len(encode_event(event)) <= MOST_BYTES else _slimmer(event)
 
@@ -126,7 +135,7 @@ def pool_of(slate: Slate) -> bytes:
     )
 
 
-def _decided(one: Chosen, propensity: float, place: int, features: tuple[float, ...]) -> DecidedOffer:
+def _decided(one: Chosen, propensity: float, place: int, vector: bytes) -> DecidedOffer:
     return DecidedOffer(
         offer_id=one.offer_id,
         product_id=one.product_id,
@@ -137,7 +146,8 @@ def _decided(one: Chosen, propensity: float, place: int, features: tuple[float, 
         mean=one.chance,
         source=one.source,
         price=one.price,
-        features=features,
+        chance=one.chance,
+        vector=vector,
     )
 
 
@@ -145,6 +155,13 @@ def _assumed(placement: Placement, placed: int) -> int:
     if placement.impressions != "assumed":
         return 0
     return placed if placement.visible is None else min(placed, placement.visible)
+
+
+def window_of(placement: Placement, channel: str) -> Millis:
+    """How long after it was shown an order can be an offer's."""
+    if placement.window is not None:
+        return placement.window * SECOND
+    return WINDOWS.get(channel, WINDOW)
 
 
 def _context(ask: Ask) -> dict[str, Any]:
@@ -174,11 +191,11 @@ def basket_of(ask: Ask) -> list[str]:
 
 def _slimmer(event: Decision) -> Decision:
     offers = list(event.offers)
-    while offers_with := [at for at, offer in enumerate(offers) if offer.features]:
+    while offers_with := [at for at, offer in enumerate(offers) if offer.vector]:
         # Half of what is left at a time, from the bottom: nobody looks at every slate's last rank.
         for at in offers_with[len(offers_with) // 2 :]:
-            offers[at] = msgspec.structs.replace(offers[at], features=())
+            offers[at] = msgspec.structs.replace(offers[at], vector=b"")
         event = msgspec.structs.replace(event, offers=tuple(offers))
         if len(encode_event(event)) <= MOST_BYTES:
             return event
-    return msgspec.structs.replace(event, feature_names=(), context={})
+    return msgspec.structs.replace(event, context={})
