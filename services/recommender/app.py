@@ -21,7 +21,6 @@ from libs.common.lookup import Followed
 from libs.common.outlet import Outlet, RunningJournal, Task, open_outlet
 from libs.common.progress import ProgressBoard
 from libs.common.runtime import Service
-from libs.common.scoring.choice import ChoiceModel
 from libs.common.secrets import Secrets
 from libs.common.telemetry import Metrics
 from libs.common.tokens import TokenSealer
@@ -219,7 +218,6 @@ def _decider(
     return Decider(
         assortment,
         TableMaker(assortment, lambda: learned.assembler.models, monotonic),
-        ChoiceModel(),
         TokenSealer(secrets.token_key()).seal,
         Holdout(secrets.holdout_salt(), *settings.holdout),
         settings.unknown_consent,

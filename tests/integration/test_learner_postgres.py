@@ -26,6 +26,7 @@ from libs.common.telemetry import Metrics
 from services.analyzer.learner.app import create_service
 from services.analyzer.learner.complements import ComplementParameters
 from services.analyzer.learner.fold import Parameters, Place
+from services.analyzer.learner.goods import GoodsParameters
 from services.analyzer.learner.loop import Learner
 from services.analyzer.learner.memory import MemoryLearnerStore
 from services.analyzer.learner.metrics import LearnerMetrics
@@ -38,7 +39,9 @@ pytestmark = pytest.mark.embedded
 
 T0 = 1_700_000_000_000
 S0 = T0 // SECOND
-SMALL = Parameters(complements=ComplementParameters(ridge=2.0, support=2.0, neighbours=20))
+SMALL = Parameters(
+    goods=GoodsParameters(complements=ComplementParameters(ridge=2.0, support=2.0, neighbours=20))
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,14 @@ from services.analyzer.learner import checkpoint
 from services.analyzer.learner.complements import ComplementParameters, ease, solve
 from services.analyzer.learner.counts import PAIR_SHIFT, OrderCounts
 from services.analyzer.learner.fold import Fold, Parameters, Place
+from services.analyzer.learner.goods import GoodsParameters
 from services.analyzer.learner.pairs import lists_from_pairs
 from services.analyzer.model.lessons import LessonLine, OrderChangeLesson, OrderLesson
 
 T0 = 1_700_000_000_000
-SMALL = Parameters(complements=ComplementParameters(ridge=2.0, support=2.0, neighbours=5))
+SMALL = Parameters(
+    goods=GoodsParameters(complements=ComplementParameters(ridge=2.0, support=2.0, neighbours=5))
+)
 Lessons = list[tuple[Place, OrderLesson]]
 
 
@@ -49,14 +52,14 @@ def run(fold: Fold, lessons: Lessons) -> Fold:
     for place, lesson in lessons:
         settle(fold, lesson.at)
         fold.learn_one(place, lesson)
-    settle(fold, fold.last_at)
+    settle(fold, fold.goods.last_at)
     return fold
 
 
 def settle(fold: Fold, now: int) -> None:
-    at = fold.due(now)
+    at = fold.goods.due(now)
     if at is not None:
-        fold.accept(fold.solve(at), at)
+        fold.goods.accept(fold.goods.solve(at), at)
 
 
 def test_ease_equals_the_direct_ridge_solution_of_every_column() -> None:
@@ -126,22 +129,22 @@ def test_solves_fall_due_at_twenty_orders_then_with_growth_then_after_four_weeks
     solved = []
     for n in range(60):
         at = T0 + n
-        assert fold.due(at) is None
+        assert fold.goods.due(at) is None
         fold.learn_one(Place(at // 1000, 0, n), order(["a", "b"], at, n=n))
-        if (due := fold.due(at)) is not None:
-            solved.append(fold.counts.orders)
-            fold.accept(fold.solve(due), due)
+        if (due := fold.goods.due(at)) is not None:
+            solved.append(fold.goods.counts.orders)
+            fold.goods.accept(fold.goods.solve(due), due)
     assert solved == [20, 25, 32, 40, 50]
-    fold_at = fold.solved_at + 28 * DAY
-    assert fold.due(fold_at - 1) is None
-    assert fold.due(fold_at) == fold_at
+    fold_at = fold.goods.solved_at + 28 * DAY
+    assert fold.goods.due(fold_at - 1) is None
+    assert fold.goods.due(fold_at) == fold_at
     # However late it is noticed, it was due then.
-    assert fold.due(fold_at + 99 * DAY) == fold_at
+    assert fold.goods.due(fold_at + 99 * DAY) == fold_at
 
 
 def test_no_solve_falls_due_while_nobody_buys() -> None:
     fold = run(Fold(SMALL), [(Place(n, 0, n), order(["a", "b"], T0 + n, n=n)) for n in range(20)])
-    assert fold.due(T0 + 999 * DAY) is None
+    assert fold.goods.due(T0 + 999 * DAY) is None
 
 
 def test_ticks_that_make_a_solve_fall_due_change_no_bit() -> None:
@@ -149,12 +152,12 @@ def test_ticks_that_make_a_solve_fall_due_change_no_bit() -> None:
     quiet = run(Fold(SMALL), lessons)
     ticking = Fold(SMALL)
     for place, lesson in lessons:
-        for now in range(ticking.last_at, lesson.at, DAY):
+        for now in range(ticking.goods.last_at, lesson.at, DAY):
             settle(ticking, now)
         settle(ticking, lesson.at)
         ticking.learn_one(place, lesson)
-    settle(ticking, ticking.last_at)
-    assert quiet.solved_at > T0 + 30 * DAY
+    settle(ticking, ticking.goods.last_at)
+    assert quiet.goods.solved_at > T0 + 30 * DAY
     assert checkpoint.digest(quiet) == checkpoint.digest(ticking)
 
 
@@ -169,7 +172,7 @@ def test_restart_from_a_checkpoint_gives_the_same_state_to_the_bit(cuts: list[in
         assert restored is not None
         fold, start = restored, cut
     assert checkpoint.digest(fold) == checkpoint.digest(whole)
-    assert fold.loose == whole.loose
+    assert fold.goods.loose == whole.goods.loose
     assert fold.place == whole.place
 
 
@@ -206,9 +209,9 @@ def test_centuries_between_orders_break_nothing_and_scaling_is_exact() -> None:
     fold.learn_one(Place(0, 0, 0), order(["old", "older"], T0, ancient))
     for place, lesson in shopping(60):
         fold.learn_one(place, lesson)
-    settle(fold, fold.last_at)
-    assert np.isfinite(fold.counts.popular).all()
-    assert fold.counts.popular[fold.counts.index["old"]] == 0.0
+    settle(fold, fold.goods.last_at)
+    assert np.isfinite(fold.goods.counts.popular).all()
+    assert fold.goods.counts.popular[fold.goods.counts.index["old"]] == 0.0
     near, far = OrderCounts(60 * DAY, 60 * DAY), OrderCounts(60 * DAY, 60 * DAY)
     near.learn_one(["a", "b"], T0)
     far.learn_one(["a", "b"], T0)
@@ -230,12 +233,12 @@ def test_returned_goods_were_less_popular_but_still_wanted_together() -> None:
         lines=[LessonLine("a", 1.0, None)],
     )
     fold.learn_one(Place(3, 0, 3), back)
-    assert fold.counts.popular == [1.0, 1.0]
-    assert fold.counts.orders == 2
-    assert fold.counts.pairs == {0 << PAIR_SHIFT | 1: 1.0}
+    assert fold.goods.counts.popular == [1.0, 1.0]
+    assert fold.goods.counts.orders == 2
+    assert fold.goods.counts.pairs == {0 << PAIR_SHIFT | 1: 1.0}
     for n in range(4, 8):
         fold.learn_one(Place(n, 0, n), back)
-    assert fold.counts.popular[0] == 0.0
+    assert fold.goods.counts.popular[0] == 0.0
 
 
 def test_memory_is_bounded_and_what_is_forgotten_is_the_lightest() -> None:

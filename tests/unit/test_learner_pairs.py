@@ -16,6 +16,7 @@ from services.analyzer.learner import checkpoint
 from services.analyzer.learner.complements import ComplementParameters
 from services.analyzer.learner.counts import OrderCounts
 from services.analyzer.learner.fold import Fold, Parameters, Place
+from services.analyzer.learner.goods import GoodsParameters
 from services.analyzer.learner.pairs import PART_BYTES, Lists, PairLog, lists_from_pairs, row_bytes
 from services.analyzer.learner.parts import Publications, Solved, content_of
 from services.analyzer.learner.threads import in_thread
@@ -23,7 +24,7 @@ from services.analyzer.model.lessons import LessonLine, OrderLesson
 
 T0 = 1_700_000_000_000
 FEW = ComplementParameters(ridge=2.0, support=40.0, neighbours=20, pair_orders=16, pair_lists=150)
-LOOSE = Parameters(complements=FEW)
+LOOSE = Parameters(goods=GoodsParameters(complements=FEW))
 
 
 def lessons(count: int, products: int = 300, seed: int = 4) -> list[tuple[Place, OrderLesson]]:
@@ -41,23 +42,23 @@ def lessons(count: int, products: int = 300, seed: int = 4) -> list[tuple[Place,
 
 def learn(fold: Fold, rows: list[tuple[Place, OrderLesson]]) -> Fold:
     for place, lesson in rows:
-        if (at := fold.due(lesson.at)) is not None:
-            fold.accept(fold.solve(at), at)
+        if (at := fold.goods.due(lesson.at)) is not None:
+            fold.goods.accept(fold.goods.solve(at), at)
         fold.learn_one(place, lesson)
-    if (at := fold.due(fold.last_at)) is not None:
-        fold.accept(fold.solve(at), at)
+    if (at := fold.goods.due(fold.goods.last_at)) is not None:
+        fold.goods.accept(fold.goods.solve(at), at)
     return fold
 
 
 def published(fold: Fold) -> tuple[object, ...]:
-    content = content_of(fold, fold.last_at, Solved())
+    content = content_of(fold, fold.goods.last_at, Solved())
     return content.orders, content.popularity, content.complements, content.pairs
 
 
 def in_use(fold: Fold) -> Lists:
     """The lists as a reader has them."""
     publications, assembler = Publications(), LearnedAssembler()
-    records, manifest = publications.records(content_of(fold, fold.last_at, Solved()), 1)
+    records, manifest = publications.records(content_of(fold, fold.goods.last_at, Solved()), 1)
     for key, value, _ in records:
         assembler.put(key, value)
     assembler.put(MANIFEST_KEY, manifest)
@@ -88,10 +89,10 @@ def test_list_of_what_was_just_bought_is_as_of_now() -> None:
     for n, product in enumerate(["brand new", "product number 299", "brand new"]):
         lines = [LessonLine(key, 1.0, None) for key in (product, "product number 298")]
         order = OrderLesson(
-            customer="c", at=fold.last_at, occurred_at=fold.last_at, order_id="o", lines=lines
+            customer="c", at=fold.goods.last_at, occurred_at=fold.goods.last_at, order_id="o", lines=lines
         )
         fold.learn_one(Place(10**10, 0, n), order)
-    expected = fold.pending_pairs()
+    expected = fold.goods.pending_pairs()
     assert {"brand new", "product number 298", "product number 299"} <= expected.keys()
     kept = in_use(fold)
     assert {key: kept[key] for key in expected} == expected
@@ -100,15 +101,17 @@ def test_list_of_what_was_just_bought_is_as_of_now() -> None:
 
 def test_every_loose_product_has_its_list_right_after_a_solve_and_no_solved_one_has() -> None:
     fold = learn(Fold(LOOSE), lessons(500))
-    fold.accept(fold.solve(fold.last_at), fold.last_at)
-    newest = fold.pair_log.newest()
-    most = sorted(fold.loose, key=lambda number: (-fold.counts.popular[number], number))[: FEW.pair_lists]
-    expected = lists_from_pairs(fold.counts, most, fold.loose, fold.last_at, FEW)
+    fold.goods.accept(fold.goods.solve(fold.goods.last_at), fold.goods.last_at)
+    newest = fold.goods.pair_log.newest()
+    most = sorted(fold.goods.loose, key=lambda number: (-fold.goods.counts.popular[number], number))[
+        : FEW.pair_lists
+    ]
+    expected = lists_from_pairs(fold.goods.counts, most, fold.goods.loose, fold.goods.last_at, FEW)
     assert newest == {key: row for key, row in expected.items() if row}
-    assert len(fold.solution.products) > 5
-    assert not newest.keys() & set(fold.solution.products)
+    assert len(fold.goods.solution.products) > 5
+    assert not newest.keys() & set(fold.goods.solution.products)
     assert max(map(len, newest.values())) == FEW.pair_neighbours
-    assert fold.touched == {}
+    assert fold.goods.touched == {}
 
 
 def test_lists_are_bounded_however_many_orders_come() -> None:
@@ -116,18 +119,20 @@ def test_lists_are_bounded_however_many_orders_come() -> None:
     for row in lessons(1500, products=3000):
         learn(fold, [row])
         at_once = FEW.pair_orders * 7
-        assert fold.pair_log.added <= 2 * FEW.pair_lists + at_once
-        assert len(fold.touched) < at_once
+        assert fold.goods.pair_log.added <= 2 * FEW.pair_lists + at_once
+        assert len(fold.goods.touched) < at_once
 
 
 def test_a_days_orders_leave_solved_lists_and_most_parts_of_pairs_as_they_are() -> None:
-    wide = Parameters(complements=ComplementParameters(ridge=2.0, support=40.0, pair_orders=16))
+    wide = Parameters(
+        goods=GoodsParameters(complements=ComplementParameters(ridge=2.0, support=40.0, pair_orders=16))
+    )
     rows = lessons(4_000, products=4_000)
     fold = learn(Fold(wide), rows)
     publications, solved = Publications(), Solved()
     first, _ = publications.records(content_of(fold, 0, solved), 1)
     for n, (_, lesson) in enumerate(rows[:10]):
-        fold.learn_one(Place(10**10, 0, n), msgspec.structs.replace(lesson, at=fold.last_at))
+        fold.learn_one(Place(10**10, 0, n), msgspec.structs.replace(lesson, at=fold.goods.last_at))
     again, manifest = publications.records(content_of(fold, 0, solved), 2)
     names = [key.split(b"/")[0] for key, _, _ in again]
     assert b"complements" not in names

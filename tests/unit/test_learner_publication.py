@@ -30,6 +30,7 @@ from libs.common.telemetry import Metrics
 from services.analyzer.learner import checkpoint
 from services.analyzer.learner.complements import ComplementParameters
 from services.analyzer.learner.fold import Fold, Parameters, Place
+from services.analyzer.learner.goods import GoodsParameters
 from services.analyzer.learner.loop import Learner
 from services.analyzer.learner.memory import MemoryLearnerStore
 from services.analyzer.learner.metrics import LearnerMetrics
@@ -38,7 +39,9 @@ from services.analyzer.model.lessons import LessonLine, OrderLesson, encode_less
 
 T0 = 1_700_000_000_000
 S0 = T0 // SECOND
-SMALL = Parameters(complements=ComplementParameters(ridge=2.0, support=2.0, neighbours=20))
+SMALL = Parameters(
+    goods=GoodsParameters(complements=ComplementParameters(ridge=2.0, support=2.0, neighbours=20))
+)
 
 
 def lesson(n: int, products: list[str], at: int) -> OrderLesson:
@@ -58,14 +61,14 @@ def folded(lessons: list[OrderLesson]) -> Fold:
     fold = Fold(SMALL)
     for n, one in enumerate(lessons):
         fold.learn_one(Place(one.at // SECOND, 0, n), one)
-        if (at := fold.due(one.at)) is not None:
-            fold.accept(fold.solve(at), at)
+        if (at := fold.goods.due(one.at)) is not None:
+            fold.goods.accept(fold.goods.solve(at), at)
     return fold
 
 
 def assembled(assembler: LearnedAssembler, publications: Publications, fold: Fold, version: int) -> int:
     """Publish ``fold`` to a reader; the number of parts that were sent."""
-    records, manifest = publications.records(content_of(fold, fold.last_at, Solved()), version)
+    records, manifest = publications.records(content_of(fold, fold.goods.last_at, Solved()), version)
     for key, value, _ in records:
         assert len(value) <= MAX_PART_BYTES
         assert not assembler.put(key, value)
@@ -81,13 +84,13 @@ def test_large_models_are_split_and_put_together_again() -> None:
     assert assembled(assembler, publications, fold, 7) > 4
     models = assembler.models
     assert (models.version, models.orders) == (7, 1500)
-    assert len(models.popularity.products) == len(fold.counts.products)
-    solved = fold.solution.rows()
-    for product_id in fold.solution.products:
+    assert len(models.popularity.products) == len(fold.goods.counts.products)
+    solved = fold.goods.solution.rows()
+    for product_id in fold.goods.solution.products:
         assert models.complements.of(product_id) == solved[product_id]
     most = models.popularity.products[0]
-    assert models.popularity.orders[0] == fold.counts.seen[fold.counts.index[most]]
-    share = fold.counts.popular[fold.counts.index[most]] / fold.counts.total
+    assert models.popularity.orders[0] == fold.goods.counts.seen[fold.goods.counts.index[most]]
+    share = fold.goods.counts.popular[fold.goods.counts.index[most]] / fold.goods.counts.total
     assert models.popularity.share[0] == pytest.approx(share)
 
 
@@ -97,7 +100,7 @@ def test_unchanged_parts_are_not_sent_again() -> None:
     assembler, publications = LearnedAssembler(), Publications()
     assembled(assembler, publications, fold, 1)
     fold.learn_one(Place(10**10, 0, 0), lesson(0, ["p1"], T0 + DAY))
-    assert fold.loose == {}
+    assert fold.goods.loose == {}
     # One product bought alone: popularity moves, the complements stay.
     assert assembled(assembler, publications, fold, 2) == 1
     assert assembler.models.version == 2
@@ -213,12 +216,12 @@ async def test_no_lesson_is_folded_before_every_partition_has_passed_its_second(
         await until(lambda: learner.elected)
         await asyncio.sleep(0.02)
         assert learner.fold is not None
-        assert learner.fold.counts.orders == 0
+        assert learner.fold.goods.counts.orders == 0
         rig.passes(S0 + 20)
         rig.store.journal_times[7] = (S0 + 4) * SECOND
-        await until(lambda: learner.fold is not None and learner.fold.counts.orders == 4)
+        await until(lambda: learner.fold is not None and learner.fold.goods.counts.orders == 4)
         await asyncio.sleep(0.02)
-        assert learner.fold.counts.orders == 4
+        assert learner.fold.goods.counts.orders == 4
         del rig.store.journal_times[7]
         await asyncio.sleep(0.02)
         rig.passes(S0 + 20)
@@ -322,7 +325,7 @@ async def test_broker_away_costs_freshness_only() -> None:
     rig.bus.go_away()
     async with rig.running(rig.learner()) as learner:
         rig.passes(S0 + 60)
-        await until(lambda: learner.fold is not None and learner.fold.counts.orders == 60)
+        await until(lambda: learner.fold is not None and learner.fold.goods.counts.orders == 60)
         rig.bus.come_back()
         await until(lambda: rig.store.state.orders == 60)
 

@@ -12,7 +12,6 @@ from libs.common.clock import DAY
 from libs.common.contracts.catalogue import KINDS, Offer, Placement, Product, Withdrawn
 from libs.common.contracts.customer_model import Decayed, Item
 from libs.common.contracts.learned_model import Neighbour, Popular
-from libs.common.scoring.choice import ChoiceModel
 from libs.common.scoring.learned import LearnedModels, complements_of, popularity_of
 from services.recommender.candidates.explain import Explainer
 from services.recommender.candidates.gather import MOST, SOURCES, Pool, gather
@@ -76,7 +75,7 @@ class Market:
         here = situation(
             self.assortment, tables.scoring, tables.peers, items or {}, now, page, basket, exclude
         )
-        return gather(here, tables.authored, ChoiceModel(), placement or Placement(placement_id="p"), kinds)
+        return gather(here, tables.authored, placement or Placement(placement_id="p"), kinds)
 
 
 def kinds_of(pool: Pool) -> dict[str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from libs.common.contracts.learned_model import (
+    CHOICE,
     COMPLEMENTS,
     MANIFEST_KEY,
     PAIRS,
     POPULARITY,
+    ChoicePart,
     ComplementsPart,
     Manifest,
     Neighbour,
@@ -16,7 +18,8 @@ from libs.common.contracts.learned_model import (
     encode_learned,
     part_key,
 )
-from libs.common.scoring.learned import LearnedAssembler
+from libs.common.scoring.choice import FEATURES, START
+from libs.common.scoring.learned import LearnedAssembler, LearnedModels
 
 
 def popularity(version: int, part: int, *names: str) -> tuple[bytes, bytes]:
@@ -153,3 +156,22 @@ def test_new_pairs_leave_the_solved_lists_as_they_are() -> None:
         assembler.put(*record)
     assert assembler.models.version == 3
     assert assembler.models.complements is after
+
+
+def test_choice_is_the_prior_until_it_was_learned_and_then_what_was_published() -> None:
+    assert LearnedModels().choice is START
+    assembler = LearnedAssembler()
+    for record in (popularity(1, 0, "a"), popularity(1, 1, "b"), complements(1), manifest(1, 10)):
+        assembler.put(*record)
+    assert assembler.models.choice is START
+    names = ["habit", "of a later release", "popularity", "recency"]
+    part = ChoicePart(version=2, part=0, names=names, weights=[1.5, 9.0, float("nan"), -0.5], samples=7)
+    parts = {POPULARITY: 2, COMPLEMENTS: 1, CHOICE: 1}
+    versions = {POPULARITY: [1, 1], COMPLEMENTS: [1], CHOICE: [2]}
+    closing = Manifest(version=2, journal_time=20, orders=9, trials=0, parts=parts, versions=versions)
+    assert not assembler.put(MANIFEST_KEY, encode_learned(closing))
+    assert assembler.put(part_key(CHOICE, 0), encode_learned(part))
+    learned = dict(zip(FEATURES, assembler.models.choice.weights.tolist(), strict=True))
+    assert (learned["habit"], learned["recency"]) == (1.5, -0.5)
+    # Neither what is not finite nor what is not named weighs anything.
+    assert set(learned.values()) == {1.5, -0.5, 0.0}

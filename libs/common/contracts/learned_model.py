@@ -18,6 +18,7 @@ MANIFEST_KEY = b"manifest"
 POPULARITY = "popularity"
 COMPLEMENTS = "complements"
 PAIRS = "pairs"
+CHOICE = "choice"
 
 
 class Popular(Struct, array_like=True, frozen=True, gc=False):
@@ -76,13 +77,25 @@ class PairsPart(Struct, frozen=True, kw_only=True, tag="pairs"):
     neighbours: dict[str, list[Neighbour]]
 
 
+class ChoicePart(Struct, frozen=True, kw_only=True, tag="choice"):
+    """Weights of the choice model: log odds per unit of the feature of that name, learned from ``samples``
+    orders. A feature that is not named weighs nothing."""
+
+    version: int
+    part: int
+    names: list[str]
+    weights: list[float]
+    samples: int
+
+
 class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="manifest"):
     """Closes a version.
 
     ``parts`` tells how many parts of each name belong to it; ``journal_time`` up to where the learner had
     folded; ``orders`` and ``trials`` from how much it learned. ``versions`` tells the version each part
     carries, where parts that did not change were not published again; a name left out there carries this
-    version throughout. A later ``journal_time`` with the same ``version`` says that nothing else changed.
+    version throughout. A name left out of ``parts`` is not learned yet: readers use what they start with. A
+    later ``journal_time`` with the same ``version`` says that nothing else changed.
     """
 
     version: int
@@ -97,7 +110,7 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="manif
         return self.versions.get(name) or [self.version] * self.parts.get(name, 0)
 
 
-LearnedModel = PopularityPart | ComplementsPart | PairsPart | Manifest
+LearnedModel = PopularityPart | ComplementsPart | PairsPart | ChoicePart | Manifest
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder: msgspec.msgpack.Decoder[LearnedModel] = msgspec.msgpack.Decoder(LearnedModel)

@@ -7,9 +7,24 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.common.scoring.features import FEATURES
-
 Floats = NDArray[np.float64]
+
+FEATURES = (
+    "habit",
+    "recency",
+    "due",
+    "popularity",
+    "page",
+    "basket",
+    "history",
+    "viewed",
+    "category",
+    "tier",
+)
+"""What candidates are judged by: columns of the matrix of `candidate_features`.
+
+Trap: the order is part of the models' versions and of floating-point results.
+"""
 
 START_WEIGHTS: Mapping[str, float] = {
     "habit": 0.9,
@@ -43,6 +58,11 @@ class ChoiceModel:
     def __init__(self, weights: Mapping[str, float] = START_WEIGHTS) -> None:
         self._weights: Floats = np.array([weights.get(name, 0.0) for name in FEATURES])
 
+    @property
+    def weights(self) -> Floats:
+        """Array (`FEATURES`,). Not to be written to."""
+        return self._weights
+
     def utilities(self, features: Floats) -> Floats:
         """Scores (n,) of a matrix (n, `FEATURES`): only differences mean something."""
         return features @ self._weights
@@ -54,3 +74,7 @@ class ChoiceModel:
             return scores
         odds = np.exp(scores - scores.max())
         return np.asarray(odds / odds.sum())
+
+
+START = ChoiceModel()
+"""The model before anything was learned about choices."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from libs.common.clock import Millis
 from libs.common.contracts.customer_model import Item
+from libs.common.scoring.choice import FEATURES
 from libs.common.scoring.history import Histories, History, Traces
 from libs.common.scoring.shelf import ScoringTables, Shelf
 
@@ -30,20 +31,6 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-FEATURES = (
-    "habit",
-    "recency",
-    "due",
-    "popularity",
-    "page",
-    "basket",
-    "history",
-    "viewed",
-    "category",
-    "tier",
-)
-"""Columns of the matrix. Trap: the order is part of the models' versions and of floating-point results."""
 
 FEATURE_SET = "choice/1"
 """Names these columns in records of decisions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 
 from libs.common.clock import Millis
 from libs.common.contracts.learned_model import (
+    CHOICE,
     COMPLEMENTS,
     MANIFEST_KEY,
     PAIRS,
     POPULARITY,
+    ChoicePart,
     ComplementsPart,
     Manifest,
     Neighbour,
@@ -24,12 +27,13 @@ from libs.common.contracts.learned_model import (
     decode_learned,
     part_key,
 )
+from libs.common.scoring.choice import START, ChoiceModel
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-Part = PopularityPart | ComplementsPart | PairsPart
-_Part = TypeVar("_Part", PopularityPart, ComplementsPart, PairsPart)
+Part = PopularityPart | ComplementsPart | PairsPart | ChoicePart
+_Part = TypeVar("_Part", PopularityPart, ComplementsPart, PairsPart, ChoicePart)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +137,10 @@ NO_COMPLEMENTS = complements_of({})
 
 @dataclass(frozen=True, eq=False)
 class LearnedModels:
-    """One complete version of what was learned from everybody; version 0 knows nothing.
+    """One complete version of what was learned from everybody; version 0 knows what it starts with.
 
     ``complements`` holds the solved lists, and for the products that the solution lacks those of pairs.
+    ``choice`` is the prior until something was learned about choices.
     """
 
     version: int = 0
@@ -144,6 +149,7 @@ class LearnedModels:
     trials: int = 0
     popularity: Popularity = field(default=NO_POPULARITY)
     complements: Complements = field(default=NO_COMPLEMENTS)
+    choice: ChoiceModel = field(default=START)
 
 
 class LearnedAssembler:
@@ -190,7 +196,8 @@ class LearnedAssembler:
         popularity = self._parts(POPULARITY, PopularityPart)
         complements = self._parts(COMPLEMENTS, ComplementsPart)
         pairs = self._parts(PAIRS, PairsPart)
-        if popularity is None or complements is None or pairs is None:
+        choice = self._parts(CHOICE, ChoicePart)
+        if popularity is None or complements is None or pairs is None or choice is None:
             return False
         self.models = LearnedModels(
             version=manifest.version,
@@ -199,6 +206,7 @@ class LearnedAssembler:
             trials=manifest.trials,
             popularity=self._popularity_now(popularity),
             complements=self._complements_now(complements, pairs),
+            choice=self._choice_now(choice),
         )
         return True
 
@@ -227,12 +235,23 @@ class LearnedAssembler:
             return self.models.complements
         return complements_of(_lists(pairs), self._solved)
 
+    def _choice_now(self, parts: Sequence[ChoicePart]) -> ChoiceModel:
+        if self._unchanged(CHOICE, parts):
+            return self.models.choice
+        return choice_of(parts[0]) if parts else START
+
     def _unchanged(self, name: str, parts: Sequence[Part]) -> bool:
         versions = tuple(part.version for part in parts)
         if self._built.get(name) == versions:
             return True
         self._built[name] = versions
         return False
+
+
+def choice_of(part: ChoicePart) -> ChoiceModel:
+    """The model as it was published; what is not finite weighs nothing."""
+    named = zip(part.names, part.weights, strict=False)
+    return ChoiceModel({name: weight for name, weight in named if math.isfinite(weight)})
 
 
 def _lists(parts: Iterable[ComplementsPart | PairsPart]) -> dict[str, list[Neighbour]]:

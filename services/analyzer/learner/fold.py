@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import numpy as np
 from msgspec import Struct
 
-from libs.common.clock import DAY, Millis
-from libs.common.scoring.decay import HALF_LIFE_POPULARITY
-from services.analyzer.learner.complements import (
-    ComplementParameters,
-    Solution,
-    empty_solution,
-    solve,
-)
-from services.analyzer.learner.counts import PAIR_SHIFT, OrderCounts
-from services.analyzer.learner.pairs import Lists, PairLog, lists_from_pairs
-from services.analyzer.model.lessons import Lesson, OrderLesson, decode_lesson
+from libs.common.clock import Millis
+from services.analyzer.learner.goods import GoodsLearner, GoodsParameters
+from services.analyzer.model.lessons import Lesson, decode_lesson
 
 
 class Place(NamedTuple):
@@ -36,30 +27,14 @@ class Parameters(Struct, frozen=True, kw_only=True):
     ----------
     version:
         Counts up when the code of the fold changes what it computes.
-    half_life_popularity, half_life_pairs:
-        Of the counts, in ms of event time.
-    first_solve:
-        Orders before the first solve.
-    growth:
-        By this factor orders grow from one solve to the next.
-    solve_every:
-        Longest journal time between solves, in ms, while orders come in.
     """
 
-    version: int = 2
-    half_life_popularity: Millis = HALF_LIFE_POPULARITY
-    half_life_pairs: Millis = 365 * DAY
-    max_pairs: int = 1_000_000
-    max_products: int = 100_000
-    max_lines: int = 60
-    first_solve: int = 20
-    growth: float = 1.25
-    solve_every: Millis = 28 * DAY
-    complements: ComplementParameters = ComplementParameters()
+    version: int = 3
+    goods: GoodsParameters = GoodsParameters()
 
 
 class Fold:
-    """Counts, the latest solution, and when the next one is due.
+    """Learners side by side, which take the same lessons in one order.
 
     Equal lessons in equal order give an equal state to the bit, wherever the sequence was cut into reads,
     checkpoints and restarts, because `settle` comes before each lesson and after the last.
@@ -68,54 +43,21 @@ class Fold:
     ----------
     place:
         The last lesson folded.
-    last_at:
-        Journal time of the last order, in ms.
-    pair_log:
-        Neighbour lists of products that the solution lacks, kept at fixed places of the sequence.
-    touched:
-        Products that the solution lacks and that were bought since then, in the sequence they were.
+    goods:
+        How popular products are, and what goes with what.
     """
 
     def __init__(self, parameters: Parameters | None = None) -> None:
         self.parameters = parameters or Parameters()
-        self.counts = OrderCounts(
-            self.parameters.half_life_popularity,
-            self.parameters.half_life_pairs,
-            self.parameters.max_pairs,
-            self.parameters.max_products,
-            self.parameters.max_lines,
-        )
-        self.solution: Solution = empty_solution()
         self.place = Place()
-        self.last_at: Millis = 0
-        self.solved_orders = 0
-        self.solved_at: Millis = 0
-        self.loose: dict[int, set[int]] = {}
-        """By number of a product that the solution lacks: numbers of the products bought with it."""
-        self.pair_log = PairLog()
-        self.touched: dict[str, None] = {}
-        self._solved: frozenset[str] = frozenset()
+        self.goods = GoodsLearner(self.parameters.goods)
 
     def learn_one(self, place: Place, lesson: Lesson) -> None:
         """Fold the lesson at ``place``, which must come after the present one."""
         if place <= self.place:
             raise ValueError(f"lesson {place} does not come after {self.place}")
         self.place = place
-        product_ids = [line.product_id for line in lesson.lines]
-        if not isinstance(lesson, OrderLesson):
-            self.counts.unlearn_one(product_ids, lesson.occurred_at)
-            return
-        self.last_at = max(self.last_at, lesson.at)
-        numbers = self.counts.learn_one(product_ids, lesson.occurred_at)
-        # Trap: what is imported may lie thousands of half-lives behind the journal time it is weighed at.
-        self.counts.reach(self.last_at)
-        self._note_loose(numbers)
-        if self.counts.crowded:
-            self.counts.forget()
-            self.sort_out()
-            self._begin_pairs()
-        elif self.counts.orders % self.parameters.complements.pair_orders == 0:
-            self._keep_pairs()
+        self.goods.learn_one(lesson)
 
     def learn_many(
         self, rows: Iterable[tuple[Place, bytes]], settle: Callable[[Millis], object] | None = None
@@ -126,93 +68,10 @@ class Fold:
             lesson = decode_lesson(body)
             settle(lesson.at)
             self.learn_one(place, lesson)
-        settle(self.last_at)
+        settle(self.goods.last_at)
 
     def settle(self, now: Millis) -> None:
-        """Solve what is due by ``now``, the journal time reached."""
-        at = self.due(now)
+        """Do what falls due by ``now``, the journal time reached: a solve, which the fold waits for."""
+        at = self.goods.due(now)
         if at is not None:
-            self.accept(self.solve(at), at)
-
-    def due(self, now: Millis) -> Millis | None:
-        """The journal time a solve falls due at, where it does by ``now``; it sees what is folded so far."""
-        orders = self.counts.orders
-        if orders < self.parameters.first_solve or orders == self.solved_orders:
-            return None
-        if orders >= self.solved_orders * self.parameters.growth:
-            return self.last_at
-        # Trap: due at its own time, not at that of the event or tick which passed it, which may differ.
-        at = max(self.solved_at + self.parameters.solve_every, self.last_at)
-        return at if now >= at else None
-
-    def solve(self, at: Millis) -> Solution:
-        """The solution that falls due at ``at``; changes nothing, so a thread may run it."""
-        return solve(self.counts, at, self.parameters.complements)
-
-    def accept(self, solution: Solution, at: Millis) -> None:
-        """Use ``solution`` from here on."""
-        self.solution = solution
-        self.solved_orders = self.counts.orders
-        self.solved_at = at
-        self.sort_out()
-        self._begin_pairs()
-
-    def pending_pairs(self) -> Lists:
-        """The lists of what was touched, from the present state."""
-        index = self.counts.index
-        numbers = [index[product_id] for product_id in self.touched if product_id in index]
-        return self._pairs_of(numbers)
-
-    def sort_out(self) -> None:
-        """Find anew which products the solution lacks, and their pairs."""
-        # Trap: by id. One that was forgotten and is bought again has another number, but still its list.
-        self._solved = frozenset(self.solution.products)
-        products = enumerate(self.counts.products)
-        self.loose = {number: set() for number, product_id in products if product_id not in self._solved}
-        lacking = np.zeros(len(self.counts.products), dtype=np.bool_)
-        lacking[list(self.loose)] = True
-        pairs = self.counts.pairs
-        keys = np.fromiter(pairs, dtype=np.int64, count=len(pairs))
-        # Most pairs are of two products that the solution has: those are not even looked at one by one.
-        first, second = keys >> PAIR_SHIFT, keys & ((1 << PAIR_SHIFT) - 1)
-        for owner, other in (first, second), (second, first):
-            loose = lacking[owner]
-            for number, bought_with in zip(owner[loose].tolist(), other[loose].tolist(), strict=True):
-                self.loose[number].add(bought_with)
-
-    def _keep_pairs(self) -> None:
-        self.pair_log.add(self.pending_pairs())
-        self.touched.clear()
-        if self.pair_log.added > 2 * self.parameters.complements.pair_lists:
-            newest, index = self.pair_log.newest(), self.counts.index
-            self._log_anew(newest, self._most_popular(index[key] for key in newest if key in index))
-
-    def _begin_pairs(self) -> None:
-        """Make the lists of the most popular anew, and forget all others."""
-        most = self._most_popular(self.loose)
-        self._log_anew(self._pairs_of(most), most)
-        self.touched.clear()
-
-    def _log_anew(self, lists: Lists, numbers: list[int]) -> None:
-        ids = [self.counts.products[number] for number in numbers]
-        self.pair_log = PairLog()
-        self.pair_log.add({product_id: lists[product_id] for product_id in ids if lists[product_id]})
-
-    def _most_popular(self, numbers: Iterable[int]) -> list[int]:
-        popular = self.counts.popular
-        most = sorted(numbers, key=lambda number: (-popular[number], number))
-        return most[: self.parameters.complements.pair_lists]
-
-    def _pairs_of(self, numbers: list[int]) -> Lists:
-        return lists_from_pairs(self.counts, numbers, self.loose, self.last_at, self.parameters.complements)
-
-    def _note_loose(self, numbers: list[int]) -> None:
-        products = self.counts.products
-        paired = numbers[: self.parameters.max_lines]
-        for place, number in enumerate(numbers):
-            if products[number] not in self._solved:
-                self.touched[products[number]] = None
-                others = self.loose.setdefault(number, set())
-                if place < len(paired):
-                    others.update(paired)
-                    others.discard(number)
+            self.goods.accept(self.goods.solve(at), at)

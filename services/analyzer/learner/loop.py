@@ -104,7 +104,7 @@ class Learner:
             watch=self._watch,
         )
         self.elected, self.trouble = True, None
-        _log.info("elected", extra={"epoch": claim.epoch, "orders": fold.counts.orders})
+        _log.info("elected", extra={"epoch": claim.epoch, "orders": fold.goods.counts.orders})
         try:
             while not self._stopping:
                 if not await self._step(fold, publisher, claim.epoch):
@@ -125,7 +125,7 @@ class Learner:
             # Not all of the last second need be among the rows.
             self.passed = max(self.passed, rows[-1].place.second * SECOND)
         else:
-            if fold.due(watermark * SECOND) is not None:
+            if fold.goods.due(watermark * SECOND) is not None:
                 await in_thread(self._settle, fold, watermark * SECOND)
             self.passed = max(self.passed, watermark * SECOND)
         await publisher.offer(fold, self.passed, behind=more)
@@ -137,12 +137,12 @@ class Learner:
         if rows:
             await in_thread(fold.learn_many, rows, partial(self._settle, fold))
             self._metrics.lessons.add(len(rows))
-            self._metrics.orders.set(fold.counts.orders)
-            self._metrics.products.set(len(fold.counts.products))
-            self._metrics.pairs.set(len(fold.counts.pairs))
+            self._metrics.orders.set(fold.goods.counts.orders)
+            self._metrics.products.set(len(fold.goods.counts.products))
+            self._metrics.pairs.set(len(fold.goods.counts.pairs))
 
     def _settle(self, fold: Fold, now: Millis) -> None:
-        if fold.due(now) is not None:
+        if fold.goods.due(now) is not None:
             started = time.monotonic()
             fold.settle(now)
             self._metrics.solve.observe(time.monotonic() - started)

@@ -49,10 +49,10 @@ def content_of(fold: Fold, journal_time: Millis, solved: Solved) -> Content:
     """What ``fold`` has learned; a function of its state and nothing else."""
     return Content(
         journal_time=journal_time,
-        orders=fold.counts.orders,
+        orders=fold.goods.counts.orders,
         popularity=list(_chunks(_popular(fold))),
         complements=solved.parts(fold),
-        pairs=fold.pair_log.with_pending(fold.pending_pairs()).parts,
+        pairs=fold.goods.pair_log.with_pending(fold.goods.pending_pairs()).parts,
     )
 
 
@@ -65,9 +65,9 @@ class Solved:
 
     def parts(self, fold: Fold) -> list[Lists]:
         """Lists of the products that have any; the very same objects while the solution is the same."""
-        if self._of is not fold.solution:
-            self._of = fold.solution
-            self._parts = _spread({key: row for key, row in fold.solution.rows().items() if row})
+        if self._of is not fold.goods.solution:
+            self._of = fold.goods.solution
+            self._parts = _spread({key: row for key, row in fold.goods.solution.rows().items() if row})
         return self._parts
 
 
@@ -150,14 +150,14 @@ def _pairs_part(version: int, part: int, lists: Lists) -> PairsPart:
 
 
 def _popular(fold: Fold) -> list[Popular]:
-    counts = fold.counts
+    counts = fold.goods.counts
     if not counts.orders:
         return []
     weights = np.array(counts.popular)
     numbers = np.flatnonzero(weights > 0.0)
     if len(numbers) > MAX_POPULAR:
         numbers = np.sort(numbers[np.lexsort((numbers, -weights[numbers]))[:MAX_POPULAR]])
-    scale = 1.0 / counts.popularity_decay.weight(fold.last_at)
+    scale = 1.0 / counts.popularity_decay.weight(fold.goods.last_at)
     weight = (weights[numbers] * scale).astype(np.float32).tolist()
     share = np.minimum(weights[numbers] / counts.total, 1.0).astype(np.float32).tolist()
     return [

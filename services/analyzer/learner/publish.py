@@ -91,12 +91,12 @@ class Publisher:
             return
         if behind and time.monotonic() < self._due - self._interval + SLOWEST_SECONDS:
             return
-        state = (fold.place, id(fold.solution))
+        state = (fold.place, id(fold.goods.solution))
         if self._said is None or self._said[0] != state:
             content = await in_thread(content_of, fold, journal_time, self._solved)
             self._start(self._send(content), state, journal_time)
         elif self._said[1] < journal_time:
-            self._start(self._pass(fold.counts.orders, journal_time), state, journal_time)
+            self._start(self._pass(fold.goods.counts.orders, journal_time), state, journal_time)
         else:
             self._start(self._watch(), state, journal_time)
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.common.contracts.catalogue import KINDS, Kind, Offer, Placement
-from libs.common.scoring.choice import ChoiceModel
 from libs.common.scoring.features import FEATURES, candidate_features
 from services.recommender.candidates import complements, popular, repeats, upgrades
 from services.recommender.errors import KIND, SURPLUS
@@ -142,7 +141,6 @@ class Pool:
 def gather(
     here: Situation,
     authored: Authored,
-    choice: ChoiceModel,
     placement: Placement,
     kinds: Collection[str] | None,
     also: Positions = NONE,
@@ -156,7 +154,7 @@ def gather(
     extra = authored.open_at(here.now, here.open)
     own = len(found)
     positions = np.concatenate((found, authored.position[extra])) if len(extra) else found
-    chance, features = _chances(here, choice, found, positions)
+    chance, features = _chances(here, found, positions)
     replaces = by.by[found]
     code = np.where(replaces >= 0, _UP, np.where(here.scene.past.bought[found] > 0.0, _REPEAT, _CROSS))
     margins = here.assortment.margin
@@ -204,9 +202,7 @@ def _union(here: Situation, better: Positions, also: Positions) -> tuple[Positio
     return found, source[found]
 
 
-def _chances(
-    here: Situation, choice: ChoiceModel, found: Positions, positions: Positions
-) -> tuple[Floats, Floats]:
+def _chances(here: Situation, found: Positions, positions: Positions) -> tuple[Floats, Floats]:
     """P(choice) among ``found``; of an authored offer that of its product on the same scale."""
     named = positions >= 0
     if len(positions) == len(found):
@@ -214,7 +210,7 @@ def _chances(
     else:
         features = np.zeros((len(positions), len(FEATURES)))
         features[named] = candidate_features(here.scene, positions[named])
-    utility = choice.utilities(features)
+    utility = here.tables.learned.choice.utilities(features)
     if not len(found):
         return np.full(len(positions), CONTENT_CHANCE), features
     top = utility[: len(found)].max()

@@ -13,7 +13,6 @@ from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import Decision
 from libs.common.contracts.customer_model import Item
 from libs.common.contracts.identity import CustomerKey
-from libs.common.scoring.choice import ChoiceModel
 from libs.common.scoring.features import Histories
 from libs.common.tokens import OfferToken
 from services.recommender.candidates.explain import Explainer
@@ -80,8 +79,8 @@ class Decider:
 
     Parameters
     ----------
-    assortment, tables, choice:
-        What there is to offer, what was learned about it, and how that becomes a probability.
+    assortment, tables:
+        What there is to offer, and what was learned about it.
     seal:
         Makes the token that outcomes of an offer are reported with.
     holdout:
@@ -96,7 +95,6 @@ class Decider:
         self,
         assortment: Assortment,
         tables: TableMaker,
-        choice: ChoiceModel,
         seal: Callable[[OfferToken], str],
         holdout: Holdout,
         unknown_consent: UnknownConsent,
@@ -105,7 +103,6 @@ class Decider:
     ) -> None:
         self._assortment = assortment
         self._tables = tables
-        self._choice = choice
         self._seal = seal
         self._holdout = holdout
         self._unknown_consent: UnknownConsent = unknown_consent
@@ -162,7 +159,7 @@ class Decider:
         )
         limit = placement.limit if ask.limit is None else ask.limit
         also = _baseline(here, placement, limit) if group == "baseline" else NONE
-        pool = gather(here, tables.authored, self._choice, placement, _kinds(ask, placement), also)
+        pool = gather(here, tables.authored, placement, _kinds(ask, placement), also)
         ranking = rank(pool.by, placement.contact_cost > 0.0)
         seed = seed_of(question.decision_id)
         drawn = False
