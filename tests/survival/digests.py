@@ -22,7 +22,7 @@ from typing import Any
 from zlib import crc32
 
 from deploy.local.demo.data import load
-from deploy.local.demo.replay import iso, order
+from deploy.local.demo.feed import iso, order
 from tests.survival.load import Caller
 from tests.survival.reader import digest_of, read_models, read_tables
 from tests.survival.trial import ALL_AT_REST, at_rest

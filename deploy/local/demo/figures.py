@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deploy.local.demo.data import Journey
-from deploy.local.demo.replay import BASKET, CHANNEL, Pulse, Replay, iso
+from deploy.local.demo.feed import CHANNEL, iso
+from deploy.local.demo.replay import BASKET, Pulse, Replay
 from deploy.local.demo.scores import MEASURES, Interval
 
 RANKINGS = {"learned": "learned ranking", "habit": "personal habit", "popular": "popularity"}

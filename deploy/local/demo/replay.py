@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 
 from deploy.local.demo.baselines import Baselines
 from deploy.local.demo.calls import Calls
-from deploy.local.demo.data import CURRENCY, Basket, Journey
+from deploy.local.demo.data import Basket, Journey
+from deploy.local.demo.feed import CHANNEL, Feed, iso
 from deploy.local.demo.scores import SIZE, Scoreboard, score
-from libs.common.clock import SECOND, Millis
-from libs.common.errors import ClosedloopError
+from libs.common.clock import Millis
 
-CHANNEL = "store"
 BASKET = "basket"
 LIVE = "basket-live"
-LANES = 4
-CHUNK = 800
-MOST_IN_FLIGHT = 4_000
 PROBES_A_DAY = 4
-LEARNER_PATIENCE = 120.0
 PLACEMENTS: tuple[dict[str, Any], ...] = (
     {"placement_id": BASKET, "limit": SIZE, "objective": "acceptance", "exploration": 0.0},
     {"placement_id": LIVE, "limit": SIZE, "objective": "acceptance", "exploration": 0.02},
@@ -78,14 +71,17 @@ class Replay:
     board: Scoreboard = field(default_factory=Scoreboard)
     halves: Scoreboard = field(default_factory=Scoreboard)
     live: Scoreboard = field(default_factory=Scoreboard)
-    _orders: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self._feed = Feed(self.calls, self._counted)
 
     async def run(self) -> None:
         """Everything, in the order of the journal."""
         products = [product["product_id"] for product in self.journey.products]
         self._baselines = Baselines(products, self.journey.baskets[0].at)
         self._rng = np.random.default_rng(self.seed)
-        await self._load_catalogue()
+        self.pulse.enter("loading the catalogue", len(products))
+        await self._feed.stock(self.journey.products, PLACEMENTS)
         await self._learn_history()
         days = self.journey.days
         self.pulse.enter("scoring day by day", len(days))
@@ -97,81 +93,32 @@ class Replay:
         """What everybody bought most, as far as the replay has come."""
         return self._baselines.popular(limit)
 
-    async def _load_catalogue(self) -> None:
-        products = self.journey.products
-        self.pulse.enter("loading the catalogue", len(products))
-        for first in range(0, len(products), 1_000):
-            part = products[first : first + 1_000]
-            await self.calls.post("recommender", "/v1/products", part)
-            self.pulse.done += len(part)
-        for placement in PLACEMENTS:
-            await self.calls.put("recommender", f"/v1/placements/{placement['placement_id']}", placement)
-
     async def _learn_history(self) -> None:
         history = self.journey.history
         self.pulse.enter("learning from history", len(history))
         began = time.monotonic()
-        for first in range(0, len(history), CHUNK):
-            chunk = history[first : first + CHUNK]
-            await self._post_orders(chunk)
-            while await self._in_flight() > MOST_IN_FLIGHT:
-                await asyncio.sleep(0.05)
-            for basket in chunk:
-                self._baselines.learn(basket.customer, basket.at, basket.products)
-        while await self._in_flight() > 0:
-            await asyncio.sleep(0.05)
-        if history:
-            await self._learned(history[-1].at)
-        self.pulse.history_events = self.pulse.events
+        for basket in history:
+            self._baselines.learn(basket.customer, basket.at, basket.products)
+        await self._feed.history(history)
+        self.pulse.history_events = self.pulse.events = self._feed.events
         self.pulse.history_seconds = time.monotonic() - began
 
-    async def _post_orders(self, baskets: Sequence[Basket]) -> None:
-        """Concurrently, but each customer's in order: a customer keeps to one lane."""
-        lanes: list[list[dict[str, Any]]] = [[] for _ in range(LANES)]
-        for basket in baskets:
-            lanes[crc32(basket.customer.encode()) % LANES].append(order(basket))
-        posts = [self.calls.post("collector", "/v1/touchpoints", lane) for lane in lanes if lane]
-        await asyncio.gather(*posts)
-        self.pulse.events += len(baskets)
-        self._orders += len(baskets)
-
-    async def _in_flight(self) -> int:
-        """How many of the posted orders the analyzer has not counted yet.
-
-        The ledger's own figure lags by up to a second: services report what they accepted that often.
-        """
-        ledger = await self.calls.get("analyzer", "/v1/ledger")
-        if ledger["rejected"] or ledger["dead_lettered"]:
-            raise ClosedloopError(f"orders of the history were not counted: {ledger}")
-        self.pulse.done = ledger["applied"] + ledger["duplicate"]
-        return self.pulse.events - self.pulse.done
-
-    async def _learned(self, at: Millis) -> None:
-        """Wait until the learner has passed the second of ``at`` and has learned from every order so far."""
-        second = at // SECOND * SECOND
-        deadline = time.monotonic() + LEARNER_PATIENCE
-        while True:
-            learned = (await self.calls.get("analyzer", "/v1/models"))["learned"]
-            if learned["journal_time"] >= second and learned["orders"] >= self._orders:
-                return
-            if time.monotonic() > deadline:
-                raise ClosedloopError(
-                    f"the learner stands at {learned}, short of {self._orders} orders: see its log"
-                )
-            await asyncio.sleep(0.05)
+    def _counted(self, done: int) -> None:
+        self.pulse.done, self.pulse.events = done, self._feed.events
 
     async def _day(self, day: list[Basket]) -> None:
         chosen = [basket for basket in day if basket.customer in self.journey.scored]
         shown = await self._ask(chosen)
         await asyncio.gather(
-            self._post_orders(day),
+            self._feed.post_orders(day),
             self._post_outcomes(shown_outcomes(chosen, shown)),
             self._probe(day[0].at),
         )
         await self._post_outcomes(bought_outcomes(chosen, shown))
         for basket in day:
             self._baselines.learn(basket.customer, basket.at, basket.products)
-        await self._learned(day[-1].at)
+        self.pulse.events += len(day)
+        await self._feed.learned(day[-1].at)
 
     async def _ask(self, baskets: list[Basket]) -> list[dict[str, Any]]:
         """The day's recommendations, before any of the day's baskets; scores them, returns what is served."""
@@ -215,8 +162,7 @@ class Replay:
         return [basket.products[row] for row in sorted(self._rng.permutation(len(basket.products))[:size])]
 
     async def _post_outcomes(self, outcomes: list[dict[str, Any]]) -> None:
-        for first in range(0, len(outcomes), 1_000):
-            await self.calls.post("feedback", "/v1/outcomes", outcomes[first : first + 1_000])
+        await self._feed.post_outcomes(outcomes)
         self.pulse.events += len(outcomes)
 
     async def _probe(self, at: Millis) -> None:
@@ -244,27 +190,6 @@ class Replay:
             else:
                 self.pulse.stale_probes += 1
             self.pulse.events += 1
-
-
-def iso(at: Millis) -> str:
-    """Milliseconds as RFC 3339 in UTC."""
-    return f"{np.datetime64(at, 'ms')}Z"
-
-
-def order(basket: Basket) -> dict[str, Any]:
-    """A basket as the touchpoint a till would send."""
-    lines = [
-        {"product_id": product, "quantity": quantity, "price": price}
-        for product, quantity, price in zip(basket.products, basket.quantities, basket.prices, strict=True)
-    ]
-    return {
-        "id": basket.order_id,
-        "type": "order_completed",
-        "channel": CHANNEL,
-        "customer_id": basket.customer,
-        "occurred_at": iso(basket.at),
-        "properties": {"order_id": basket.order_id, "currency": CURRENCY, "products": lines},
-    }
 
 
 def requests_for(basket: Basket, half: list[str]) -> list[dict[str, Any]]:
