@@ -19,6 +19,9 @@ POPULARITY = "popularity"
 COMPLEMENTS = "complements"
 PAIRS = "pairs"
 CHOICE = "choice"
+RESPONSE = "response"
+INTERCEPTS = "intercepts"
+CAUSED = "caused"
 
 
 class Popular(Struct, array_like=True, frozen=True, gc=False):
@@ -88,6 +91,67 @@ class ChoicePart(Struct, frozen=True, kw_only=True, tag="choice"):
     samples: int
 
 
+class ResponsePart(Struct, frozen=True, kw_only=True, tag="response"):
+    """One head of the response model: weights and how sure they are.
+
+    Parameters
+    ----------
+    head:
+        ``engaged``, ``converted_engaged`` or ``converted_alone``.
+    names:
+        The features, in the order of the numbers.
+    mean:
+        Weights, doubles.
+    root:
+        Lower triangle, row by row, of a square root of their covariance, floats.
+    offer_variance, cell_variance:
+        Of the intercepts that nothing is known of yet: of an offer, and of offers that are alike.
+    """
+
+    version: int
+    part: int
+    head: str
+    names: list[str]
+    mean: bytes
+    root: bytes
+    offer_variance: float
+    cell_variance: float
+
+
+class InterceptsPart(Struct, frozen=True, kw_only=True, tag="intercepts"):
+    """What offers, and cells of offers that are alike, have beyond their features.
+
+    ``numbers`` are floats (offers then cells, heads, 2): mean and variance, the heads in the order of
+    `ResponsePart.head`.
+    """
+
+    version: int
+    part: int
+    offers: list[str]
+    cells: list[int]
+    numbers: bytes
+
+
+class CausedPart(Struct, frozen=True, kw_only=True, tag="caused"):
+    """What showing causes, where it is seen and when it shows.
+
+    Parameters
+    ----------
+    shares:
+        By placement (empty: all of them) and kind: the share of conversions that showing causes.
+    slots:
+        By placement: odds of being engaged with, from the first slot on, those of the first being 1.
+    delays:
+        By placement (empty: all of them): share of conversions seen by 1/64, 1/16, 1/4, all of the window.
+    """
+
+    version: int
+    part: int
+    shares: dict[str, dict[str, float]]
+    slots: dict[str, list[float]] = {}
+    delays: dict[str, list[float]] = {}
+
+
 class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="manifest"):
     """Closes a version.
 
@@ -110,7 +174,16 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="manif
         return self.versions.get(name) or [self.version] * self.parts.get(name, 0)
 
 
-LearnedModel = PopularityPart | ComplementsPart | PairsPart | ChoicePart | Manifest
+LearnedModel = (
+    PopularityPart
+    | ComplementsPart
+    | PairsPart
+    | ChoicePart
+    | ResponsePart
+    | InterceptsPart
+    | CausedPart
+    | Manifest
+)
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder: msgspec.msgpack.Decoder[LearnedModel] = msgspec.msgpack.Decoder(LearnedModel)

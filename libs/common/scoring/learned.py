@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -12,28 +12,44 @@ from numpy.typing import NDArray
 
 from libs.common.clock import Millis
 from libs.common.contracts.learned_model import (
+    CAUSED,
     CHOICE,
     COMPLEMENTS,
+    INTERCEPTS,
     MANIFEST_KEY,
     PAIRS,
     POPULARITY,
+    RESPONSE,
+    CausedPart,
     ChoicePart,
     ComplementsPart,
+    InterceptsPart,
     Manifest,
     Neighbour,
     PairsPart,
     Popular,
     PopularityPart,
+    ResponsePart,
     decode_learned,
     part_key,
 )
 from libs.common.scoring.choice import START, ChoiceModel
+from libs.common.scoring.response import ResponseModel, response_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-Part = PopularityPart | ComplementsPart | PairsPart | ChoicePart
-_Part = TypeVar("_Part", PopularityPart, ComplementsPart, PairsPart, ChoicePart)
+Part = PopularityPart | ComplementsPart | PairsPart | ChoicePart | ResponsePart | InterceptsPart | CausedPart
+_Part = TypeVar(
+    "_Part",
+    PopularityPart,
+    ComplementsPart,
+    PairsPart,
+    ChoicePart,
+    ResponsePart,
+    InterceptsPart,
+    CausedPart,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +149,7 @@ def complements_of(lists: Mapping[str, Sequence[Neighbour]], base: Complements |
 
 NO_POPULARITY = popularity_of(())
 NO_COMPLEMENTS = complements_of({})
+NO_RESPONSES = ResponseModel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +167,7 @@ class LearnedModels:
     popularity: Popularity = field(default=NO_POPULARITY)
     complements: Complements = field(default=NO_COMPLEMENTS)
     choice: ChoiceModel = field(default=START)
+    response: ResponseModel = field(default=NO_RESPONSES)
 
 
 class LearnedAssembler:
@@ -197,7 +215,12 @@ class LearnedAssembler:
         complements = self._parts(COMPLEMENTS, ComplementsPart)
         pairs = self._parts(PAIRS, PairsPart)
         choice = self._parts(CHOICE, ChoicePart)
+        heads = self._parts(RESPONSE, ResponsePart)
+        intercepts = self._parts(INTERCEPTS, InterceptsPart)
+        caused = self._parts(CAUSED, CausedPart)
         if popularity is None or complements is None or pairs is None or choice is None:
+            return False
+        if heads is None or intercepts is None or caused is None:
             return False
         self.models = LearnedModels(
             version=manifest.version,
@@ -207,6 +230,7 @@ class LearnedAssembler:
             popularity=self._popularity_now(popularity),
             complements=self._complements_now(complements, pairs),
             choice=self._choice_now(choice),
+            response=self._response_now(manifest.version, heads, intercepts, caused),
         )
         return True
 
@@ -239,6 +263,23 @@ class LearnedAssembler:
         if self._unchanged(CHOICE, parts):
             return self.models.choice
         return choice_of(parts[0]) if parts else START
+
+    def _response_now(
+        self,
+        version: int,
+        heads: Sequence[ResponsePart],
+        intercepts: Sequence[InterceptsPart],
+        caused: Sequence[CausedPart],
+    ) -> ResponseModel:
+        same = [
+            self._unchanged(RESPONSE, heads),
+            self._unchanged(INTERCEPTS, intercepts),
+            self._unchanged(CAUSED, caused),
+        ]
+        if all(same):
+            # Another version draws other weights, also where it says the same.
+            return replace(self.models.response, version=version)
+        return response_of(version, heads, intercepts, caused)
 
     def _unchanged(self, name: str, parts: Sequence[Part]) -> bool:
         versions = tuple(part.version for part in parts)

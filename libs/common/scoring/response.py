@@ -1,0 +1,335 @@
+"""P(outcome | trial) as it is served: means and posterior draws of every candidate, and what showing causes.
+
+Three heads, each a Bayesian logistic regression with an intercept per offer: ``engaged``; ``converted``
+given engaged; ``converted`` without it. q = P(e)·P(c | e) + P(c, not e), all as if seen in the first slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import TypeVar
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.common.contracts.catalogue import KINDS, Kind
+from libs.common.contracts.learned_model import CausedPart, InterceptsPart, ResponsePart
+from libs.common.scoring.trial import RESPONSE_FEATURES, TRIAL_FEATURES
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Codes = NDArray[np.int8]
+_F = TypeVar("_F", np.float32, np.float64)
+
+HEADS = ("engaged", "converted_engaged", "converted_alone")
+DRAWS = 128
+"""Weight vectors drawn from the posterior, once per version."""
+
+_OWN = len(RESPONSE_FEATURES)
+_NOISE = 4093
+"""Rows of normal numbers that intercepts are drawn with, by hash of offer and version: so nothing is drawn on
+the path of a request. A prime, so that no pattern of ids or versions meets the same row more often."""
+_FAR = 40.0
+"""Log odds beyond this are certain."""
+
+START: Mapping[str, tuple[float, float]] = {
+    "engaged": (-1.0, 0.5),
+    "converted_engaged": (-0.3, 0.5),
+    "converted_alone": (-1.5, 1.0),
+}
+"""Before anything was learned: intercept and weight of logit(choice). For the small chances at hand q is then
+proportional to P(choice): e · c|e to its root twice."""
+INTERCEPT_SPREAD = 0.7
+CHOICE_SPREAD = 0.1
+FEATURE_SPREAD = 0.15
+"""How unsure the weights are then, as standard deviations: little, so that what nothing is known of is ranked
+by the choice model; some hundred trials say more than this."""
+OFFER_VARIANCE = 0.04
+CELL_VARIANCE = 0.02
+"""Variances of intercepts at first; the learner follows how much offers really differ."""
+
+CAUSED_BEFORE: Mapping[Kind, float] = {
+    "repeat": 0.1,
+    "cross_sell": 0.5,
+    "up_sell": 0.7,
+    "retrofit": 0.9,
+    "service": 0.9,
+    "retention": 0.5,
+    "content": 0.5,
+}
+"""κ by kind, the share of conversions that showing causes, before anything is learned about it.
+
+A regular buys his coffee whether he is shown it or not; nobody finds the retrofit kit by himself.
+"""
+EVERYWHERE = ""
+"""Stands for all placements."""
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """One regression.
+
+    Attributes
+    ----------
+    mean:
+        Weights (d,).
+    root:
+        Lower triangular (d, d); the covariance is root · rootᵀ.
+    """
+
+    mean: Floats
+    root: Floats
+    offer_variance: float = OFFER_VARIANCE
+    cell_variance: float = CELL_VARIANCE
+
+
+@dataclass(frozen=True, eq=False)
+class Intercepts:
+    """Means and variances of offers (n) and of cells of offers (c) under every head.
+
+    Attributes
+    ----------
+    offers, cells:
+        The row of each; offers and cells not named have the heads' variances about 0.
+    mean, deviation:
+        Arrays (n + c + 2, heads), float32: offers, then cells, then an offer and a cell that nothing is
+        known of.
+    noise:
+        Array (n,): row of the normal numbers of each offer.
+    """
+
+    offers: Mapping[str, int]
+    cells: Mapping[int, int]
+    mean: Singles
+    deviation: Singles
+    noise: Ints
+
+    def rows(self, offer_ids: Sequence[str], cells: Ints | None) -> tuple[Ints, Ints, Ints]:
+        """Rows of offers and of their cells, and the rows of their noise."""
+        new = len(self.mean) - 2
+        found = [self.offers.get(offer_id, new) for offer_id in offer_ids]
+        at: Ints = np.array(found, dtype=np.int64)
+        noise = np.zeros(len(at), dtype=np.int64)
+        known = at < len(self.noise)
+        noise[known] = self.noise[at[known]]
+        for place in np.flatnonzero(~known).tolist():
+            noise[place] = _noise_row(offer_ids[place])
+        if cells is None:
+            return at, np.full(len(at), new + 1), noise
+        return at, np.array([self.cells.get(cell, new + 1) for cell in cells.tolist()]), noise
+
+
+def start_mean(head: str) -> Floats:
+    """Weights (`TRIAL_FEATURES`,) of a head before anything was learned."""
+    mean = np.zeros(len(TRIAL_FEATURES))
+    intercept, slope = START[head]
+    mean[TRIAL_FEATURES.index("intercept")] = intercept
+    mean[TRIAL_FEATURES.index("logit_choice")] = slope
+    return mean
+
+
+def start_deviation() -> Floats:
+    """Standard deviations (`TRIAL_FEATURES`,) of the weights then."""
+    deviation = np.full(len(TRIAL_FEATURES), FEATURE_SPREAD)
+    deviation[TRIAL_FEATURES.index("intercept")] = INTERCEPT_SPREAD
+    deviation[TRIAL_FEATURES.index("logit_choice")] = CHOICE_SPREAD
+    return deviation
+
+
+def start_head(head: str) -> Head:
+    """A head before anything was learned."""
+    return Head(start_mean(head), np.diag(start_deviation()))
+
+
+def no_intercepts(heads: Sequence[Head]) -> Intercepts:
+    """Intercepts of which nothing is known."""
+    return intercepts_of((), heads)
+
+
+def intercepts_of(parts: Sequence[InterceptsPart], heads: Sequence[Head]) -> Intercepts:
+    """Arrays from published parts; of an offer in several parts the last one counts."""
+    offers: dict[str, int] = {}
+    cells: dict[int, int] = {}
+    numbers: list[Singles] = []
+    size = sum(len(part.offers) for part in parts)
+    cell_numbers: list[Singles] = []
+    for part in parts:
+        rows = np.frombuffer(part.numbers, "<f4").reshape(-1, len(HEADS), 2)
+        offers.update(zip(part.offers, range(len(offers), len(offers) + len(part.offers)), strict=True))
+        cells.update(
+            zip(part.cells, range(size + len(cells), size + len(cells) + len(part.cells)), strict=True)
+        )
+        numbers.append(rows[: len(part.offers)])
+        cell_numbers.append(rows[len(part.offers) :])
+    unknown = np.array(
+        [[[0.0, head.offer_variance] for head in heads], [[0.0, head.cell_variance] for head in heads]]
+    )
+    table = np.concatenate([*numbers, *cell_numbers, unknown]).astype(np.float32)
+    return Intercepts(
+        offers=offers,
+        cells=cells,
+        mean=table[:, :, 0],
+        deviation=np.sqrt(np.maximum(table[:, :, 1], 0.0)),
+        noise=np.array([_noise_row(offer_id) for offer_id in offers], dtype=np.int64),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ResponseModel:
+    """What was learned of trials, ready to score; by itself what is believed before any.
+
+    Equal versions score equally to the bit, wherever they are read.
+
+    Parameters
+    ----------
+    version:
+        Of the learned models: what the draws are keyed by.
+    heads:
+        In the order of `HEADS`.
+    shares:
+        κ by placement (`EVERYWHERE`: all of them) and kind.
+    """
+
+    version: int = 0
+    heads: Sequence[Head] = field(default_factory=lambda: tuple(start_head(head) for head in HEADS))
+    intercepts: Intercepts | None = None
+    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def means(
+        self, own: Floats, shared: Floats, offer_ids: Sequence[str], cells: Ints | None = None
+    ) -> Floats:
+        """q of each candidate (m,) at the mean of the weights.
+
+        Parameters
+        ----------
+        own, shared:
+            Features (m, `RESPONSE_FEATURES`) and (`SHARED_FEATURES`,), see `libs.common.scoring.trial`.
+        cells:
+            See `libs.common.scoring.trial.cells_of`.
+        """
+        return _chance(*self._mean_odds(own, shared, offer_ids, cells).T)
+
+    def head_means(
+        self, own: Floats, shared: Floats, offer_ids: Sequence[str], cells: Ints | None = None
+    ) -> Floats:
+        """The probabilities behind `means`, (m, `HEADS`)."""
+        odds = self._mean_odds(own, shared, offer_ids, cells)
+        return _expit(odds)
+
+    def draws(
+        self, own: Floats, shared: Floats, offer_ids: Sequence[str], cells: Ints | None = None
+    ) -> Singles:
+        """q of each candidate under each of this version's weight vectors: (`DRAWS`, m), float32."""
+        known = self._known
+        at, cell, noise = known.rows(offer_ids, cells)
+        weights, normal = self._drawn
+        # One product for all heads; what the offers share is multiplied once.
+        odds = own.astype(np.float32) @ weights[:_OWN] + shared.astype(np.float32) @ weights[_OWN:]
+        odds = odds.reshape(len(own), len(HEADS), DRAWS)
+        mean = known.mean[at] + known.mean[cell]
+        odds += mean[:, :, None]
+        deviation = np.sqrt(known.deviation[at] ** 2 + known.deviation[cell] ** 2)
+        odds += deviation[:, :, None] * normal[(noise + 1009 * self.version) % _NOISE]
+        e, given, alone = odds[:, 0], odds[:, 1], odds[:, 2]
+        return _chance(e, given, alone).T
+
+    def caused(self, kinds: Codes, placement: str) -> Floats:
+        """κ of each candidate (m,), in [0, 1], by its kind."""
+        table = self._shares.get(placement)
+        if table is None:
+            table = self._shares[EVERYWHERE]
+        return np.asarray(table[kinds])
+
+    @cached_property
+    def _known(self) -> Intercepts:
+        return no_intercepts(self.heads) if self.intercepts is None else self.intercepts
+
+    @cached_property
+    def _shares(self) -> dict[str, Floats]:
+        """κ by placement as arrays by kind code; what a placement does not say holds everywhere."""
+        before = {str(kind): share for kind, share in CAUSED_BEFORE.items()}
+        before.update(self.shares.get(EVERYWHERE, {}))
+        tables = {EVERYWHERE: before, **{name: {**before, **own} for name, own in self.shares.items()}}
+        return {name: np.clip([table[kind] for kind in KINDS], 0.0, 1.0) for name, table in tables.items()}
+
+    @cached_property
+    def _drawn(self) -> tuple[Singles, Singles]:
+        """Weights (d, heads × `DRAWS`), and normal numbers (`_NOISE`, heads, `DRAWS`) for intercepts."""
+        generator = np.random.Generator(np.random.PCG64(self.version))
+        size = len(self.heads[0].mean)
+        weights = np.empty((size, len(HEADS), DRAWS), dtype=np.float32)
+        for number, head in enumerate(self.heads):
+            normal = generator.standard_normal((size, DRAWS))
+            weights[:, number] = head.mean[:, None] + head.root @ normal
+        return weights.reshape(size, -1), _normal_table()
+
+    def _mean_odds(self, own: Floats, shared: Floats, offer_ids: Sequence[str], cells: Ints | None) -> Floats:
+        known = self._known
+        at, cell, _ = known.rows(offer_ids, cells)
+        weights = np.stack([head.mean for head in self.heads], axis=1)
+        odds = own @ weights[:_OWN] + shared @ weights[_OWN:]
+        return np.asarray(odds + known.mean[at] + known.mean[cell])
+
+
+def _chance(engaged: NDArray[_F], given: NDArray[_F], alone: NDArray[_F]) -> NDArray[_F]:
+    """q of log odds, by head."""
+    chance: NDArray[_F] = _expit(engaged)
+    chance *= _expit(given)
+    chance += _expit(alone)
+    return np.minimum(chance, 1.0, out=chance)
+
+
+def _expit(odds: NDArray[_F]) -> NDArray[_F]:
+    # 1 / (1 + exp(-x)) in one array: these are the many numbers of a request.
+    x = np.clip(odds, -_FAR, _FAR)
+    np.negative(x, out=x)
+    np.exp(x, out=x)
+    x += 1.0
+    return np.reciprocal(x, out=x)
+
+
+@cache
+def _normal_table() -> Singles:
+    generator = np.random.Generator(np.random.PCG64(_NOISE))
+    return generator.standard_normal((_NOISE, len(HEADS), DRAWS), dtype=np.float32)
+
+
+def _noise_row(offer_id: str) -> int:
+    return crc32(offer_id.encode("utf-8", "surrogatepass"))
+
+
+def lower_triangle(size: int, numbers: bytes) -> Floats:
+    """The matrix (size, size) of a lower triangle's rows as floats."""
+    root = np.zeros((size, size))
+    root[np.tril_indices(size)] = np.frombuffer(numbers, "<f4")
+    return root
+
+
+def response_of(
+    version: int,
+    heads: Sequence[ResponsePart],
+    intercepts: Sequence[InterceptsPart],
+    caused: Sequence[CausedPart],
+) -> ResponseModel:
+    """The model of published parts; those that are missing, or speak of other features, are the start's."""
+    said = {part.head: part for part in heads if tuple(part.names) == TRIAL_FEATURES}
+    made = tuple(_head(said[name]) if name in said else start_head(name) for name in HEADS)
+    return ResponseModel(
+        version=version,
+        heads=made,
+        intercepts=intercepts_of(intercepts, made),
+        shares={placement: table for part in caused for placement, table in part.shares.items()},
+    )
+
+
+def _head(part: ResponsePart) -> Head:
+    return Head(
+        mean=np.frombuffer(part.mean, "<f8"),
+        root=lower_triangle(len(part.names), part.root),
+        offer_variance=part.offer_variance,
+        cell_variance=part.cell_variance,
+    )
