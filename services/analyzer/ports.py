@@ -80,11 +80,14 @@ class ModelRow(NamedTuple):
 
 
 class LessonRow(NamedTuple):
+    """A lesson of event ``number``; ``part`` tells several of one event apart."""
+
     partition: int
     number: int
     second: int
     kind: str
     body: bytes
+    part: int = 0
 
 
 class Seen(NamedTuple):

@@ -352,7 +352,7 @@ async def test_export_holds_everything_of_a_customer_and_his_visitors(caller: Ca
         ("anon:v/3", "l-1"),
     }
     assert records["c-7", "b"]["record"]["properties"] == order
-    assert records["c-7", "b"]["lesson"]["order_id"] == "o"
+    assert records["c-7", "b"]["lessons"][0]["order_id"] == "o"
     assert seen["in_flight"] == {"records": 0}
     refused = [{"purpose": "marketing/email", "granted": False, "at": "2026-09-21T14:13:20.000Z"}]
     assert seen["consents"] == refused

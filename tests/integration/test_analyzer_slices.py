@@ -307,7 +307,8 @@ async def lessons(stores: Stores) -> list[tuple[Any, ...]]:
     store = stores.slices
     async with store._database.connection() as connection:
         rows = await connection.fetch(
-            f"SELECT partition, number, second, kind, body FROM {store._schema}.lessons ORDER BY number"
+            f"SELECT partition, number, second, kind, body, part FROM {store._schema}.lessons"
+            " ORDER BY number, part"
         )
     return [tuple(row) for row in rows]
 

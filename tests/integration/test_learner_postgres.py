@@ -87,8 +87,8 @@ async def write(database: Database, schema: str, lessons: list[tuple[Place, byte
     shuffled = [lessons[at] for at in np.random.default_rng(1).permutation(len(lessons))]
     async with database.bulk() as connection:
         await connection.executemany(
-            f"INSERT INTO {schema}.lessons (second, partition, number, kind, body)"
-            " VALUES ($1, $2, $3, 'order', $4)",
+            f"INSERT INTO {schema}.lessons (second, partition, number, part, kind, body)"
+            " VALUES ($1, $2, $3, $4, 'order', $5)",
             [(*place, body) for place, body in shuffled],
         )
 
@@ -141,7 +141,7 @@ async def until_folded(learner: Learner, second: int) -> None:
 async def stored(database: Database, schema: str) -> tuple[Place, bytes]:
     async with database.connection() as connection:
         row = await connection.fetchrow(f"SELECT second, partition, number, body FROM {schema}.learner_state")
-    return Place(row[0], row[1], row[2]), row[3]
+    return Place(*row[:3]), row[3]
 
 
 async def test_state_equals_that_of_a_learner_in_memory_restarts_included(

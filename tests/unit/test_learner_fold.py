@@ -14,7 +14,17 @@ from services.analyzer.learner.counts import PAIR_SHIFT, OrderCounts
 from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.goods import GoodsParameters
 from services.analyzer.learner.pairs import lists_from_pairs
-from services.analyzer.model.lessons import LessonLine, OrderChangeLesson, OrderLesson
+from services.analyzer.model.lessons import (
+    FEATURES,
+    LessonLine,
+    OrderChangeLesson,
+    OrderLesson,
+    TrialLesson,
+    TrialStep,
+    decode_lesson,
+    encode_lesson,
+    layout_of,
+)
 
 T0 = 1_700_000_000_000
 SMALL = Parameters(
@@ -262,3 +272,38 @@ def test_a_product_counts_once_per_order_and_a_giant_order_makes_few_pairs() -> 
     counts.learn_one([f"g{n}" for n in range(900)], T0)
     assert len(counts.pairs) == 1 + 45
     assert len(counts.products) == 902
+
+
+def trial(n: int, step: TrialStep = "shown", *, ghost: bool = False) -> TrialLesson:
+    return TrialLesson(
+        customer="c",
+        at=T0 + n,
+        occurred_at=T0 + n,
+        step=step,
+        decision_id="d",
+        offer_id="product:a",
+        product_id="a",
+        offer_kind="cross_sell",
+        placement="home",
+        channel="web",
+        group="treatment",
+        rank=1,
+        propensity=0.5,
+        chance=0.1,
+        layout=layout_of(("one",), ()),
+        features=np.array([1.5], FEATURES).tobytes(),
+        window=DAY,
+        ghost=ghost,
+    )
+
+
+def test_trials_shown_are_counted_and_several_lessons_of_one_event_follow_each_other() -> None:
+    fold = Fold(SMALL)
+    lessons = [trial(0), trial(1, "look"), trial(2, ghost=True), trial(3)]
+    fold.learn_many([(Place(1, 0, 7, part), encode_lesson(lesson)) for part, lesson in enumerate(lessons)])
+    assert (fold.trials, fold.goods.counts.orders, fold.place) == (2, 0, Place(1, 0, 7, 3))
+    again = checkpoint.restore(checkpoint.save(fold), SMALL)
+    assert again is not None
+    assert checkpoint.digest(again) == checkpoint.digest(fold)
+    assert decode_lesson(encode_lesson(lessons[1])) == lessons[1]
+    assert lessons[0].vector().tolist() == [1.5]

@@ -29,7 +29,7 @@ class ExportedModel(Struct, frozen=True):
 
 
 class ExportedEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An event as it is stored; ``record`` is what came on the journal, ``lesson`` what the learner got."""
+    """An event as it is stored; ``record`` is what came on the journal, ``lessons`` what the learner got."""
 
     id: str
     kind: str
@@ -38,7 +38,7 @@ class ExportedEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     occurred_at: str
     recorded_at: str
     record: msgspec.Raw
-    lesson: Lesson | None = None
+    lessons: tuple[Lesson, ...] = ()
 
 
 class ExportedLetter(Struct, frozen=True):
@@ -93,9 +93,12 @@ async def export(
     yield msgspec.json.encode(head)[:-1] + b',"events":['
     before = b""
     async for events in store.all_events(keys):
-        lessons = {(row.partition, row.number): row for row in await store.lessons_of(events)}
+        lessons: dict[tuple[int, int], list[LessonRow]] = {}
+        for row in await store.lessons_of(events):
+            lessons.setdefault((row.partition, row.number), []).append(row)
         for stored in events:
-            yield before + msgspec.json.encode(_event(stored, lessons.get((stored.partition, stored.number))))
+            told = lessons.get((stored.partition, stored.number), [])
+            yield before + msgspec.json.encode(_event(stored, told))
             before = b","
     yield b"]}"
 
@@ -104,7 +107,7 @@ def _model(key: CustomerKey, models: Models) -> ExportedModel:
     return ExportedModel(key, models.profile, models.items)
 
 
-def _event(stored: StoredEvent, lesson: LessonRow | None) -> ExportedEvent:
+def _event(stored: StoredEvent, lessons: Sequence[LessonRow]) -> ExportedEvent:
     event = decode_event(stored.body)
     return ExportedEvent(
         id=stored.id,
@@ -114,7 +117,7 @@ def _event(stored: StoredEvent, lesson: LessonRow | None) -> ExportedEvent:
         occurred_at=format_time(stored.occurred_at),
         recorded_at=format_time(stored.recorded_at),
         record=msgspec.Raw(stored.body),
-        lesson=None if lesson is None else decode_lesson(lesson.body),
+        lessons=tuple(decode_lesson(lesson.body) for lesson in lessons),
     )
 
 

@@ -11,14 +11,15 @@ from services.analyzer.learner import goods_state
 from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.goods_state import GoodsState
 
-FORMAT = 3
+FORMAT = 4
 
 
 class _Checkpoint(Struct, frozen=True, kw_only=True):
     format: int
     parameters: Parameters
-    place: tuple[int, int, int]
+    place: tuple[int, int, int, int]
     goods: GoodsState
+    trials: int
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -30,8 +31,9 @@ def save(fold: Fold) -> bytes:
     checkpoint = _Checkpoint(
         format=FORMAT,
         parameters=fold.parameters,
-        place=(fold.place.second, fold.place.partition, fold.place.number),
+        place=(*fold.place,),
         goods=goods_state.state_of(fold.goods),
+        trials=fold.trials,
     )
     return _encoder.encode(checkpoint)
 
@@ -49,6 +51,7 @@ def restore(body: bytes | None, parameters: Parameters) -> Fold | None:
     fold = Fold(parameters)
     fold.place = Place(*saved.place)
     goods_state.restore(fold.goods, saved.goods)
+    fold.trials = saved.trials
     return fold
 
 

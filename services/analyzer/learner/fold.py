@@ -9,15 +9,16 @@ from msgspec import Struct
 
 from libs.common.clock import Millis
 from services.analyzer.learner.goods import GoodsLearner, GoodsParameters
-from services.analyzer.model.lessons import Lesson, decode_lesson
+from services.analyzer.model.lessons import Lesson, TrialLesson, decode_lesson
 
 
 class Place(NamedTuple):
-    """Where the fold stands in the canonical order: after the lesson with this journal second and number."""
+    """Where the fold stands in the canonical order: after the lesson with this second, number and part."""
 
     second: int = -1
     partition: int = -1
     number: int = -1
+    part: int = 0
 
 
 class Parameters(Struct, frozen=True, kw_only=True):
@@ -29,7 +30,7 @@ class Parameters(Struct, frozen=True, kw_only=True):
         Counts up when the code of the fold changes what it computes.
     """
 
-    version: int = 3
+    version: int = 4
     goods: GoodsParameters = GoodsParameters()
 
 
@@ -45,19 +46,25 @@ class Fold:
         The last lesson folded.
     goods:
         How popular products are, and what goes with what.
+    trials:
+        How many offers were shown, ghosts left out.
     """
 
     def __init__(self, parameters: Parameters | None = None) -> None:
         self.parameters = parameters or Parameters()
         self.place = Place()
         self.goods = GoodsLearner(self.parameters.goods)
+        self.trials = 0
 
     def learn_one(self, place: Place, lesson: Lesson) -> None:
         """Fold the lesson at ``place``, which must come after the present one."""
         if place <= self.place:
             raise ValueError(f"lesson {place} does not come after {self.place}")
         self.place = place
-        self.goods.learn_one(lesson)
+        if isinstance(lesson, TrialLesson):
+            self.trials += lesson.step == "shown" and not lesson.ghost
+        else:
+            self.goods.learn_one(lesson)
 
     def learn_many(
         self, rows: Iterable[tuple[Place, bytes]], settle: Callable[[Millis], object] | None = None

@@ -40,6 +40,7 @@ class Content(NamedTuple):
 
     journal_time: Millis
     orders: int
+    trials: int
     popularity: list[list[Popular]]
     complements: list[Lists]
     pairs: list[Lists]
@@ -50,6 +51,7 @@ def content_of(fold: Fold, journal_time: Millis, solved: Solved) -> Content:
     return Content(
         journal_time=journal_time,
         orders=fold.goods.counts.orders,
+        trials=fold.trials,
         popularity=list(_chunks(_popular(fold))),
         complements=solved.parts(fold),
         pairs=fold.goods.pair_log.with_pending(fold.goods.pending_pairs()).parts,
@@ -114,7 +116,7 @@ class Publications:
             version=version,
             journal_time=content.journal_time,
             orders=content.orders,
-            trials=0,
+            trials=content.trials,
             parts={name: len(numbers) for name, numbers in versions.items()},
             versions=versions,
         )

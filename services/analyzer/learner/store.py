@@ -76,7 +76,7 @@ class PostgresLearnerStore:
         async with self._database.bulk() as connection:
             await connection.execute(
                 f"UPDATE {self._schema}.learner_state SET epoch = epoch + 1,"
-                " second = $2, partition = $3, number = $4, body = $5 WHERE name = $1",
+                " second = $2, partition = $3, number = $4, part = $5, body = $6 WHERE name = $1",
                 NAME,
                 *place,
                 body,
@@ -92,17 +92,18 @@ class PostgresLearnerStore:
     async def lessons(self, after: Place, before: int, limit: int) -> Sequence[LessonRow]:
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                f"SELECT second, partition, number, body FROM {self._schema}.lessons"
-                " WHERE (second, partition, number) > ($1, $2, $3) AND second < $4"
-                " ORDER BY second, partition, number LIMIT $5",
+                f"SELECT second, partition, number, part, body FROM {self._schema}.lessons"
+                " WHERE (second, partition, number, part) > ($1, $2, $3, $4) AND second < $5"
+                " ORDER BY second, partition, number, part LIMIT $6",
                 *after,
                 before,
                 limit,
             )
-        return [LessonRow(Place(row[0], row[1], row[2]), row[3]) for row in rows]
+        return [LessonRow(Place(*row[:4]), row[4]) for row in rows]
 
     async def checkpoint(self, epoch: int, place: Place, body: bytes) -> None:
-        await self._write(epoch, "second = $3, partition = $4, number = $5, body = $6", *place, body)
+        change = "second = $3, partition = $4, number = $5, part = $6, body = $7"
+        await self._write(epoch, change, *place, body)
 
     async def next_version(self, epoch: int) -> int:
         return await self._write(epoch, "version = version + 1")

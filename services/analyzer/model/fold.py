@@ -134,6 +134,7 @@ def _order_lesson(event: Touchpoint, order: Order, journal_time: Millis) -> Orde
         occurred_at=event.occurred_at,
         order_id=order.order_id,
         lines=_lines(order.products),
+        channel=event.channel,
     )
 
 

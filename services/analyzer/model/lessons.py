@@ -1,18 +1,27 @@
 """Lessons: what the learner can learn from an event, written in the transaction of the slice that held it.
 
-Rows of ``analyzer.lessons(partition, number, second, kind, body)``: ``second`` is the journal second,
-``kind`` the Struct's tag, ``body`` its msgpack. Canonical order is (second, partition, number).
+Rows of ``analyzer.lessons(partition, number, second, kind, body, part)``: ``second`` is the journal second,
+``kind`` the Struct's tag, ``body`` its msgpack. Canonical order is (second, partition, number, part). A
+lesson has the number of the event it came with, one of a timer that of the decision it is about; ``part``
+tells those of one event apart.
 """
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 import msgspec
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from libs.common.clock import SECOND, Millis
+from libs.common.contracts.customer_model import Items
 from libs.common.contracts.identity import CustomerKey
+
+FEATURES = np.dtype("<f4")
+"""How features are kept: what a decision records fits without loss."""
 
 
 class LessonLine(NamedTuple):
@@ -24,13 +33,19 @@ class LessonLine(NamedTuple):
 
 
 class OrderLesson(Struct, frozen=True, kw_only=True, tag_field="kind", tag="order"):
-    """A customer bought. ``at`` is journal time, ``occurred_at`` event time; lines as they were said."""
+    """A customer bought. ``at`` is journal time, ``occurred_at`` event time; lines as they were said.
+
+    ``before`` is what his items said before this order, those of this key alone (models of linked keys lie
+    in other partitions), the newest `MAX_BEFORE` of them; None for who is not in the panel.
+    """
 
     customer: CustomerKey
     at: Millis
     occurred_at: Millis
     order_id: str
     lines: list[LessonLine]
+    channel: str = ""
+    before: Items | None = None
 
 
 class OrderChangeLesson(Struct, frozen=True, kw_only=True, tag_field="kind", tag="order_change"):
@@ -44,23 +59,96 @@ class OrderChangeLesson(Struct, frozen=True, kw_only=True, tag_field="kind", tag
     lines: list[LessonLine]
 
 
-Lesson = OrderLesson | OrderChangeLesson
+TrialStep = Literal["shown", "look", "engaged", "converted", "returned", "declined"]
+
+
+class TrialLesson(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="trial"):
+    """Something came of an offer that was shown, or nothing did until now.
+
+    Parameters
+    ----------
+    at, occurred_at:
+        Journal time (of a look: when it was due) and event time.
+    group:
+        Of the customer: treatment, baseline.
+    rank, propensity, chance:
+        Place in the slate from 1, probability of the slot's draw, P(choice) when it was decided.
+    ghost:
+        It was drawn and not shown: only looks that are ``judged`` are to be learned from, for κ.
+    layout, features:
+        `layout_of` the names of the features, and their values: the offer's own, then those all offers of
+        the decision share.
+    age_from, age_to:
+        Ms since it was shown. A look covers this span without a conversion: it is empty once there was one.
+        Of other steps ``age_to`` is the age they came at.
+    window:
+        Attribution window of the placement, in ms.
+    seen_to:
+        Of a conversion: up to which age looks have spoken against it.
+    engaged:
+        Whether the customer had opened, clicked or accepted it by then.
+    judged, bought:
+        The last look of a trial or ghost, and whether the product was bought within the window, whoever got
+        the credit for it.
+    """
+
+    customer: CustomerKey
+    at: Millis
+    occurred_at: Millis
+    step: TrialStep
+    decision_id: str
+    offer_id: str
+    product_id: str | None
+    offer_kind: str
+    placement: str
+    channel: str
+    group: str
+    rank: int
+    propensity: float
+    chance: float
+    layout: str
+    features: bytes
+    window: Millis
+    objective: str | None = None
+    ghost: bool = False
+    age_from: Millis = 0
+    age_to: Millis = 0
+    seen_to: Millis = 0
+    engaged: bool = False
+    judged: bool = False
+    bought: bool = False
+
+    def vector(self) -> NDArray[np.float64]:
+        """The features, shape (features,)."""
+        return np.frombuffer(self.features, FEATURES).astype(np.float64)
+
+
+Lesson = OrderLesson | OrderChangeLesson | TrialLesson
 
 ORDER = "order"
 ORDER_CHANGE = "order_change"
+TRIAL = "trial"
 
-_encoder = msgspec.msgpack.Encoder()
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder: msgspec.msgpack.Decoder[Lesson] = msgspec.msgpack.Decoder(Lesson)
 
 
 def kind_of(lesson: Lesson) -> str:
     """The tag of a lesson: column ``kind``."""
+    if isinstance(lesson, TrialLesson):
+        return TRIAL
     return ORDER if isinstance(lesson, OrderLesson) else ORDER_CHANGE
 
 
 def journal_second(at: Millis) -> int:
     """Column ``second``: the journal second an event falls into."""
     return at // SECOND
+
+
+def layout_of(own: tuple[str, ...], shared: tuple[str, ...]) -> str:
+    """Eight hex digits that stand for the names and order of features, own and shared."""
+    text = "\x00".join(own) + "\x01" + "\x00".join(shared)
+    return blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def encode_lesson(lesson: Lesson) -> bytes:

@@ -60,7 +60,7 @@ class MemoryAnalyzerStore:
         self.stored: list[StoredEvent] = []
         self.ids: dict[tuple[int, bytes], Seen] = {}
         self.rows: dict[tuple[CustomerKey, str], ModelRow] = {}
-        self.lessons: dict[tuple[int, int], LessonRow] = {}
+        self.lessons: dict[tuple[int, int, int], LessonRow] = {}
         self.letters: list[Buried] = []
         self.buried = 0
         self.sent: set[int] = set()
@@ -242,7 +242,7 @@ class MemoryAnalyzerStore:
         self.stored += slice_.events
         self.ids.update({(partition, h): at for h, at in slice_.ids.items()})
         self.rows.update({(row.customer, row.part): row for row in slice_.models})
-        self.lessons.update({(row.partition, row.number): row for row in slice_.lessons})
+        self.lessons.update({(row.partition, row.number, row.part): row for row in slice_.lessons})
         for letter in slice_.dead_letters:
             self.buried += 1
             self.letters.append(Buried(self.buried, letter))
@@ -340,7 +340,7 @@ class MemoryAnalyzerStore:
     async def lessons_of(self, events: Sequence[StoredEvent]) -> list[LessonRow]:
         self._reach()
         places = {(event.partition, event.number) for event in events}
-        return [row for place, row in self.lessons.items() if place in places]
+        return [row for place, row in sorted(self.lessons.items()) if place[:2] in places]
 
     async def erasure(self, id_: str) -> ErasureRows:
         self._reach()

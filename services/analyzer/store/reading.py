@@ -193,9 +193,9 @@ class PostgresReadStore:
     async def lessons_of(self, events: Sequence[StoredEvent]) -> list[LessonRow]:
         async with self._database.connection() as connection:
             rows = await connection.fetch(
-                f"SELECT partition, number, second, kind, body FROM {self._schema}.lessons"
+                f"SELECT partition, number, second, kind, body, part FROM {self._schema}.lessons"
                 " JOIN unnest($1::smallint[], $2::bigint[]) AS wanted (partition, number)"
-                " USING (partition, number)",
+                " USING (partition, number) ORDER BY partition, number, part",
                 [event.partition for event in events],
                 [event.number for event in events],
             )

@@ -54,11 +54,11 @@ _STATEMENTS = {
     "switch_lessons_gone": """
         DELETE FROM LIVE.lessons AS live WHERE partition = $1
         AND NOT EXISTS (SELECT FROM SCRATCH.lessons AS anew
-            WHERE (anew.partition, anew.number) = (live.partition, live.number)
+            WHERE (anew.partition, anew.number, anew.part) = (live.partition, live.number, live.part)
             AND (anew.second, anew.kind, anew.body) = (live.second, live.kind, live.body))""",
     "switch_lessons": """
-        INSERT INTO LIVE.lessons (partition, number, second, kind, body)
-        SELECT partition, number, second, kind, body FROM SCRATCH.lessons WHERE partition = $1
+        INSERT INTO LIVE.lessons (partition, number, second, kind, body, part)
+        SELECT partition, number, second, kind, body, part FROM SCRATCH.lessons WHERE partition = $1
         ON CONFLICT DO NOTHING""",
     "number": "UPDATE LIVE.partitions SET number = $2 WHERE partition = $1",
 }
