@@ -29,9 +29,8 @@ def main() -> None:
         chosen.households, chosen.asked = 200, 60
     examined = asyncio.run(examine(twin(), chosen.households, chosen.asked, chosen.seed))
     for subject in examined:
-        print(
-            f"{subject.name}, {len(subject.board)} baskets of {len(set(subject.board.customers))} households"
-        )
+        board = subject.board
+        print(f"{subject.name}, {len(board)} baskets of {len(set(board.customers))} households")
         for name in board.rows:
             print(f"  {name:18} {board.mean(name, 'ndcg'):.4f}")
 

@@ -78,6 +78,12 @@ def request_before(basket: Basket, **more: Any) -> Request:
     }
 
 
+def served_before(basket: Basket, subject: str, **more: Any) -> Request:
+    """The same as it is served: explored, with a draw for each subject and basket."""
+    drawn = f"{subject}/{basket.order_id}"
+    return request_before(basket, placement=SERVED, decision_id=drawn, **more)
+
+
 class Exam:
     """Takes a loop through a journey and lets each subject ask and mark.
 

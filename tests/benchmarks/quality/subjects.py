@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from deploy.local.demo.data import Basket
 from deploy.local.demo.scores import SIZE, Scoreboard, score
 from libs.common.clock import DAY, Millis
-from tests.benchmarks.quality.exam import SERVED, Request, Rivals, request_before
+from tests.benchmarks.quality.exam import Request, Rivals, request_before, served_before
 
 MOST_EXCLUDED = 1_000
 """So many products a request may exclude; nobody in the data bought more."""
@@ -40,9 +40,7 @@ class NextBasket:
         more = {"exclude": known} if known else {}
         return {
             LEARNED: request_before(basket, **more),
-            LIVE: request_before(
-                basket, placement=SERVED, decision_id=f"{self.name}/{basket.order_id}", **more
-            ),
+            LIVE: served_before(basket, self.name, **more),
         }
 
     def mark(self, basket: Basket, rivals: Rivals, lists: dict[str, list[str]]) -> None:
@@ -63,7 +61,7 @@ class NextBasket:
 
 
 class SecondHalf:
-    """The other half of a basket, one half given; which half is drawn by ``seed``."""
+    """The other half of a basket, one half given; which half, ``seed`` decides."""
 
     def __init__(self, name: str, products: Sequence[str], seed: int) -> None:
         self.name = name
@@ -78,9 +76,7 @@ class SecondHalf:
         given = {"context": {"basket": half}}
         return {
             WITH: request_before(basket, **given),
-            LIVE: request_before(
-                basket, placement=SERVED, decision_id=f"{self.name}/{basket.order_id}", **given
-            ),
+            LIVE: served_before(basket, self.name, **given),
             WITHOUT: request_before(basket),
             MASKED: request_before(basket, exclude=half),
         }
