@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from deploy.local.demo.data import load
 from tests.benchmarks.quality.exam import Exam, Subject
 from tests.benchmarks.quality.loop import Loop
+from tests.benchmarks.quality.pipeline import pipeline
 from tests.benchmarks.quality.subjects import subjects
 from tests.benchmarks.quality.twin import twin
 
@@ -20,6 +21,7 @@ def main() -> None:
     """Examine, print."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.quality", description=__doc__)
     parser.add_argument("--twin", action="store_true", help="in one process, without broker and database")
+    parser.add_argument("--broker", choices=("embedded", "apache"), default="embedded")
     parser.add_argument("--quick", action="store_true", help="200 households learned, 60 asked")
     parser.add_argument("--households", type=int, default=600)
     parser.add_argument("--asked", type=int, default=600)
@@ -27,7 +29,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.quick:
         chosen.households, chosen.asked = 200, 60
-    examined = asyncio.run(examine(twin(), chosen.households, chosen.asked, chosen.seed))
+    made = twin() if chosen.twin else pipeline(chosen.broker)
+    examined = asyncio.run(examine(made, chosen.households, chosen.asked, chosen.seed))
     for subject in examined:
         board = subject.board
         print(f"{subject.name}, {len(board)} baskets of {len(set(board.customers))} households")

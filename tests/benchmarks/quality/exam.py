@@ -14,7 +14,7 @@ from deploy.local.demo.data import Basket, Journey
 from deploy.local.demo.feed import CHANNEL, iso
 from deploy.local.demo.scores import SIZE, Scoreboard
 from libs.common.clock import Millis
-from tests.benchmarks.quality.loop import Loop
+from tests.benchmarks.quality.loop import Loop, Request
 
 GREEDY = "quality"
 SERVED = "quality-served"
@@ -23,8 +23,6 @@ PLACEMENTS: tuple[dict[str, Any], ...] = (
     {"placement_id": SERVED, "limit": SIZE, "objective": "acceptance"},
 )
 """Where the question is what the model ranks first, and where what is served, explored as by default."""
-
-Request = dict[str, Any]
 
 
 class Rivals(Baselines):

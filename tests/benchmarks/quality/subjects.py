@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from deploy.local.demo.data import Basket
 from deploy.local.demo.scores import SIZE, Scoreboard, score
 from libs.common.clock import DAY, Millis
-from tests.benchmarks.quality.exam import Request, Rivals, request_before, served_before
+from tests.benchmarks.quality.exam import Rivals, request_before, served_before
+from tests.benchmarks.quality.loop import Request
 
 MOST_EXCLUDED = 1_000
 """So many products a request may exclude; nobody in the data bought more."""

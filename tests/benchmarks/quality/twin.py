@@ -37,6 +37,7 @@ from services.analyzer.model.lessons import encode_lesson, journal_second
 from services.recommender.app import create_service
 from services.recommender.memory import MemoryCatalogueStore, MemoryDecisionStore
 from services.recommender.settings import RecommenderSettings
+from tests.benchmarks.quality.loop import Request, calls_of, products_of
 
 KEY = "twin-key-0123456789-0123456789"
 PEOPLE = 5_000
@@ -136,12 +137,11 @@ class Twin:
         for key, value, version in self._learner.records(until):
             self._views[LEARNED_MODELS].put(key, value, version)
 
-    async def ask(self, requests: Sequence[dict[str, Any]]) -> list[list[str]]:
+    async def ask(self, requests: Sequence[Request]) -> list[list[str]]:
         found: list[list[str]] = []
-        for first in range(0, len(requests), 1_000):
-            body = {"requests": requests[first : first + 1_000]}
-            answers = (await self._post("/v1/recommendations/batch", body))["answers"]
-            found += [[offer["product_id"] for offer in answer["offers"]] for answer in answers]
+        for some in calls_of(requests):
+            answers = (await self._post("/v1/recommendations/batch", {"requests": some}))["answers"]
+            found += map(products_of, answers)
         return found
 
     async def _post(self, path: str, body: Any) -> Any:
