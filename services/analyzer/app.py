@@ -31,6 +31,7 @@ from services.analyzer.intake import Intake
 from services.analyzer.letters import LetterPublisher, LetterStore
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.erased import KeyHasher
+from services.analyzer.model.panel import Panel
 from services.analyzer.ports import ErasedKeys, ErrandStore, ReadStore, SliceStore
 from services.analyzer.publisher import BusPublisher
 from services.analyzer.restoring import Restoring
@@ -82,6 +83,7 @@ def create_service(
         hasher=hasher,
         cache_bytes=settings.cache_bytes,
         dead_letter_share=settings.dead_letter_share,
+        panel=Panel(settings.panel_share),
     )
     loop = ConsumeLoop(
         bus.consumer(CUSTOMER_EVENTS, GROUP),

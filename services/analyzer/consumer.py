@@ -21,6 +21,7 @@ from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.cache import ModelCache
 from services.analyzer.model.erased import KeyHasher
 from services.analyzer.model.erasures import SuppressedRow
+from services.analyzer.model.panel import EVERYBODY, Panel
 from services.analyzer.ports import PartitionState, Publisher, SliceStore
 
 MODELS_AT_ONCE = 500
@@ -66,6 +67,8 @@ class AnalyzerProcessor:
         Encoded size of all models kept in memory, shared evenly among the partitions.
     dead_letter_share:
         Above this share of dead letters among the latest records consuming stops.
+    panel:
+        Whose orders say what was known before.
 
     Attributes
     ----------
@@ -84,6 +87,7 @@ class AnalyzerProcessor:
         hasher: KeyHasher,
         cache_bytes: int,
         dead_letter_share: float,
+        panel: Panel = EVERYBODY,
     ) -> None:
         self._store = store
         self._publisher = publisher
@@ -92,7 +96,7 @@ class AnalyzerProcessor:
         self._random = random
         self._cache_bytes = cache_bytes
         self._share = dead_letter_share
-        self._handler = SliceHandler(store, hasher)
+        self._handler = SliceHandler(store, hasher, panel)
         self._owned: dict[int, _Owned] = {}
         self.errands = asyncio.Event()
         self._watched = (0, 0)

@@ -30,6 +30,14 @@ class AnalyzerSettings(CommonSettings):
         le=1,
         description="Share of dead letters among the latest records above which consuming stops; 1: never",
     )
+    panel_share: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of customers whose orders are learned with what was known of them before, for the"
+        " learner of choice; by a hash of the key. Lessons of orders grow by their items (5 kB typically)."
+        " Another share changes lessons only after a rebuild",
+    )
     rebuild_processes: int = Field(
         default=0,
         ge=0,

@@ -39,6 +39,7 @@ from services.analyzer.model.lessons import (
     encode_lesson,
     kind_of,
 )
+from services.analyzer.model.panel import MAX_BEFORE, Panel
 from services.analyzer.model.profile import MAX_ACTIVITY, MAX_CONSENTS, MAX_TOTALS
 from services.analyzer.model.readable import readable
 
@@ -346,3 +347,35 @@ def test_order_of_arrival_changes_counts_by_rounding_only(happened: list[AboutCu
         assert faded(item.bought, T0 + DAY, HALF_LIFE_SEASON) == pytest.approx(
             faded(other.bought, T0 + DAY, HALF_LIFE_SEASON)
         )
+
+
+def test_an_orders_lesson_says_what_was_known_before_for_the_panel_alone() -> None:
+    before = folded(order(T0, ("x", 1, 2.0)), order(T0 + DAY, ("y", 1, None)))
+    bought = order(T0 + 2 * DAY, ("z", 1, 1.0))
+    lesson = fold(before, bought, T0).lesson
+    assert isinstance(lesson, OrderLesson)
+    assert (lesson.before, lesson.channel) == (before.items, "web")
+    assert decode_lesson(encode_lesson(lesson)) == lesson
+    outside = fold(before, bought, T0, Panel(0.0)).lesson
+    assert isinstance(outside, OrderLesson)
+    assert outside.before is None
+    imported = msgspec.structs.replace(bought, flags=("imported",))
+    learned = fold(before, imported, T0).lesson
+    assert isinstance(learned, OrderLesson)
+    assert learned.before == before.items
+
+
+def test_an_orders_lesson_carries_the_newest_products_only() -> None:
+    many = folded(*(order(T0 + n, (f"p{n}", 1, None)) for n in range(MAX_BEFORE + 9)))
+    lesson = fold(many, order(T0 + DAY, ("z", 1, 1.0)), T0).lesson
+    assert isinstance(lesson, OrderLesson)
+    assert lesson.before is not None
+    assert set(lesson.before.items) == {f"p{n}" for n in range(9, MAX_BEFORE + 9)}
+
+
+def test_panel_is_a_stable_sample_of_about_its_share() -> None:
+    panel, wider = Panel(0.3), Panel(0.4)
+    inside = {f"c-{n}" for n in range(4_000) if f"c-{n}" in panel}
+    assert 0.27 < len(inside) / 4_000 < 0.33
+    assert all(key in wider for key in inside)
+    assert inside == {f"c-{n}" for n in range(4_000) if f"c-{n}" in Panel(0.3)}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from libs.common.clock import DAY
+from libs.common.contracts.vectors import pack
 from services.analyzer.learner import checkpoint
 from services.analyzer.learner.complements import ComplementParameters, ease, solve
 from services.analyzer.learner.counts import PAIR_SHIFT, OrderCounts
@@ -15,7 +16,6 @@ from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.goods import GoodsParameters
 from services.analyzer.learner.pairs import lists_from_pairs
 from services.analyzer.model.lessons import (
-    FEATURES,
     LessonLine,
     OrderChangeLesson,
     OrderLesson,
@@ -23,7 +23,6 @@ from services.analyzer.model.lessons import (
     TrialStep,
     decode_lesson,
     encode_lesson,
-    layout_of,
 )
 
 T0 = 1_700_000_000_000
@@ -290,8 +289,9 @@ def trial(n: int, step: TrialStep = "shown", *, ghost: bool = False) -> TrialLes
         rank=1,
         propensity=0.5,
         chance=0.1,
-        layout=layout_of(("one",), ()),
-        features=np.array([1.5], FEATURES).tobytes(),
+        feature_set="one",
+        vector=pack(np.array([[1.5, 0.0]]))[0],
+        shared=pack(np.array([[0.0, 2.0]]))[0],
         window=DAY,
         ghost=ghost,
     )
@@ -306,4 +306,4 @@ def test_trials_shown_are_counted_and_several_lessons_of_one_event_follow_each_o
     assert again is not None
     assert checkpoint.digest(again) == checkpoint.digest(fold)
     assert decode_lesson(encode_lesson(lessons[1])) == lessons[1]
-    assert lessons[0].vector().tolist() == [1.5]
+    assert lessons[0].features().tolist() == [1.5, 0.0, 0.0, 2.0]

@@ -12,6 +12,7 @@ from services.analyzer.model.arrival import Arrival
 from services.analyzer.model.erased import KeyHasher, Suppressed
 from services.analyzer.model.erasures import Erased, Notice
 from services.analyzer.model.letters import DeadLetter, Replayed
+from services.analyzer.model.panel import Panel
 from services.analyzer.ports import (
     FateKey,
     LessonRow,
@@ -48,6 +49,7 @@ class Draft:
     notes: dict[str, int]
     hasher: KeyHasher
     suppressed: Suppressed
+    panel: Panel
     events: list[StoredEvent] = field(default_factory=list)
     ids: dict[bytes, Seen] = field(default_factory=dict)
     early: dict[tuple[CustomerKey, str], list[WaitingOutcome]] = field(default_factory=dict)

@@ -145,7 +145,7 @@ def _take_event(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:
 def _store(draft: Draft, event: AboutCustomer, body: bytes) -> None:
     """Fold ``event`` and keep it, under the next number; raises `Invalid` with nothing done."""
     number = draft.number + 1
-    lesson = fold_into(draft.customers, event, draft.journal_time, number)
+    lesson = fold_into(draft.customers, event, draft.journal_time, number, draft.panel)
     draft.number = number
     if lesson is not None:
         draft.lessons.append(

@@ -20,6 +20,7 @@ from libs.common.contracts.identity import CustomerKey, is_nobody
 from services.analyzer.model.fold import Models, fold
 from services.analyzer.model.lessons import Lesson, encode_lesson, journal_second
 from services.analyzer.model.lessons import kind_of as lesson_kind
+from services.analyzer.model.panel import EVERYBODY, Panel
 from services.analyzer.ports import LessonRow, ModelRow
 
 
@@ -51,13 +52,17 @@ def assemble(rows: Sequence[ModelRow]) -> dict[CustomerKey, Models]:
 
 
 def fold_into(
-    customers: dict[CustomerKey, Changed], event: AboutCustomer, journal_time: Millis, number: int
+    customers: dict[CustomerKey, Changed],
+    event: AboutCustomer,
+    journal_time: Millis,
+    number: int,
+    panel: Panel = EVERYBODY,
 ) -> Lesson | None:
     """Fold ``event`` into its customer, and what is to be learned from it; slices and rebuilds come here."""
     if is_nobody(event.customer):
         return None
     changed = customers[event.customer]
-    step = fold(changed.models, event, journal_time)
+    step = fold(changed.models, event, journal_time, panel)
     if step.models.profile is not changed.models.profile:
         changed.profile = number
     if step.models.items is not changed.models.items:

@@ -33,6 +33,7 @@ from services.analyzer.model.cache import ModelCache
 from services.analyzer.model.erased import NOBODY_ERASED, KeyHasher, Suppressed
 from services.analyzer.model.fold import Models
 from services.analyzer.model.letters import Buried, DeadLetter
+from services.analyzer.model.panel import EVERYBODY, Panel
 from services.analyzer.ports import PartitionState, SliceStore, SliceWrite, WaitingOutcome
 
 
@@ -59,11 +60,14 @@ class SliceHandler:
         Where ids and models are read; nothing is written here.
     hasher:
         Hashes keys as the store remembers erased ones.
+    panel:
+        Whose orders say what was known before.
     """
 
-    def __init__(self, store: SliceStore, hasher: KeyHasher) -> None:
+    def __init__(self, store: SliceStore, hasher: KeyHasher, panel: Panel = EVERYBODY) -> None:
         self._store = store
         self._hasher = hasher
+        self._panel = panel
 
     async def prepare(
         self,
@@ -123,6 +127,7 @@ class SliceHandler:
             notes=dict(state.notes),
             hasher=self._hasher,
             suppressed=suppressed,
+            panel=self._panel,
             early=await self._early(state.partition, about),
         )
 
@@ -154,6 +159,7 @@ class SliceHandler:
             notes=dict(state.notes),
             hasher=self._hasher,
             suppressed=NOBODY_ERASED,
+            panel=self._panel,
             next_offset=state.next_offset,
             past=await self._store.events_of(state.partition, event.customer),
         )

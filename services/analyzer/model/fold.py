@@ -23,6 +23,7 @@ from libs.common.scoring.decay import bounded
 from services.analyzer.model import items as item_folds
 from services.analyzer.model import profile as profile_folds
 from services.analyzer.model.lessons import Lesson, LessonLine, OrderChangeLesson, OrderLesson
+from services.analyzer.model.panel import EVERYBODY, Panel
 
 
 class Models(NamedTuple):
@@ -58,7 +59,7 @@ def type_of(event: AboutCustomer) -> str:
     return "identity_linked" if isinstance(event, IdentityLinked) else "erased"
 
 
-def fold(models: Models, event: AboutCustomer, journal_time: Millis) -> Step:
+def fold(models: Models, event: AboutCustomer, journal_time: Millis, panel: Panel = EVERYBODY) -> Step:
     """Fold ``event`` into ``models``; raises `Invalid` for a typed touchpoint of the wrong shape.
 
     Echoes and answers about nobody move nothing.
@@ -68,7 +69,7 @@ def fold(models: Models, event: AboutCustomer, journal_time: Millis) -> Step:
     if isinstance(event, Touchpoint):
         if event.echo:
             return Step(models)
-        return _on_touchpoint(models, event, journal_time)
+        return _on_touchpoint(models, event, journal_time, panel)
     profile = models.profile
     unmatched = False
     if isinstance(event, IdentityLinked):
@@ -86,7 +87,7 @@ def fold(models: Models, event: AboutCustomer, journal_time: Millis) -> Step:
     return Step(models._replace(profile=profile), unmatched=unmatched)
 
 
-def _on_touchpoint(models: Models, event: Touchpoint, journal_time: Millis) -> Step:
+def _on_touchpoint(models: Models, event: Touchpoint, journal_time: Millis, panel: Panel) -> Step:
     shape = TYPED.get(event.type)
     typed = _typed(event, shape) if shape is not None else None
     if not event.learn:
@@ -97,7 +98,7 @@ def _on_touchpoint(models: Models, event: Touchpoint, journal_time: Millis) -> S
     if isinstance(typed, Order):
         profile = profile_folds.bought(profile, typed, at)
         items = item_folds.bought(items, typed.products, at)
-        lesson = _order_lesson(event, typed, journal_time)
+        lesson = _order_lesson(event, typed, journal_time, panel.before(models.items))
     elif isinstance(typed, OrderChange):
         if typed.products:
             items, value = item_folds.unbought(items, typed.products)
@@ -127,7 +128,7 @@ def _lines(lines: list[OrderLine]) -> list[LessonLine]:
     ]
 
 
-def _order_lesson(event: Touchpoint, order: Order, journal_time: Millis) -> OrderLesson:
+def _order_lesson(event: Touchpoint, order: Order, journal_time: Millis, before: Items | None) -> OrderLesson:
     return OrderLesson(
         customer=event.customer,
         at=journal_time,
@@ -135,6 +136,7 @@ def _order_lesson(event: Touchpoint, order: Order, journal_time: Millis) -> Orde
         order_id=order.order_id,
         lines=_lines(order.products),
         channel=event.channel,
+        before=before,
     )
 
 

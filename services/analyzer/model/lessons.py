@@ -8,7 +8,6 @@ tells those of one event apart.
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -19,9 +18,7 @@ from numpy.typing import NDArray
 from libs.common.clock import SECOND, Millis
 from libs.common.contracts.customer_model import Items
 from libs.common.contracts.identity import CustomerKey
-
-FEATURES = np.dtype("<f4")
-"""How features are kept: what a decision records fits without loss."""
+from libs.common.contracts.vectors import unpack
 
 
 class LessonLine(NamedTuple):
@@ -36,7 +33,7 @@ class OrderLesson(Struct, frozen=True, kw_only=True, tag_field="kind", tag="orde
     """A customer bought. ``at`` is journal time, ``occurred_at`` event time; lines as they were said.
 
     ``before`` is what his items said before this order, those of this key alone (models of linked keys lie
-    in other partitions), the newest `MAX_BEFORE` of them; None for who is not in the panel.
+    in other partitions), the newest `panel.MAX_BEFORE` of them; None for who is not in the panel.
     """
 
     customer: CustomerKey
@@ -73,11 +70,13 @@ class TrialLesson(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fie
         Of the customer: treatment, baseline.
     rank, propensity, chance:
         Place in the slate from 1, probability of the slot's draw, P(choice) when it was decided.
+    cell:
+        As in the record of the decision.
     ghost:
         It was drawn and not shown: only looks that are ``judged`` are to be learned from, for κ.
-    layout, features:
-        `layout_of` the names of the features, and their values: the offer's own, then those all offers of
-        the decision share.
+    feature_set, vector, shared:
+        As in the record of the decision: what names the columns, the offer's own features and those that
+        all offers share, packed. Empty where the record had no room for them.
     age_from, age_to:
         Ms since it was shown. A look covers this span without a conversion: it is empty once there was one.
         Of other steps ``age_to`` is the age they came at.
@@ -106,10 +105,12 @@ class TrialLesson(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fie
     rank: int
     propensity: float
     chance: float
-    layout: str
-    features: bytes
+    feature_set: str
+    vector: bytes
+    shared: bytes
     window: Millis
-    objective: str | None = None
+    objective: str = ""
+    cell: int = 0
     ghost: bool = False
     age_from: Millis = 0
     age_to: Millis = 0
@@ -118,9 +119,12 @@ class TrialLesson(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fie
     judged: bool = False
     bought: bool = False
 
-    def vector(self) -> NDArray[np.float64]:
-        """The features, shape (features,)."""
-        return np.frombuffer(self.features, FEATURES).astype(np.float64)
+    def features(self) -> NDArray[np.float64]:
+        """The offer's own features, then those shared by all: shape (columns,), or (0,) where there are none.
+
+        They were checked when the trial began: the right number of finite numbers.
+        """
+        return np.array(unpack(self.vector) + unpack(self.shared) if self.vector else [])
 
 
 Lesson = OrderLesson | OrderChangeLesson | TrialLesson
@@ -143,12 +147,6 @@ def kind_of(lesson: Lesson) -> str:
 def journal_second(at: Millis) -> int:
     """Column ``second``: the journal second an event falls into."""
     return at // SECOND
-
-
-def layout_of(own: tuple[str, ...], shared: tuple[str, ...]) -> str:
-    """Eight hex digits that stand for the names and order of features, own and shared."""
-    text = "\x00".join(own) + "\x01" + "\x00".join(shared)
-    return blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def encode_lesson(lesson: Lesson) -> bytes:

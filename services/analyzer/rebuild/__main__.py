@@ -23,6 +23,7 @@ if __name__ == "__main__":
         postgres=settings.postgres.get_secret_value(),
         kafka=settings.kafka,
         switch="--check" not in sys.argv[1:],
+        panel=settings.panel_share,
         processes=settings.rebuild_processes or os.cpu_count() or 1,
     )
     try:

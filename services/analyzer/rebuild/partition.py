@@ -10,6 +10,7 @@ from libs.common.errors import Invalid
 from services.analyzer.handlers.folding import Changed, assemble, fold_into, lesson_row, model_rows
 from services.analyzer.model.arrival import UNREADABLE
 from services.analyzer.model.fold import Models
+from services.analyzer.model.panel import EVERYBODY, Panel
 from services.analyzer.ports import LessonRow, ModelRow
 from services.analyzer.store.rebuilding import (
     Difference,
@@ -38,10 +39,13 @@ class PartitionRebuild:
         Events that the present code cannot fold.
     """
 
-    def __init__(self, store: PostgresRebuildStore, partition: int, *, held: int = HELD) -> None:
+    def __init__(
+        self, store: PostgresRebuildStore, partition: int, *, held: int = HELD, panel: Panel = EVERYBODY
+    ) -> None:
         self._store = store
         self._partition = partition
         self._held = held
+        self._panel = panel
         self._customers: dict[str, Changed] = {}
         self._lessons: list[LessonRow] = []
         self._fresh = False
@@ -114,7 +118,7 @@ class PartitionRebuild:
         await self._meet({event.customer for _, event in about if not is_nobody(event.customer)})
         for past, event in about:
             try:
-                lesson = fold_into(self._customers, event, past.journal_time, past.number)
+                lesson = fold_into(self._customers, event, past.journal_time, past.number, self._panel)
             except Invalid:
                 self.refused += 1
                 continue

@@ -16,6 +16,7 @@ import uvloop
 
 from libs.common.contracts.identity import PARTITIONS
 from libs.common.db import Database
+from services.analyzer.model.panel import Panel
 from services.analyzer.rebuild.partition import PartitionRebuild
 from services.analyzer.store.rebuilding import Difference, PostgresRebuildStore
 
@@ -39,12 +40,15 @@ class Plan:
         Serve what was folded anew; otherwise it is only compared.
     processes:
         How many partitions are folded side by side.
+    panel:
+        Share of the customers whose orders say what was known before.
     """
 
     postgres: str
     kafka: str = ""
     switch: bool = True
     processes: int = 2
+    panel: float = 1.0
 
 
 async def in_processes(plan: Plan, scratch: str) -> tuple[list[Folded], list[Difference]]:
@@ -92,7 +96,7 @@ class Folded(NamedTuple):
 
 def _fold(plan: Plan, scratch: str, partition: int) -> Folded:
     async def work(store: PostgresRebuildStore) -> Folded:
-        fold = PartitionRebuild(store, partition)
+        fold = PartitionRebuild(store, partition, panel=Panel(plan.panel))
         return Folded(await fold.fold(), fold.refused)
 
     return _run(plan, scratch, work)
@@ -100,7 +104,7 @@ def _fold(plan: Plan, scratch: str, partition: int) -> Folded:
 
 def _settle(plan: Plan, scratch: str, partition: int) -> Difference:
     async def work(store: PostgresRebuildStore) -> Difference:
-        return await PartitionRebuild(store, partition).settle(switch=plan.switch)
+        return await PartitionRebuild(store, partition, panel=Panel(plan.panel)).settle(switch=plan.switch)
 
     return _run(plan, scratch, work)
 
