@@ -11,7 +11,8 @@ from click.core import ParameterSource
 
 from deploy.local import privacy
 from deploy.local.dead_letters import dead_letters
-from deploy.local.options import DATA_DIR, data_dir_option
+from deploy.local.demonstration import demo
+from deploy.local.options import data_dir_option
 from libs.common.errors import ClosedloopError, Misconfigured
 
 
@@ -49,7 +50,7 @@ def parse_holdout(ctx: click.Context, parameter: click.Parameter, value: str) ->
 
 @click.group(
     cls=PlainErrors,
-    commands=[dead_letters, privacy.erase, privacy.erasures, privacy.export],
+    commands=[dead_letters, demo, privacy.erase, privacy.erasures, privacy.export],
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="closedloop")
@@ -113,43 +114,6 @@ def up(
         broker_memory=broker_memory,
     )
     sys.exit(serve(options, click.echo))
-
-
-@main.command()
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=DATA_DIR / "demo",
-    show_default=True,
-    help="Directory of the demo's platform, made anew at each run.",
-)
-@click.option("--households", type=click.IntRange(2, 2469), default=400, show_default=True)
-@click.option("--weeks", default="1-52", show_default=True, metavar="FROM-TO")
-@click.option("--keep", is_flag=True, help="Hold the platform up afterwards, until Ctrl-C.")
-@click.option(
-    "--seed", type=int, default=7, show_default=True, help="Which households, which half of a basket."
-)
-@click.option("--port-base", type=click.IntRange(0, 65530), default=8000, show_default=True)
-@click.option("--assert", "check", is_flag=True, help="Exit with an error when the figures miss the bars.")
-def demo(
-    data_dir: Path, households: int, weeks: str, keep: bool, seed: int, port_base: int, check: bool
-) -> None:
-    """Replay a year of shopping and watch the ranking learn (about two minutes)."""
-    from deploy.local.demo.show import Show, play
-
-    first, _, last = weeks.partition("-")
-    if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= 53):
-        raise Misconfigured("--weeks wants FROM-TO between 1 and 53, for example 1-52")
-    show = Show(
-        data_dir=data_dir,
-        households=households,
-        weeks=(int(first), int(last)),
-        keep=keep,
-        seed=seed,
-        port_base=port_base,
-        check=check,
-    )
-    sys.exit(play(show))
 
 
 @main.group()

@@ -47,6 +47,11 @@ class Calls:
         """The JSON behind a path."""
         return await self._call("GET", service, path, None)
 
+    async def text(self, service: str, path: str) -> str:
+        """The text behind a path, such as a service's metrics."""
+        response = await self._client.get(self._urls[service] + path)
+        return str(response.raise_for_status().text)
+
     async def post(self, service: str, path: str, body: Any) -> Any:
         """Post ``body``; a batch of which anything was refused is an error here, nothing of ours may be."""
         answer = await self._call("POST", service, path, msgspec.json.encode(body))

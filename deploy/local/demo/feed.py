@@ -65,13 +65,15 @@ class Feed:
         Trap: not side by side. The ticks of a faster request would let the others' orders come late, and
         the learner would meet them in another order at each run.
         """
-        for first in range(0, len(baskets), CHUNK):
-            chunk = baskets[first : first + CHUNK]
-            bodies = [order(basket) for basket in chunk]
-            answer = await self._calls.post("collector", "/v1/touchpoints", bodies)
-            self.position = answer["position"]
+        await self.post_touchpoints([order(basket) for basket in baskets], len(baskets))
+
+    async def post_touchpoints(self, touchpoints: Sequence[dict[str, Any]], orders: int = 0) -> None:
+        """Touchpoints in time order, ``orders`` of which are orders; one request after the other."""
+        for first in range(0, len(touchpoints), CHUNK):
+            chunk = touchpoints[first : first + CHUNK]
+            self.position = (await self._calls.post("collector", "/v1/touchpoints", chunk))["position"]
             self.events += len(chunk)
-            self.orders += len(chunk)
+        self.orders += orders
 
     async def post_outcomes(self, outcomes: Sequence[dict[str, Any]]) -> None:
         """Post what came of offers."""

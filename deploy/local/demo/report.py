@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from deploy.local.demo import plots
-from deploy.local.demo.figures import MEASURE_NAMES, RANKINGS, Figures
+from deploy.local.demo.figures import MEASURE_NAMES, RANKINGS, Bar, Figures
 from deploy.local.demo.mission import Mission
 from deploy.local.demo.scores import MEASURES, Interval
 
@@ -80,47 +80,59 @@ def halves_line(figures: Figures) -> str:
     )
 
 
-def html(figures: Figures, missions: list[Mission], curls: dict[str, str]) -> str:
-    """The report."""
+def html(figures: Figures, missions: list[Mission], curls: dict[str, str], more: str = "") -> str:
+    """The report, with ``more`` sections behind those of the replay."""
     head = ("ranking", *(MEASURE_NAMES[measure] for measure in MEASURES))
     weeks_head = ("week", *(f"{MEASURE_NAMES[measure]}" for measure in MEASURES))
     weeks = f"{figures.scored_from} to {figures.weeks[1]}"
-    return "\n".join(
+    return page(
+        "a year of shopping",
         [
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width">',
-            f"<title>closedloop: a year of shopping</title><style>{_STYLE}</style></head><body>",
             "<h1>A year of shopping, and a loop that learns from it</h1>",
             f'<p class="quiet">{figures.households} households learned from, {figures.scored_households} of '
             f"them scored on {figures.scored_baskets:,} baskets of weeks {weeks}. "
             f"{escape(PROVENANCE)}</p>",
             "<h2>Does it rank better than habit and popularity?</h2>",
             plots.overall(figures),
-            _table(head, score_rows(figures)),
+            table(head, score_rows(figures)),
             f"<p>All three rank for the very same baskets, knowing the days before. {escape(NO_LIFT)} "
             "Intervals are 95 %, drawn over households.</p>",
             f"<p>{escape(halves_line(figures))}</p>",
             "<h2>Promises of this demo</h2>",
-            _bars(figures),
+            bars_table(figures.bars),
             "<h2>Week by week</h2>",
             *(plots.weekly(figures, measure) for measure in MEASURES),
-            _table(weeks_head, week_rows(figures)),
+            table(weeks_head, week_rows(figures)),
             '<p class="quiet">Each cell: learned ranking / personal habit / popularity.</p>',
             "<h2>What goes with what</h2>",
             _complements(figures),
             "<h2>How fast</h2>",
             f"<p>{escape(speed_line(figures))}.</p>",
+            more,
             "<h2>What closed-loop marketing asks for</h2>",
             _missions(missions),
             "<h2>By hand</h2>",
             "<p>These lines work while <code>closedloop demo --keep</code> holds the platform up.</p>",
             *(f"<p>{escape(what)}<code>{escape(line)}</code></p>" for what, line in curls.items()),
+        ],
+    )
+
+
+def page(title: str, sections: list[str]) -> str:
+    """One HTML file that needs nothing else."""
+    return "\n".join(
+        [
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width">',
+            f"<title>closedloop: {escape(title)}</title><style>{_STYLE}</style></head><body>",
+            *sections,
             "</body></html>",
         ]
     )
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Rows of text under a head; all but the first column are numbers."""
     top = "".join(f"<th{_numeric(place)}>{escape(cell)}</th>" for place, cell in enumerate(head))
     body = "".join(
         "<tr>"
@@ -135,11 +147,12 @@ def _numeric(place: int) -> str:
     return ' class="n"' if place else ""
 
 
-def _bars(figures: Figures) -> str:
+def bars_table(bars: list[Bar]) -> str:
+    """Promises, and whether they were kept."""
     rows = "".join(
         f"<tr><td>{escape(bar.what)}</td><td class='n'>{bar.figure:.3f}</td>"
         f"<td class='{'met' if bar.met else 'missed'}'>{'met' if bar.met else 'missed'}</td></tr>"
-        for bar in figures.bars
+        for bar in bars
     )
     return f"<table>{rows}</table>"
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 from rich.console import Console
@@ -15,7 +17,7 @@ from rich.table import Table
 from deploy.local.demo import report
 from deploy.local.demo.calls import Calls
 from deploy.local.demo.data import CURRENCY, Journey, load
-from deploy.local.demo.figures import MEASURE_NAMES, Figures, ask_complements, figures_of
+from deploy.local.demo.figures import MEASURE_NAMES, Bar, Figures, ask_complements, figures_of
 from deploy.local.demo.live import watching
 from deploy.local.demo.mission import Mission, curls, missions
 from deploy.local.demo.replay import Pulse, Replay
@@ -32,6 +34,14 @@ METRICS = "metrics.json"
 KEPT = frozenset({MARKER, REPORT, METRICS, LOCK})
 
 
+class Encore(NamedTuple):
+    """What is played after the replay: its part of the report, its figures and promises."""
+
+    section: str
+    figures: dict[str, Any]
+    bars: list[Bar]
+
+
 @dataclass(frozen=True)
 class Show:
     """What a person can choose about the demo.
@@ -40,6 +50,8 @@ class Show:
     ----------
     check:
         End with an error where the figures miss what the demo promises.
+    encore:
+        What follows while the platform of the replay still runs, on another port base.
     """
 
     data_dir: Path
@@ -49,13 +61,25 @@ class Show:
     seed: int
     port_base: int
     check: bool
+    encore: Callable[[Console], Awaitable[Encore]] | None = None
 
 
 def play(show: Show) -> int:
     """Run the demo; the exit status of the process."""
     quiet_libraries()
     clear(show.data_dir)
-    return asyncio.run(_play(show, Console()))
+    options = Options(
+        data_dir=show.data_dir,
+        port_base=show.port_base,
+        clock="journal",
+        holdout="0,0",
+        currency=CURRENCY,
+    )
+    console = Console()
+    platform = Platform(options, console.print)
+    return asyncio.run(
+        perform(platform, lambda: _act(show, platform, console), show.keep, show.check, console)
+    )
 
 
 def clear(data_dir: Path) -> None:
@@ -78,31 +102,33 @@ def clear(data_dir: Path) -> None:
         lock.close()
 
 
-async def _play(show: Show, console: Console) -> int:
+async def perform(
+    platform: Platform, act: Callable[[], Awaitable[list[Bar]]], keep: bool, check: bool, console: Console
+) -> int:
+    """``act`` on a platform that it starts; the exit status by the promises that were kept.
+
+    Parameters
+    ----------
+    keep:
+        Hold the platform up afterwards, until a signal.
+    check:
+        Whether a promise that was missed is an error.
+    """
     stop = stop_signal()
-    options = Options(
-        data_dir=show.data_dir,
-        port_base=show.port_base,
-        clock="journal",
-        holdout="0,0",
-        currency=CURRENCY,
-    )
-    platform = Platform(options, console.print)
     try:
-        acting = asyncio.create_task(_act(show, platform, console))
+        acting = asyncio.ensure_future(_bars(act))
         if not await first_of(acting, stop):
             console.print("stopping")
             return 1
-        figures = acting.result()
-        if show.keep:
+        if keep:
             console.print("The platform is kept up: try the curl lines of the report; Ctrl-C stops it.")
             failing = asyncio.create_task(platform.failure())
             if await first_of(failing, stop):
                 raise failing.result()
-        missed = [bar for bar in figures.bars if not bar.met]
+        missed = [bar for bar in acting.result() if not bar.met]
         for bar in missed:
             console.print(f"missed: {bar.what}: {bar.figure:.3f}")
-        return 1 if missed and show.check else 0
+        return 1 if missed and check else 0
     except GaveUp as gave_up:
         console.print(gave_up.tail().rstrip(), markup=False)
         console.print(f"closedloop stops: {gave_up}")
@@ -114,7 +140,11 @@ async def _play(show: Show, console: Console) -> int:
         await platform.stop()
 
 
-async def _act(show: Show, platform: Platform, console: Console) -> Figures:
+async def _bars(act: Callable[[], Awaitable[list[Bar]]]) -> list[Bar]:
+    return await act()
+
+
+async def _act(show: Show, platform: Platform, console: Console) -> list[Bar]:
     began = time.monotonic()
     console.print(f"A platform starts in {show.data_dir}, and the data is prepared. {report.PROVENANCE}")
     journey, _ = await asyncio.gather(
@@ -143,9 +173,11 @@ async def _act(show: Show, platform: Platform, console: Console) -> Figures:
         complements = await ask_complements(replay)
     seconds = time.monotonic() - began
     figures = figures_of(replay, journey, show.households, show.weeks, seconds, complements)
-    await asyncio.to_thread(_keep_report, show, platform, figures, journey)
-    _print(figures, show, console)
-    return figures
+    _print(figures, console)
+    encore = None if show.encore is None else await show.encore(console)
+    await asyncio.to_thread(_keep_report, show, platform, figures, journey, encore)
+    console.print(f"The whole report: {(show.data_dir / REPORT).absolute()}")
+    return figures.bars + (encore.bars if encore is not None else [])
 
 
 async def _replay(replay: Replay, pulse: Pulse, console: Console) -> None:
@@ -153,11 +185,19 @@ async def _replay(replay: Replay, pulse: Pulse, console: Console) -> None:
         await replay.run()
 
 
-def _keep_report(show: Show, platform: Platform, figures: Figures, journey: Journey) -> None:
+def _keep_report(
+    show: Show, platform: Platform, figures: Figures, journey: Journey, encore: Encore | None
+) -> None:
     lines = _curls(platform, journey)
-    text = report.html(figures, missions(lines), lines)
-    (show.data_dir / REPORT).write_text(text)
-    (show.data_dir / METRICS).write_bytes(msgspec.json.format(msgspec.json.encode(figures.as_json())))
+    text = report.html(figures, missions(lines), lines, encore.section if encore is not None else "")
+    told = {**figures.as_json(), **({"market": encore.figures} if encore is not None else {})}
+    keep(show.data_dir, text, told)
+
+
+def keep(data_dir: Path, text: str, figures: dict[str, Any]) -> None:
+    """Write the report and its figures into the demo's directory."""
+    (data_dir / REPORT).write_text(text)
+    (data_dir / METRICS).write_bytes(msgspec.json.format(msgspec.json.encode(figures)))
 
 
 def _curls(platform: Platform, journey: Journey) -> dict[str, str]:
@@ -165,7 +205,7 @@ def _curls(platform: Platform, journey: Journey) -> dict[str, str]:
     return curls(platform.urls, platform.key, last.customer, last.products[0])
 
 
-def _print(figures: Figures, show: Show, console: Console) -> None:
+def _print(figures: Figures, console: Console) -> None:
     scores = Table("", *(MEASURE_NAMES[measure] for measure in MEASURES), title="On the very same baskets")
     for row in report.score_rows(figures):
         scores.add_row(*row)
@@ -177,7 +217,6 @@ def _print(figures: Figures, show: Show, console: Console) -> None:
     console.print(goes)
     _print_missions(missions({name: name for name in curls(dict.fromkeys(_URLS, ""), "", "", "")}), console)
     console.print(report.speed_line(figures))
-    console.print(f"The whole report: {(show.data_dir / REPORT).absolute()}")
 
 
 _URLS = ("collector", "recommender", "analyzer", "feedback")

@@ -15,7 +15,6 @@ from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database, migrate
 from libs.common.errors import Fenced, Transient
 from services.analyzer.model.erasures import SuppressedRow
-from services.analyzer.model.facts import FactRow
 from services.analyzer.model.letters import Buried, DeadLetter
 from services.analyzer.ports import (
     GENERATION_SECONDS,
@@ -214,8 +213,6 @@ class PostgresAnalyzerStore:
             await connection.execute(self._sql["put_models"], *columns(slice_.models))
         if slice_.lessons:
             await self._copy(connection, "lessons", slice_.lessons)
-        if slice_.facts:
-            await self._copy(connection, "facts", slice_.facts)
         if slice_.dead_letters:
             await connection.execute(self._sql["dead_letters"], *columns(slice_.dead_letters))
         for report in slice_.reports:
@@ -241,10 +238,7 @@ class PostgresAnalyzerStore:
             del self._stale[partition]
 
     async def _copy(
-        self,
-        connection: asyncpg.Connection,
-        table: str,
-        rows: Sequence[StoredEvent] | Sequence[LessonRow] | Sequence[FactRow],
+        self, connection: asyncpg.Connection, table: str, rows: Sequence[StoredEvent] | Sequence[LessonRow]
     ) -> None:
         """Rows that cannot be there yet: half the work of a statement with arrays."""
         await connection.copy_records_to_table(

@@ -60,15 +60,7 @@ def _time_or(text: str, otherwise: Millis) -> Millis:
 
 
 def _facts(product: Product) -> tuple[Any, ...]:
-    return (
-        product.category,
-        product.comparable_group,
-        product.price,
-        product.size,
-        product.unit,
-        product.brand,
-        product.available_from,
-    )
+    return (product.category, product.comparable_group, product.price, product.size, product.unit)
 
 
 def offer_id_of(product_id: str) -> str:

@@ -1,0 +1,1 @@
+"""A market whose truth is known here and nowhere else: what showing an offer causes, customer by customer."""
