@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
 from services.analyzer.model.erasures import Erased, ErasureRows, Notice, SuppressedRow
+from services.analyzer.model.facts import FactRow
 from services.analyzer.model.letters import Buried, DeadLetter, LetterFilter, Replayed
 
 
@@ -140,6 +141,7 @@ class SliceWrite:
     ids: Mapping[bytes, Seen] = field(default_factory=dict)
     models: Sequence[ModelRow] = ()
     lessons: Sequence[LessonRow] = ()
+    facts: Sequence[FactRow] = ()
     dead_letters: Sequence[DeadLetter] = ()
     reports: Sequence[SpoolReport] = ()
     fates: Mapping[FateKey, int] = field(default_factory=dict)

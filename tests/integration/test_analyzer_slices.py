@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
 from deploy.local.postgres import EmbeddedPostgres
@@ -42,6 +43,7 @@ from services.analyzer.handlers.queries import Queries
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.digest import whole_digest
 from services.analyzer.model.erased import KeyHasher
+from services.analyzer.model.facts import Decided, Ordered, SoldLine, decode_fact
 from services.analyzer.model.lessons import OrderLesson, decode_lesson
 from services.analyzer.model.letters import LetterFilter
 from services.analyzer.publisher import BusPublisher
@@ -299,6 +301,29 @@ async def test_lesson_is_written_with_the_order(rig: Rig) -> None:
     assert isinstance(lesson, OrderLesson)
     assert lesson.at == T0 + 1_005
     assert lesson.lines == [("coffee", 2.0, 7.5), ("filter", 1.0, None)]
+
+
+async def test_facts_are_written_with_what_tells_them(rig: Rig) -> None:
+    await rig.claim(C7)
+    left_out = [
+        msgspec.structs.replace(decision("d-forced", T0 + 8_000), forced=True),
+        msgspec.structs.replace(decision("d-replay", T0 + 8_001), replay=True),
+        msgspec.structs.replace(order("o-unsure", T0 + 8_002, ("tea", 1, 1.0)), learn=False),
+        msgspec.structs.replace(order("o-echo", T0 + 8_003, ("tea", 1, 1.0)), echo=True),
+    ]
+    await rig.processor.process(C7, rig.messages(*story(), *left_out))
+    rows = [row async for rows in rig.stores.reading.facts() for row in rows]
+    assert [(row.number, row.customer, row.kind) for row in rows] == [
+        (3, "c-7", "decided"),
+        (2, "c-7", "ordered"),
+    ]
+    decided, ordered = (decode_fact(row.body) for row in rows)
+    assert decided == Decided("basket", "treatment")
+    assert ordered == Ordered("o-1", (SoldLine("coffee", 2.0, 7.5), SoldLine("filter", 1.0, None)))
+    await rig.processor.process(C7, rig.messages(decision("d-2", T0 + 9_000), first=20))
+    rows = [row async for rows in rig.stores.reading.facts() for row in rows if row.kind == "decided"]
+    assert min(row.at for row in rows) == T0 + 3_000
+    assert {row.number for row in rows} >= {3}
 
 
 async def lessons(stores: Stores) -> list[tuple[Any, ...]]:

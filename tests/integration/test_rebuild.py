@@ -200,6 +200,21 @@ async def test_rebuild_of_the_same_code_writes_nothing(live: Live) -> None:
     assert before == await undisturbed(story(600))
 
 
+async def test_facts_of_the_events_are_the_same_after_a_rebuild(live: Live) -> None:
+    await live.take(*story(600))
+    facts = "SELECT * FROM analyzer.facts ORDER BY partition, number"
+    before = await live.rows(facts)
+    assert len(before) > 150
+    # As before facts were written, with one that no event tells and one that its event does not tell so.
+    await live.rows("DELETE FROM analyzer.facts WHERE number % 2 = 0")
+    await live.rows("UPDATE analyzer.facts SET number = number + 1000000 WHERE number % 5 = 0")
+    await live.rows("UPDATE analyzer.facts SET at = at + 1 WHERE number % 7 = 0")
+    assert await live.rows(facts) != before
+    outcome = await rebuild(live.plan())
+    assert outcome.models == 0
+    assert await live.rows(facts) == before
+
+
 async def test_new_code_is_served_after_the_switch_and_wins_with_readers(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,7 +87,7 @@ def test_ease_equals_the_direct_ridge_solution_of_every_column() -> None:
 def test_solution_is_ease_on_the_decayed_counts_cut_to_the_best() -> None:
     lessons = shopping(300)
     half_life = 100 * DAY
-    counts = OrderCounts(60 * DAY, half_life)
+    counts = OrderCounts(60 * DAY, 7 * DAY, half_life)
     for _, lesson in lessons:
         counts.learn_one([line.product_id for line in lesson.lines], lesson.occurred_at)
     at = lessons[-1][1].at
@@ -120,7 +120,7 @@ def test_solution_is_ease_on_the_decayed_counts_cut_to_the_best() -> None:
 
 
 def test_pair_that_solution_lacks_is_ranked_by_its_excess_over_chance() -> None:
-    counts = OrderCounts(60 * DAY, 365 * DAY)
+    counts = OrderCounts(60 * DAY, 7 * DAY, 365 * DAY)
     for n in range(20):
         counts.learn_one(["milk", "new", "lemon"] if n < 3 else ["milk", f"x{n}"], T0)
     new, lemon, milk = (counts.index[product_id] for product_id in ("new", "lemon", "milk"))
@@ -204,7 +204,7 @@ def test_checkpoint_of_other_parameters_or_of_garbage_is_not_used() -> None:
 
 
 def test_late_and_early_orders_count_by_their_own_time() -> None:
-    counts = OrderCounts(60 * DAY, 60 * DAY)
+    counts = OrderCounts(60 * DAY, 7 * DAY, 60 * DAY)
     counts.learn_one(["a"], T0)
     counts.learn_one(["b"], T0 - 60 * DAY)
     counts.learn_one(["c"], T0 + 60 * DAY)
@@ -221,7 +221,7 @@ def test_centuries_between_orders_break_nothing_and_scaling_is_exact() -> None:
     settle(fold, fold.goods.last_at)
     assert np.isfinite(fold.goods.counts.popular).all()
     assert fold.goods.counts.popular[fold.goods.counts.index["old"]] == 0.0
-    near, far = OrderCounts(60 * DAY, 60 * DAY), OrderCounts(60 * DAY, 60 * DAY)
+    near, far = OrderCounts(60 * DAY, 7 * DAY, 60 * DAY), OrderCounts(60 * DAY, 7 * DAY, 60 * DAY)
     near.learn_one(["a", "b"], T0)
     far.learn_one(["a", "b"], T0)
     far.reach(T0 + 600 * 60 * DAY)
@@ -251,7 +251,7 @@ def test_returned_goods_were_less_popular_but_still_wanted_together() -> None:
 
 
 def test_memory_is_bounded_and_what_is_forgotten_is_the_lightest() -> None:
-    counts = OrderCounts(60 * DAY, 60 * DAY, max_pairs=50, max_products=30, max_lines=5)
+    counts = OrderCounts(60 * DAY, 7 * DAY, 60 * DAY, max_pairs=50, max_products=30, max_lines=5)
     for n in range(200):
         counts.learn_one(["bread", "butter", *(f"q{n}-{k}" for k in range(9))], T0 + n * DAY)
         if counts.crowded:
@@ -265,7 +265,7 @@ def test_memory_is_bounded_and_what_is_forgotten_is_the_lightest() -> None:
 
 
 def test_a_product_counts_once_per_order_and_a_giant_order_makes_few_pairs() -> None:
-    counts = OrderCounts(60 * DAY, 60 * DAY, max_lines=10)
+    counts = OrderCounts(60 * DAY, 7 * DAY, 60 * DAY, max_lines=10)
     counts.learn_one(["a", "a", "b"], T0)
     assert counts.seen == [1, 1]
     counts.learn_one([f"g{n}" for n in range(900)], T0)

@@ -171,7 +171,7 @@ def test_restored_log_is_cut_where_an_undisturbed_one_is() -> None:
 
 
 def test_what_has_faded_to_nothing_has_no_neighbours() -> None:
-    counts = OrderCounts(60 * DAY, 365 * DAY)
+    counts = OrderCounts(60 * DAY, 7 * DAY, 365 * DAY)
     counts.learn_one(["old", "older"], T0 - 10_000 * 365 * DAY)
     counts.reach(T0)
     lists = lists_from_pairs(counts, [0], {0: {1}}, T0, FEW)

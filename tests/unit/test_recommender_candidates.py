@@ -13,10 +13,13 @@ from libs.common.contracts.catalogue import KINDS, Offer, Placement, Product, Wi
 from libs.common.contracts.customer_model import Decayed, Item
 from libs.common.contracts.learned_model import Neighbour, Popular
 from libs.common.scoring.learned import LearnedModels, complements_of, popularity_of
+from libs.common.scoring.sources.look import top_of
+from libs.common.scoring.sources.union import SOURCES
 from services.recommender.candidates.explain import Explainer
-from services.recommender.candidates.gather import MOST, SOURCES, Pool, gather
+from services.recommender.candidates.gather import Pool, gather
+from services.recommender.candidates.places import MOST
 from services.recommender.model.assortment import Assortment
-from services.recommender.model.situation import situation, top_of
+from services.recommender.model.situation import situation
 from services.recommender.model.tables import TableMaker
 
 NOW = 1_800_000_000_000
@@ -72,9 +75,7 @@ class Market:
         placement: Placement | None = None,
     ) -> Pool:
         tables = self.tables.now()
-        here = situation(
-            self.assortment, tables.scoring, tables.peers, items or {}, now, page, basket, exclude
-        )
+        here = situation(self.assortment, tables.scoring, items or {}, now, page, basket, exclude)
         return gather(here, tables.authored, placement or Placement(placement_id="p"), kinds)
 
 

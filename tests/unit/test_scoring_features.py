@@ -101,8 +101,8 @@ def test_tiers_and_upgrades_of_a_named_group() -> None:
         [product(f"tv{n}", price, comparable_group="tv") for n, price in enumerate((900, 300, 500))]
     )
     assert shelf.tier.tolist() == pytest.approx([5 / 6, 1 / 6, 0.5])
-    assert shelf.upgrades(1).tolist() == [2, 0]
-    assert shelf.upgrades(0).tolist() == []
+    assert shelf.dearer(1, shelf.comparable_with(1)).tolist() == [2, 0]
+    assert shelf.dearer(0, shelf.comparable_with(0)).tolist() == []
     assert shelf.comparable_with(0).tolist() == [1, 2]
 
 
@@ -115,10 +115,10 @@ def test_sizes_decide_where_no_group_is_named() -> None:
     assert shelf.comparable_with(1).tolist() == [0]
     assert shelf.comparable_with(2).tolist() == []
     assert shelf.tier[3] == NO_TIER
-    assert shelf.upgrades(0).tolist() == [1]
+    assert shelf.dearer(0, shelf.comparable_with(0)).tolist() == [1]
 
 
 def test_price_decides_where_no_size_is_known() -> None:
     shelf = Comparables([product("case", 20.0), product("phone", 500.0), product("phone+", 900.0)])
-    assert shelf.upgrades(0).tolist() == []
-    assert shelf.upgrades(1).tolist() == [2]
+    assert shelf.dearer(0, shelf.comparable_with(0)).tolist() == []
+    assert shelf.dearer(1, shelf.comparable_with(1)).tolist() == [2]

@@ -25,12 +25,16 @@ CAUSED = "caused"
 
 
 class Popular(Struct, array_like=True, frozen=True, gc=False):
-    """How often a product is in orders: decayed number (half-life 60 days), share of orders, orders seen."""
+    """How often a product is in orders: decayed number (half-life 60 days), share of orders, orders seen.
+
+    ``recent`` is the decayed number with a half-life of 7 days: what is bought of late.
+    """
 
     product_id: str
     weight: float
     share: float
     orders: int
+    recent: float = 0.0
 
 
 class Neighbour(Struct, array_like=True, frozen=True, gc=False):

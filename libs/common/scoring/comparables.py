@@ -32,13 +32,16 @@ def group_of(product: Product) -> Group:
 
 
 class Comparables:
-    """Tiers and upgrades of ``n`` products by position.
+    """Which of ``n`` products stand in for which, by position, and which of those are dearer.
 
     Products are comparable within the same ``comparable_group``; without one, within the same category
     and unit at 0.5 to 2 times the size, or, where no size is known, at a third to three times the price.
 
     Attributes
     ----------
+    unit_price:
+        Array (n,): price by size; the price itself where no size is known, or where the products of one
+        ``comparable_group`` do not all say theirs in the same unit.
     tier:
         Array (n,) in [0, 1]: the quantile (mid-rank) of a product's unit price among its comparables,
         `NO_TIER` where there are none.
@@ -46,13 +49,17 @@ class Comparables:
 
     def __init__(self, products: Sequence[Product]) -> None:
         self._price = np.array([product.price for product in products], dtype=np.float64)
-        self._unit_price = np.array([product.price / (product.size or 1.0) for product in products])
         self._size = np.array([product.size or 1.0 for product in products])
         self._group: list[Group] = [group_of(product) for product in products]
         members: dict[Group, list[int]] = {}
         for position, group in enumerate(self._group):
             members.setdefault(group, []).append(position)
         self._members = {group: np.array(positions) for group, positions in members.items()}
+        self.unit_price = self._price / self._size
+        for group, positions in self._members.items():
+            said = {(products[at].unit, products[at].size is None) for at in positions.tolist()}
+            if group[0] == "group" and len(said) > 1:
+                self.unit_price[positions] = self._price[positions]
         self.tier = np.full(len(products), NO_TIER)
         for group, positions in self._members.items():
             self.tier[positions] = self._tiers(group, positions)
@@ -76,13 +83,10 @@ class Comparables:
         mask &= members != position
         return np.asarray(members[mask], dtype=np.int64)
 
-    def upgrades(self, position: int) -> Ints:
-        """Comparable products of a higher tier that cost more, the cheapest first."""
-        others = self.comparable_with(position)
-        better = others[
-            (self.tier[others] > self.tier[position]) & (self._price[others] > self._price[position])
-        ]
-        return np.asarray(better[np.lexsort((better, self._price[better]))], dtype=np.int64)
+    def dearer(self, position: int, among: Ints) -> Ints:
+        """Those of ``among`` that cost more per unit than the product at ``position``, the cheapest first."""
+        dearer = among[self.unit_price[among] > self.unit_price[position]]
+        return np.asarray(dearer[self.unit_price[dearer].argsort(kind="stable")], dtype=np.int64)
 
     def _mask(self, group: Group, members: Ints, of: Ints) -> NDArray[np.bool_]:
         """Which of ``members`` are comparable with each of ``of``: array (of, members)."""
@@ -98,7 +102,7 @@ class Comparables:
         for start in range(0, len(positions), 256):
             of = positions[start : start + 256]
             mask = self._mask(group, positions, of)
-            theirs, mine = self._unit_price[positions][None, :], self._unit_price[of][:, None]
+            theirs, mine = self.unit_price[positions][None, :], self.unit_price[of][:, None]
             below = ((theirs < mine) & mask).sum(axis=1)
             equal = ((theirs == mine) & mask).sum(axis=1)
             tiers[start : start + 256] = (below + 0.5 * equal) / mask.sum(axis=1)

@@ -9,6 +9,7 @@ HALF_LIFE_DAY: Millis = 1 * DAY
 HALF_LIFE_FORTNIGHT: Millis = 14 * DAY
 HALF_LIFE_SEASON: Millis = 120 * DAY
 HALF_LIFE_POPULARITY: Millis = 60 * DAY
+HALF_LIFE_RECENT: Millis = 7 * DAY
 
 MAX_WEIGHT = 1e15
 """No count leaves ±this: whatever arrives, sums of counts stay finite and exact enough."""

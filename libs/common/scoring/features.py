@@ -27,6 +27,8 @@ __all__ = [
     "ScoringTables",
     "Shelf",
     "candidate_features",
+    "due",
+    "willingness",
 ]
 
 Floats = NDArray[np.float64]
@@ -103,7 +105,7 @@ def candidate_features(scene: Scene, candidates: Ints) -> Floats:
     x = np.empty((len(candidates), len(FEATURES)))
     x[:, 0] = np.log(bought + HABIT_FLOOR)
     x[:, 1] = np.exp2(-age / RECENT_DAYS)
-    x[:, 2] = _due(age, cycle)
+    x[:, 2] = due(age, cycle)
     x[:, 3] = tables.log_share[candidates]
     pull = tables.pull[candidates]
     x[:, 4] = np.log1p(scene.page[candidates] * pull)
@@ -111,11 +113,19 @@ def candidate_features(scene: Scene, candidates: Ints) -> Floats:
     x[:, 6] = np.log1p(past.complements[candidates] * pull)
     x[:, 7] = np.log1p(past.viewed[candidates])
     x[:, 8] = past.affinity[candidates]
-    x[:, 9] = -np.abs(tables.shelf.comparables.tier[candidates] - past.usual_tier)
+    x[:, 9] = willingness(scene, candidates)
     return x
 
 
-def _due(age: Floats, cycle: Floats) -> Floats:
+def willingness(scene: Scene, candidates: Ints) -> Floats:
+    """How near the price tiers (candidates,) are to what he is willing to pay there: 0 right, −1 far off."""
+    shelf = scene.tables.shelf
+    return np.asarray(
+        -np.abs(shelf.comparables.tier[candidates] - scene.past.willing[shelf.category[candidates]])
+    )
+
+
+def due(age: Floats, cycle: Floats) -> Floats:
     """How far into his personal cycle a product is: 0 just bought or unknown, 1 due, less when overdue."""
     known = cycle > 0
     phase = np.where(known, age, 0.0) / np.where(known, cycle, 1.0)

@@ -14,7 +14,7 @@ from libs.common.clock import DAY, Millis
 from libs.common.contracts.customer_model import Item
 from libs.common.scoring.comparables import NO_TIER
 from libs.common.scoring.decay import HALF_LIFE_FORTNIGHT, HALF_LIFE_SEASON
-from libs.common.scoring.shelf import ScoringTables, Shelf
+from libs.common.scoring.shelf import NO_BRAND, ScoringTables, Shelf
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,6 +25,11 @@ MOST_HELD = 2_000_000
 """Numbers kept in all histories together (16 MB)."""
 
 _NEVER = -np.inf
+VIEW_SHARE = 0.3
+"""What a view says about the price tier somebody wants, beside an order's 1."""
+TIER_DOUBT = 3.0
+"""Orders that what he wants elsewhere counts for in a category, and that `NO_TIER` counts for overall."""
+
 _ARRAYS = 6
 _HALF_LIVES = np.array([[HALF_LIFE_SEASON], [HALF_LIFE_FORTNIGHT]], dtype=np.float64)
 
@@ -102,8 +107,13 @@ class History:
         orders (0: unknown).
     complements:
         Array (n,): complement scores of what he buys, their mean weighted by decayed orders.
-    affinity, usual_tier:
-        Share of his purchases in a product's category (n,), and their mean price tier.
+    affinity:
+        Array (n,): share of his purchases in a product's category.
+    willing:
+        Array (categories,): the price tier he is willing to pay for, from what he bought and looked at in
+        a category, leaning on his other categories where that is little.
+    loyal:
+        Array (brands,): share of his purchases of a brand; 0 for products without one.
     """
 
     traces: Traces
@@ -116,7 +126,8 @@ class History:
     cycle: Floats
     complements: Floats
     affinity: Floats
-    usual_tier: float
+    willing: Floats
+    loyal: Floats
 
     @classmethod
     def of(cls, tables: ScoringTables, traces: Traces, at: Millis) -> History:
@@ -142,7 +153,8 @@ class History:
             cycle=cycle,
             complements=_complements(tables, traces.rows, own[0]),
             affinity=_affinity(shelf, bought, total),
-            usual_tier=float(bought @ shelf.comparables.tier / total) if total > 0.0 else NO_TIER,
+            willing=_willing(shelf, places, own[0, on] + VIEW_SHARE * own[1, on]),
+            loyal=_loyal(shelf, places, own[0, on], total),
         )
 
 
@@ -224,3 +236,21 @@ def _affinity(shelf: Shelf, bought: Floats, total: float) -> Floats:
         return np.zeros(len(shelf))
     by_category = np.bincount(shelf.category, weights=bought, minlength=shelf.categories)
     return np.asarray(by_category[shelf.category] / total)
+
+
+def _willing(shelf: Shelf, places: Ints, weight: Floats) -> Floats:
+    """Mean tier of what he has to do with, by category, shrunken to his mean over all of them."""
+    wanted = weight * shelf.comparables.tier[places]
+    overall = (float(wanted.sum()) + TIER_DOUBT * NO_TIER) / (float(weight.sum()) + TIER_DOUBT)
+    categories = shelf.category[places]
+    sums = np.bincount(categories, weights=wanted, minlength=shelf.categories)
+    weights = np.bincount(categories, weights=weight, minlength=shelf.categories)
+    return np.asarray((sums + TIER_DOUBT * overall) / (weights + TIER_DOUBT))
+
+
+def _loyal(shelf: Shelf, places: Ints, bought: Floats, total: float) -> Floats:
+    if total <= 0.0:
+        return np.zeros(shelf.brands)
+    shares = np.bincount(shelf.brand[places], weights=bought, minlength=shelf.brands) / total
+    shares[NO_BRAND] = 0.0
+    return np.asarray(shares)

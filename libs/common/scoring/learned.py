@@ -60,8 +60,9 @@ class Popularity:
     ----------
     products, index:
         Product ids, most popular first, and the position of each.
-    weight, share, orders:
-        Arrays (n,): decayed number of orders with it, share of all orders, orders seen.
+    weight, share, orders, recent:
+        Arrays (n,): decayed number of orders with it, share of all orders, orders seen, and the decayed
+        number of the latest ones (half-life 7 d).
     """
 
     products: Sequence[str]
@@ -69,6 +70,7 @@ class Popularity:
     weight: Floats
     share: Floats
     orders: Ints
+    recent: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +120,7 @@ def popularity_of(products: Iterable[Popular]) -> Popularity:
         weight=np.array([row.weight for row in rows], dtype=np.float64),
         share=np.array([row.share for row in rows], dtype=np.float64),
         orders=np.array([row.orders for row in rows], dtype=np.int64),
+        recent=np.array([row.recent for row in rows], dtype=np.float64),
     )
 
 

@@ -9,12 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.common.contracts.catalogue import Product
+from libs.common.errors import Invalid
 from libs.common.scoring.comparables import Comparables
 from libs.common.scoring.learned import Complements, LearnedModels
+from libs.common.scoring.peers import Peers
+from libs.common.scoring.rankings import Rankings
+from libs.common.times import parse_time
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+NO_BRAND = 0
 SHARE_FLOOR = 1e-5
 PULL_FLOOR = 0.02
 """Added to a product's share of orders before complement scores are compared with it."""
@@ -27,12 +32,14 @@ class Shelf:
     ----------
     products, ids, index:
         The products, their ids, and the position of each id.
-    category:
-        Array (n,): a number per category.
+    category, brand:
+        Arrays (n,): a number per category, and per brand, `NO_BRAND` where none is said.
     price:
         Array (n,).
-    comparables:
-        Price tiers and upgrades, see `Comparables`.
+    listed:
+        Array (n,): since when a product can be had, in ms; 0 where that is not said.
+    comparables, peers:
+        Price tiers, and what can stand in for what, see `Comparables` and `Peers`.
     """
 
     def __init__(self, products: Sequence[Product]) -> None:
@@ -44,8 +51,15 @@ class Shelf:
             [codes.setdefault(product.category, len(codes)) for product in products], dtype=np.int64
         )
         self.categories = len(codes)
+        brands = {"": NO_BRAND}
+        self.brand: Ints = np.array(
+            [brands.setdefault(product.brand or "", len(brands)) for product in products], dtype=np.int64
+        )
+        self.brands = len(brands)
+        self.listed: Ints = np.array([_listed(product) for product in products], dtype=np.int64)
         self.price: Floats = np.array([product.price for product in products], dtype=np.float64)
         self.comparables = Comparables(products)
+        self.peers = Peers(self.comparables)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,8 +76,8 @@ class ScoringTables:
     pull:
         Array (n,): 1 / (share of orders + `PULL_FLOOR`). A complement score times this says how much more
         likely than usual a product is: rare ones gain more from the same score.
-    popular:
-        Positions, most popular first.
+    rankings:
+        What is popular, trending and new, see `Rankings`.
     columns:
         Array (rows of complements, width): shelf positions of the neighbours, n where not on the shelf.
     weights:
@@ -74,7 +88,7 @@ class ScoringTables:
     learned: LearnedModels
     log_share: Floats
     pull: Floats
-    popular: Ints
+    rankings: Rankings
     columns: Ints
     weights: Floats
 
@@ -84,10 +98,8 @@ class ScoringTables:
     ) -> ScoringTables:
         """Tables of ``shelf`` and ``learned``; ``before`` saves work where the complements are the same."""
         popularity, complements = learned.popularity, learned.complements
-        share = np.zeros(len(shelf))
         at = np.array([shelf.index.get(product_id, -1) for product_id in popularity.products], dtype=np.int64)
-        known = at >= 0
-        share[at[known]] = popularity.share[known]
+        rankings = Rankings.of(at, popularity, shelf.category, shelf.categories, shelf.listed)
         if before is not None and before.shelf is shelf and before.learned.complements is complements:
             columns, weights = before.columns, before.weights
         else:
@@ -95,9 +107,9 @@ class ScoringTables:
         return cls(
             shelf=shelf,
             learned=learned,
-            log_share=np.log(np.maximum(share, SHARE_FLOOR)),
-            pull=1.0 / (share + PULL_FLOOR),
-            popular=np.argsort(-share, kind="stable"),
+            log_share=np.log(np.maximum(rankings.share, SHARE_FLOOR)),
+            pull=1.0 / (rankings.share + PULL_FLOOR),
+            rankings=rankings,
             columns=columns,
             weights=weights,
         )
@@ -122,6 +134,15 @@ class ScoringTables:
             minlength=size + 1,
         )
         return np.asarray(sums[:size], dtype=np.float64)
+
+
+def _listed(product: Product) -> int:
+    if product.available_from is None:
+        return 0
+    try:
+        return parse_time(product.available_from, "")
+    except Invalid:
+        return 0
 
 
 def _aligned(shelf: Shelf, complements: Complements) -> tuple[Ints, Floats]:

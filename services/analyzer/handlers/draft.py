@@ -11,6 +11,7 @@ from services.analyzer.handlers.folding import Changed
 from services.analyzer.model.arrival import Arrival
 from services.analyzer.model.erased import KeyHasher, Suppressed
 from services.analyzer.model.erasures import Erased, Notice
+from services.analyzer.model.facts import FactRow
 from services.analyzer.model.letters import DeadLetter, Replayed
 from services.analyzer.model.panel import Panel
 from services.analyzer.ports import (
@@ -57,6 +58,7 @@ class Draft:
     met: list[WaitingOutcome] = field(default_factory=list)
     replays: list[Replayed] = field(default_factory=list)
     lessons: list[LessonRow] = field(default_factory=list)
+    facts: list[FactRow] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     reports: dict[str, SpoolReport] = field(default_factory=dict)
     fates: dict[FateKey, int] = field(default_factory=dict)

@@ -28,6 +28,7 @@ from services.analyzer.handlers.draft import (
 from services.analyzer.handlers.erasing import erase, spare
 from services.analyzer.handlers.folding import fold_into, lesson_row
 from services.analyzer.model.arrival import Arrival, accept, content_hash, id_hash, is_internal, kind_of
+from services.analyzer.model.facts import fact_row
 from services.analyzer.model.letters import Buried, DeadLetter, Replayed
 from services.analyzer.ports import FateKey, Seen, SpoolReport, StoredEvent
 
@@ -151,6 +152,9 @@ def _store(draft: Draft, event: AboutCustomer, body: bytes) -> None:
         draft.lessons.append(
             lesson_row(draft.state.partition, number, draft.journal_time, lesson),
         )
+    fact = fact_row(draft.state.partition, number, event)
+    if fact is not None:
+        draft.facts.append(fact)
     draft.events.append(
         StoredEvent(
             partition=draft.state.partition,

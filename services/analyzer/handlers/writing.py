@@ -38,6 +38,7 @@ def written(draft: Draft) -> SliceWrite:
         ids=draft.ids,
         models=[*model_rows(draft.state.partition, draft.customers), *draft.withdrawn],
         lessons=draft.lessons,
+        facts=draft.facts,
         dead_letters=draft.dead_letters,
         reports=list(draft.reports.values()),
         fates=draft.fates,

@@ -60,8 +60,8 @@ class OrderCounts:
 
     Parameters
     ----------
-    half_life_popularity, half_life_pairs:
-        In ms, over event time.
+    half_life_popularity, half_life_recent, half_life_pairs:
+        In ms, over event time; of the recent ones the trend is made.
     max_pairs:
         Pairs kept; beyond it the lightest fifth is forgotten.
     max_products:
@@ -80,12 +80,14 @@ class OrderCounts:
     def __init__(
         self,
         half_life_popularity: Millis,
+        half_life_recent: Millis,
         half_life_pairs: Millis,
         max_pairs: int = 1_000_000,
         max_products: int = 100_000,
         max_lines: int = 60,
     ) -> None:
         self.popularity_decay = ForwardDecay(half_life_popularity)
+        self.recent_decay = ForwardDecay(half_life_recent)
         self.pairs_decay = ForwardDecay(half_life_pairs)
         self.max_pairs = max_pairs
         self.max_products = max_products
@@ -99,6 +101,8 @@ class OrderCounts:
         self.index: dict[str, int] = {}
         self.seen: list[int] = []
         self.popular: list[float] = []
+        self.recent: list[float] = []
+        """Decayed orders with a product in forward units of ``recent_decay``."""
         self.support: list[float] = []
         """Decayed orders with a product in forward units of ``pairs_decay``: the diagonal of the pairs."""
         self.pairs: dict[int, float] = {}
@@ -106,16 +110,19 @@ class OrderCounts:
     def learn_one(self, product_ids: Sequence[str], at: Millis) -> list[int]:
         """Count an order of ``product_ids`` at event time ``at``; returns their numbers, each once."""
         if not self.orders:
-            self.popularity_decay.landmark = self.pairs_decay.landmark = at
+            for decay in (self.popularity_decay, self.recent_decay, self.pairs_decay):
+                decay.landmark = at
         self.reach(at)
         numbers = [self._number(product_id) for product_id in dict.fromkeys(product_ids)]
         light, heavy = self.popularity_decay.weight(at), self.pairs_decay.weight(at)
+        late = self.recent_decay.weight(at)
         self.orders += 1
         self.total += light
         self.total_pairs += heavy
         for number in numbers:
             self.seen[number] += 1
             self.popular[number] += light
+            self.recent[number] += late
             self.support[number] += heavy
         pairs = self.pairs
         for i, j in combinations(sorted(numbers[: self.max_lines]), 2):
@@ -131,11 +138,12 @@ class OrderCounts:
         if not self.orders:
             return
         self.reach(at)
-        weight = self.popularity_decay.weight(at)
+        weight, late = self.popularity_decay.weight(at), self.recent_decay.weight(at)
         for product_id in dict.fromkeys(product_ids):
             number = self.index.get(product_id)
             if number is not None:
                 self.popular[number] = max(self.popular[number] - weight, 0.0)
+                self.recent[number] = max(self.recent[number] - late, 0.0)
 
     @property
     def crowded(self) -> bool:
@@ -166,6 +174,7 @@ class OrderCounts:
         self.index = {product_id: number for number, product_id in enumerate(self.products)}
         self.seen = [self.seen[old] for old in renumbered]
         self.popular = [self.popular[old] for old in renumbered]
+        self.recent = [self.recent[old] for old in renumbered]
         self.support = [self.support[old] for old in renumbered]
         mask = (1 << PAIR_SHIFT) - 1
         # Numbers keep their order, so i < j stays true.
@@ -182,6 +191,7 @@ class OrderCounts:
             self.products.append(product_id)
             self.seen.append(0)
             self.popular.append(0.0)
+            self.recent.append(0.0)
             self.support.append(0.0)
         return number
 
@@ -191,6 +201,9 @@ class OrderCounts:
             factor = self.popularity_decay.move(half_lives)
             self.total *= factor
             self.popular = [value * factor for value in self.popular]
+        if half_lives := self.recent_decay.excess(at):
+            factor = self.recent_decay.move(half_lives)
+            self.recent = [value * factor for value in self.recent]
         if half_lives := self.pairs_decay.excess(at):
             factor = self.pairs_decay.move(half_lives)
             self.total_pairs *= factor

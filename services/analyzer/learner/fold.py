@@ -30,7 +30,7 @@ class Parameters(Struct, frozen=True, kw_only=True):
         Counts up when the code of the fold changes what it computes.
     """
 
-    version: int = 4
+    version: int = 5
     goods: GoodsParameters = GoodsParameters()
 
 

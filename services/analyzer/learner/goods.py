@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 from libs.common.clock import DAY, Millis
-from libs.common.scoring.decay import HALF_LIFE_POPULARITY
+from libs.common.scoring.decay import HALF_LIFE_POPULARITY, HALF_LIFE_RECENT
 from services.analyzer.learner.complements import (
     ComplementParameters,
     Solution,
@@ -25,7 +25,7 @@ class GoodsParameters(Struct, frozen=True, kw_only=True):
 
     Parameters
     ----------
-    half_life_popularity, half_life_pairs:
+    half_life_popularity, half_life_recent, half_life_pairs:
         Of the counts, in ms of event time.
     first_solve:
         Orders before the first solve.
@@ -36,6 +36,7 @@ class GoodsParameters(Struct, frozen=True, kw_only=True):
     """
 
     half_life_popularity: Millis = HALF_LIFE_POPULARITY
+    half_life_recent: Millis = HALF_LIFE_RECENT
     half_life_pairs: Millis = 365 * DAY
     max_pairs: int = 1_000_000
     max_products: int = 100_000
@@ -63,6 +64,7 @@ class GoodsLearner:
         self.parameters = parameters
         self.counts = OrderCounts(
             self.parameters.half_life_popularity,
+            self.parameters.half_life_recent,
             self.parameters.half_life_pairs,
             self.parameters.max_pairs,
             self.parameters.max_products,

@@ -14,12 +14,13 @@ from services.analyzer.learner.pairs import Lists, PairLog
 
 
 class CountsState(Struct, frozen=True, kw_only=True):
-    landmarks: tuple[Millis, Millis]
+    landmarks: tuple[Millis, Millis, Millis]
     orders: int
     totals: tuple[float, float]
     products: list[str]
     seen: bytes
     popular: bytes
+    recent: bytes
     support: bytes
     pair_keys: bytes
     pair_values: bytes
@@ -58,12 +59,17 @@ def state_of(goods: GoodsLearner) -> GoodsState:
         solved_orders=goods.solved_orders,
         solved_at=goods.solved_at,
         counts=CountsState(
-            landmarks=(counts.popularity_decay.landmark, counts.pairs_decay.landmark),
+            landmarks=(
+                counts.popularity_decay.landmark,
+                counts.recent_decay.landmark,
+                counts.pairs_decay.landmark,
+            ),
             orders=counts.orders,
             totals=(counts.total, counts.total_pairs),
             products=counts.products,
             seen=_bytes(np.array(counts.seen), "<i8"),
             popular=_bytes(np.array(counts.popular), "<f8"),
+            recent=_bytes(np.array(counts.recent), "<f8"),
             support=_bytes(np.array(counts.support), "<f8"),
             pair_keys=_bytes(keys, "<i8"),
             pair_values=_bytes(values, "<f8"),
@@ -93,13 +99,17 @@ def restore(goods: GoodsLearner, saved: GoodsState) -> None:
 
 
 def _restore_counts(counts: OrderCounts, saved: CountsState) -> None:
-    counts.popularity_decay.landmark, counts.pairs_decay.landmark = saved.landmarks
+    for decay, landmark in zip(
+        (counts.popularity_decay, counts.recent_decay, counts.pairs_decay), saved.landmarks, strict=True
+    ):
+        decay.landmark = landmark
     counts.orders = saved.orders
     counts.total, counts.total_pairs = saved.totals
     counts.products = saved.products
     counts.index = {product_id: number for number, product_id in enumerate(saved.products)}
     counts.seen = np.frombuffer(saved.seen, "<i8").tolist()
     counts.popular = np.frombuffer(saved.popular, "<f8").tolist()
+    counts.recent = np.frombuffer(saved.recent, "<f8").tolist()
     counts.support = np.frombuffer(saved.support, "<f8").tolist()
     keys = np.frombuffer(saved.pair_keys, "<i8").tolist()
     counts.pairs = dict(zip(keys, np.frombuffer(saved.pair_values, "<f8").tolist(), strict=True))

@@ -162,9 +162,12 @@ def _popular(fold: Fold) -> list[Popular]:
     scale = 1.0 / counts.popularity_decay.weight(fold.goods.last_at)
     weight = (weights[numbers] * scale).astype(np.float32).tolist()
     share = np.minimum(weights[numbers] / counts.total, 1.0).astype(np.float32).tolist()
+    late = np.array(counts.recent)[numbers] / counts.recent_decay.weight(fold.goods.last_at)
     return [
-        Popular(counts.products[number], fresh, part, counts.seen[number])
-        for number, fresh, part in zip(numbers.tolist(), weight, share, strict=True)
+        Popular(counts.products[number], fresh, part, counts.seen[number], recent)
+        for number, fresh, part, recent in zip(
+            numbers.tolist(), weight, share, late.astype(np.float32).tolist(), strict=True
+        )
     ]
 
 

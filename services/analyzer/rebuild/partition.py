@@ -9,6 +9,7 @@ from libs.common.contracts.identity import is_nobody
 from libs.common.errors import Invalid
 from services.analyzer.handlers.folding import Changed, assemble, fold_into, lesson_row, model_rows
 from services.analyzer.model.arrival import UNREADABLE
+from services.analyzer.model.facts import FactRow, fact_row
 from services.analyzer.model.fold import Models
 from services.analyzer.model.panel import EVERYBODY, Panel
 from services.analyzer.ports import LessonRow, ModelRow
@@ -48,6 +49,7 @@ class PartitionRebuild:
         self._panel = panel
         self._customers: dict[str, Changed] = {}
         self._lessons: list[LessonRow] = []
+        self._facts: list[FactRow] = []
         self._fresh = False
         self.refused = 0
 
@@ -100,10 +102,10 @@ class PartitionRebuild:
         await self._store.put(self._partition, at, *self._folded())
         self._fresh = False
 
-    def _folded(self) -> tuple[list[ModelRow], list[LessonRow]]:
-        models, lessons = model_rows(self._partition, self._customers), self._lessons
-        self._customers, self._lessons = {}, []
-        return models, lessons
+    def _folded(self) -> tuple[list[ModelRow], list[LessonRow], list[FactRow]]:
+        models, lessons, facts = model_rows(self._partition, self._customers), self._lessons, self._facts
+        self._customers, self._lessons, self._facts = {}, [], []
+        return models, lessons, facts
 
     async def _take(self, events: Sequence[PastEvent]) -> None:
         about: list[tuple[PastEvent, AboutCustomer]] = []
@@ -125,6 +127,8 @@ class PartitionRebuild:
             if lesson is not None:
                 row = lesson_row(self._partition, past.number, past.journal_time, lesson)
                 self._lessons.append(row)
+            if (fact := fact_row(self._partition, past.number, event)) is not None:
+                self._facts.append(fact)
 
     async def _meet(self, keys: set[str]) -> None:
         """Have the models of ``keys`` at hand."""

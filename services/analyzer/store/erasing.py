@@ -31,6 +31,12 @@ async def erase(connection: asyncpg.Connection, schema: str, partition: int, era
         numbers,
         timeout=ERASE_SECONDS,
     )
+    await connection.execute(
+        f"DELETE FROM {schema}.facts WHERE partition = $1 AND number = ANY($2)",
+        partition,
+        numbers,
+        timeout=ERASE_SECONDS,
+    )
     events = await _erase_events(connection, schema, partition, erased)
     await connection.execute(
         f"DELETE FROM {schema}.event_ids WHERE partition = $1 AND hash = ANY($2)",

@@ -11,6 +11,7 @@ from libs.common.contracts.identity import CustomerKey
 from libs.common.errors import Fenced, Transient
 from services.analyzer.model.digest import partition_digest
 from services.analyzer.model.erasures import Erased, ErasedRow, ErasureRows, Notice, SuppressedRow
+from services.analyzer.model.facts import KINDS, FactRow
 from services.analyzer.model.letters import Buried, DeadLetter, LetterFilter, Replayed
 from services.analyzer.ports import (
     FateKey,
@@ -61,6 +62,7 @@ class MemoryAnalyzerStore:
         self.ids: dict[tuple[int, bytes], Seen] = {}
         self.rows: dict[tuple[CustomerKey, str], ModelRow] = {}
         self.lessons: dict[tuple[int, int, int], LessonRow] = {}
+        self.told_facts: dict[tuple[int, int], FactRow] = {}
         self.letters: list[Buried] = []
         self.buried = 0
         self.sent: set[int] = set()
@@ -183,6 +185,8 @@ class MemoryAnalyzerStore:
             for place, row in self.lessons.items()
             if place[0] != partition or place[1] not in numbers
         }
+        for number in numbers:
+            self.told_facts.pop((partition, number), None)
         for hashed in erased.ids:
             self.ids.pop((partition, hashed), None)
         self.letters = [
@@ -243,6 +247,7 @@ class MemoryAnalyzerStore:
         self.ids.update({(partition, h): at for h, at in slice_.ids.items()})
         self.rows.update({(row.customer, row.part): row for row in slice_.models})
         self.lessons.update({(row.partition, row.number, row.part): row for row in slice_.lessons})
+        self.told_facts.update({(row.partition, row.number): row for row in slice_.facts})
         for letter in slice_.dead_letters:
             self.buried += 1
             self.letters.append(Buried(self.buried, letter))
@@ -349,6 +354,10 @@ class MemoryAnalyzerStore:
             sum(1 for notice in self.told.values() if notice.erasure == id_),
             sum(1 for row in self.rows.values() if not row.body),
         )
+
+    async def facts(self) -> AsyncIterator[Sequence[FactRow]]:
+        self._reach()
+        yield sorted(self.told_facts.values(), key=lambda row: (KINDS.index(row.kind), row))
 
     async def digest(self, partition: int) -> bytes:
         self._reach()

@@ -15,6 +15,7 @@ from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database, migrate
 from libs.common.errors import Fenced, Transient
 from services.analyzer.model.erasures import SuppressedRow
+from services.analyzer.model.facts import FactRow
 from services.analyzer.model.letters import Buried, DeadLetter
 from services.analyzer.ports import (
     GENERATION_SECONDS,
@@ -213,6 +214,8 @@ class PostgresAnalyzerStore:
             await connection.execute(self._sql["put_models"], *columns(slice_.models))
         if slice_.lessons:
             await self._copy(connection, "lessons", slice_.lessons)
+        if slice_.facts:
+            await self._copy(connection, "facts", slice_.facts)
         if slice_.dead_letters:
             await connection.execute(self._sql["dead_letters"], *columns(slice_.dead_letters))
         for report in slice_.reports:
@@ -238,7 +241,10 @@ class PostgresAnalyzerStore:
             del self._stale[partition]
 
     async def _copy(
-        self, connection: asyncpg.Connection, table: str, rows: Sequence[StoredEvent] | Sequence[LessonRow]
+        self,
+        connection: asyncpg.Connection,
+        table: str,
+        rows: Sequence[StoredEvent] | Sequence[LessonRow] | Sequence[FactRow],
     ) -> None:
         """Rows that cannot be there yet: half the work of a statement with arrays."""
         await connection.copy_records_to_table(

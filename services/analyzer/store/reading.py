@@ -12,6 +12,7 @@ import asyncpg
 from libs.common.contracts.identity import CustomerKey, partition_of
 from libs.common.db import Database
 from services.analyzer.model.erasures import ErasedRow, ErasureRows
+from services.analyzer.model.facts import DECIDED, KINDS, FactRow
 from services.analyzer.model.letters import Buried, DeadLetter, LetterFilter
 from services.analyzer.ports import (
     LearnedState,
@@ -29,6 +30,10 @@ from services.analyzer.store.rebuild_statements import DIGEST
 from services.analyzer.store.statements import BURIED_COLUMNS, LISTED_COLUMNS, STATE_COLUMNS
 
 EVENTS_AT_ONCE = 2_000
+FACTS_AT_ONCE = 5_000
+
+_FACT = "partition, number, customer, at, kind, body"
+_FIRST_FACT = "partition, min(number) AS number, customer, min(at) AS at, kind, body"
 
 _EVENT = "partition, number, recorded_at, journal_time, occurred_at, customer, kind, id"
 
@@ -123,6 +128,21 @@ class PostgresReadStore:
                 " WHERE version > 0 ORDER BY version DESC LIMIT 1"
             )
         return None if row is None else LearnedState(*row)
+
+    async def facts(self) -> AsyncIterator[Sequence[FactRow]]:
+        """All facts, as `model.facts.KINDS` orders them; of equal decisions of a customer only the first."""
+        async with self._snapshot() as connection:
+            for kind in KINDS:
+                asked = f"SELECT {_FACT} FROM {self._schema}.facts WHERE kind = $1 ORDER BY partition, number"
+                if kind == DECIDED:
+                    # A hundredth of the rows: of decisions that say the same only the first matters.
+                    asked = (
+                        f"SELECT {_FIRST_FACT} FROM {self._schema}.facts WHERE kind = $1"
+                        " GROUP BY partition, customer, kind, body"
+                    )
+                cursor = await connection.cursor(asked, kind)
+                while rows := await cursor.fetch(FACTS_AT_ONCE):
+                    yield [FactRow(*row) for row in rows]
 
     async def dead_letters(self, which: LetterFilter, before: int | None, limit: int) -> list[Buried]:
         where, values = _where(which)

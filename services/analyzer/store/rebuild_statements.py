@@ -18,6 +18,7 @@ _STATEMENTS = {
         CREATE SCHEMA SCRATCH;
         CREATE UNLOGGED TABLE SCRATCH.models (LIKE LIVE.models INCLUDING INDEXES);
         CREATE UNLOGGED TABLE SCRATCH.lessons (LIKE LIVE.lessons INCLUDING INDEXES);
+        CREATE UNLOGGED TABLE SCRATCH.facts (LIKE LIVE.facts INCLUDING INDEXES);
         CREATE UNLOGGED TABLE SCRATCH.folded (
             partition smallint PRIMARY KEY, number bigint NOT NULL, erasures bigint NOT NULL)""",
     "reached": "SELECT number FROM LIVE.partitions WHERE partition = $1",
@@ -38,6 +39,7 @@ _STATEMENTS = {
     "folded": "SELECT number, erasures FROM SCRATCH.folded WHERE partition = $1",
     "forget_models": "DELETE FROM SCRATCH.models WHERE partition = $1",
     "forget_lessons": "DELETE FROM SCRATCH.lessons WHERE partition = $1",
+    "forget_facts": "DELETE FROM SCRATCH.facts WHERE partition = $1",
     "forget_folded": "DELETE FROM SCRATCH.folded WHERE partition = $1",
     "switch_models": """
         INSERT INTO LIVE.models (partition, customer, part, revision, body)
@@ -59,6 +61,13 @@ _STATEMENTS = {
     "switch_lessons": """
         INSERT INTO LIVE.lessons (partition, number, second, kind, body, part)
         SELECT partition, number, second, kind, body, part FROM SCRATCH.lessons WHERE partition = $1
+        ON CONFLICT DO NOTHING""",
+    "switch_facts_gone": """
+        DELETE FROM LIVE.facts AS live WHERE partition = $1
+        AND NOT EXISTS (SELECT FROM SCRATCH.facts AS anew WHERE anew.* = live.*)""",
+    "switch_facts": """
+        INSERT INTO LIVE.facts (partition, number, customer, at, kind, body)
+        SELECT partition, number, customer, at, kind, body FROM SCRATCH.facts WHERE partition = $1
         ON CONFLICT DO NOTHING""",
     "number": "UPDATE LIVE.partitions SET number = $2 WHERE partition = $1",
 }

@@ -1,4 +1,5 @@
-"""What a rebuild reads and writes: stored events in, models and lessons beside the live ones, and the switch.
+"""What a rebuild reads and writes: stored events in, models, lessons and facts beside the live ones, and the
+switch.
 
 Every read is short: a transaction that lasted as long as the rebuild would keep vacuum from the live tables.
 """
@@ -16,6 +17,7 @@ from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database
 from libs.common.errors import ClosedloopError
+from services.analyzer.model.facts import FactRow
 from services.analyzer.ports import LessonRow, ModelRow
 from services.analyzer.store.days import DAYS_AT_ONCE, table_of
 from services.analyzer.store.postgres import SCHEMA, columns
@@ -129,7 +131,7 @@ class PostgresRebuildStore:
     async def begin(self, partition: int) -> None:
         """Forget what was folded of ``partition``."""
         async with self._database.bulk() as connection:
-            for name in ("forget_models", "forget_lessons", "forget_folded"):
+            for name in ("forget_models", "forget_lessons", "forget_facts", "forget_folded"):
                 await connection.execute(self._sql[name], partition)
 
     async def events(self, partition: int, after: int, upto: int) -> AsyncIterator[Sequence[PastEvent]]:
@@ -175,11 +177,16 @@ class PostgresRebuildStore:
         return [ModelRow(*row) for row in rows]
 
     async def put(
-        self, partition: int, at: Reached, models: Sequence[ModelRow], lessons: Sequence[LessonRow]
+        self,
+        partition: int,
+        at: Reached,
+        models: Sequence[ModelRow],
+        lessons: Sequence[LessonRow],
+        facts: Sequence[FactRow],
     ) -> None:
         """Keep what was folded up to ``at``, in one transaction."""
         async with self._database.bulk() as connection:
-            await self._put(connection, partition, at, models, lessons)
+            await self._put(connection, partition, at, models, lessons, facts)
 
     async def _put(
         self,
@@ -188,11 +195,14 @@ class PostgresRebuildStore:
         at: Reached,
         models: Sequence[ModelRow],
         lessons: Sequence[LessonRow],
+        facts: Sequence[FactRow],
     ) -> None:
         if models:
             await connection.execute(self._sql["put_models"], *columns(models))
         if lessons:
             await connection.copy_records_to_table("lessons", schema_name=self._scratch, records=lessons)
+        if facts:
+            await connection.copy_records_to_table("facts", schema_name=self._scratch, records=facts)
         await connection.execute(self._sql["put_folded"], partition, *at)
 
     async def folded(self, partition: int) -> Reached:
@@ -229,9 +239,11 @@ class Settling:
             return []
         return await self._store._read(self._connection, self._partition, days, after, upto)
 
-    async def put(self, models: Sequence[ModelRow], lessons: Sequence[LessonRow]) -> None:
+    async def put(
+        self, models: Sequence[ModelRow], lessons: Sequence[LessonRow], facts: Sequence[FactRow]
+    ) -> None:
         """Keep the last of what was folded."""
-        await self._store._put(self._connection, self._partition, self.reached, models, lessons)
+        await self._store._put(self._connection, self._partition, self.reached, models, lessons, facts)
 
     async def compare(self) -> Difference:
         """Both digests, and nothing changed."""
@@ -249,6 +261,8 @@ class Settling:
             models += _rows(await self._execute(name, self._partition, revision))
         for name in ("switch_lessons_gone", "switch_lessons"):
             lessons += _rows(await self._execute(name, self._partition))
+        for name in ("switch_facts_gone", "switch_facts"):
+            await self._execute(name, self._partition)
         if models:
             # The live slice finds another number than it left, forgets what it knew and publishes.
             await self._execute("number", self._partition, revision)

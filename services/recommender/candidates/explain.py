@@ -38,7 +38,7 @@ class Explainer:
 
     @cached_property
     def _history(self) -> list[Pair | None]:
-        return self._pairs([self._here.tables.shelf.ids[position] for position in self._here.usual])
+        return self._pairs([self._here.tables.shelf.ids[position] for position in self._here.look.usual])
 
     def reasons(self, one: Chosen) -> list[str]:
         """At most `MOST` sentences about a chosen candidate, the strongest first; never none."""

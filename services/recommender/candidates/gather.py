@@ -12,30 +12,16 @@ from numpy.typing import NDArray
 
 from libs.common.contracts.catalogue import KINDS, Kind, Offer, Placement
 from libs.common.scoring.features import FEATURES, candidate_features
-from services.recommender.candidates import complements, popular, repeats, upgrades
+from libs.common.scoring.sources.look import NONE, NOTHING
+from libs.common.scoring.sources.union import CODES, SOURCES, candidates
+from services.recommender.candidates import places
 from services.recommender.errors import KIND, SURPLUS
 from services.recommender.model.authored import NO_PRODUCT, Authored
 from services.recommender.model.situation import Floats, Positions, Situation
 from services.recommender.model.value import KIND_CODES, incremental_margin, ranked_by
 
-MOST = 100
-"""So many candidates go on to the policy."""
 CONTENT_CHANCE = 0.01
 """P(taken up) of content without a product, before anything is learned about it."""
-
-SOURCES = (
-    "page",
-    "basket",
-    "repeat",
-    "viewed",
-    "history",
-    "upgrade",
-    "popular",
-    "authored",
-)
-"""Where candidates come from; what several sources name belongs to the first of them."""
-
-NONE: Positions = np.empty(0, dtype=np.int64)
 
 _REPEAT, _CROSS, _UP = KIND_CODES["repeat"], KIND_CODES["cross_sell"], KIND_CODES["up_sell"]
 
@@ -145,29 +131,27 @@ def gather(
     kinds: Collection[str] | None,
     also: Positions = NONE,
 ) -> Pool:
-    """The at most `MOST` candidates of ``here`` for ``placement``, of ``kinds`` only (None: all).
+    """The at most `places.MOST` candidates of ``here`` for ``placement``, of ``kinds`` only (None: all).
 
     ``also`` are open positions that must be among them whatever they are worth (a baseline's).
     """
-    by = upgrades.replaced(here)
-    found, sources = _union(here, by.upgrades, also)
+    found, sources, replaces = candidates(here.look, also)
     extra = authored.open_at(here.now, here.open)
     own = len(found)
     positions = np.concatenate((found, authored.position[extra])) if len(extra) else found
     chance, features = _chances(here, found, positions)
-    replaces = by.by[found]
     code = np.where(replaces >= 0, _UP, np.where(here.scene.past.bought[found] > 0.0, _REPEAT, _CROSS))
     margins = here.assortment.margin
     margin = margins[found] - np.where(replaces >= 0, margins[replaces], 0.0)
     if len(extra):
         code = np.concatenate((code, authored.kind[extra]))
         margin = np.concatenate((margin, authored.margin[extra]))
-        replaces = np.concatenate((replaces, np.full(len(extra), upgrades.NOTHING)))
-        sources = np.concatenate((sources, np.full(len(extra), SOURCES.index("authored"), dtype=np.int8)))
+        replaces = np.concatenate((replaces, np.full(len(extra), NOTHING)))
+        sources = np.concatenate((sources, np.full(len(extra), CODES["authored"], dtype=np.int8)))
     codes = code.astype(np.int8)
     score = incremental_margin(chance, codes, margin, placement.contact_cost)
     ranking = ranked_by(placement.objective, chance, margin, score, placement.contact_cost)
-    kept = _best(here, codes, ranking, kinds, np.isin(positions, also) if len(also) else None)
+    kept = _best(here, codes, sources, ranking, kinds, np.isin(positions, also) if len(also) else None)
     return Pool(
         here=here,
         positions=positions[kept],
@@ -182,24 +166,6 @@ def gather(
         by=ranking[kept],
         features=features[kept],
     )
-
-
-def _union(here: Situation, better: Positions, also: Positions) -> tuple[Positions, NDArray[np.int8]]:
-    lists = (
-        complements.of_page(here),
-        complements.of_basket(here),
-        repeats.repeats(here),
-        repeats.viewed(here),
-        complements.of_history(here),
-        better,
-        popular.popular(here),
-    )
-    source = np.full(here.size, -1, dtype=np.int8)
-    source[also] = len(lists) - 1
-    for code in range(len(lists) - 1, -1, -1):
-        source[lists[code]] = code
-    found: Positions = (source >= 0).nonzero()[0]
-    return found, source[found]
 
 
 def _chances(here: Situation, found: Positions, positions: Positions) -> tuple[Floats, Floats]:
@@ -223,6 +189,7 @@ def _chances(here: Situation, found: Positions, positions: Positions) -> tuple[F
 def _best(
     here: Situation,
     codes: NDArray[np.int8],
+    sources: NDArray[np.int8],
     by: Floats,
     kinds: Collection[str] | None,
     forced: NDArray[np.bool_] | None,
@@ -233,8 +200,8 @@ def _best(
         kept = kept[wanted]
         if refused := len(codes) - len(kept):
             here.rejected[KIND] = refused
-    if len(kept) > MOST:
-        best = kept[(-by[kept]).argsort(kind="stable")[:MOST]]
+    if len(kept) > places.MOST:
+        best = kept[places.best(by[kept], sources[kept])]
         if forced is not None:
             best = np.union1d(best, kept[forced[kept]])
         here.rejected[SURPLUS] = len(kept) - len(best)

@@ -14,10 +14,11 @@ from libs.common.contracts.customer_event import Decision
 from libs.common.contracts.customer_model import Item
 from libs.common.contracts.identity import CustomerKey
 from libs.common.scoring.features import Histories
+from libs.common.scoring.sources.look import NONE
+from libs.common.scoring.sources.popular import popular
 from libs.common.tokens import OfferToken
 from services.recommender.candidates.explain import Explainer
-from services.recommender.candidates.gather import NONE, Chosen, Pool, gather
-from services.recommender.candidates.popular import popular
+from services.recommender.candidates.gather import Chosen, Pool, gather
 from services.recommender.errors import STALE
 from services.recommender.handlers.record import Slate, basket_of, decision_of, page_of, pool_of
 from services.recommender.metrics import RecommenderMetrics
@@ -149,7 +150,6 @@ class Decider:
         here = situation(
             self._assortment,
             tables.scoring,
-            tables.peers,
             items,
             question.now,
             page_of(ask),
@@ -253,7 +253,7 @@ def _baseline(here: Situation, placement: Placement, limit: int) -> Positions:
         return NONE
     if placement.baseline == "popular":
         # Twice as many, because kinds that were not asked for fall out later.
-        return popular(here, 2 * limit)
+        return popular(here.look, 2 * limit)
     index = here.tables.shelf.index
     places = [index.get(offer_id.removeprefix(PRODUCT_OFFER), -1) for offer_id in placement.baseline]
     return np.array([place for place in places if place >= 0 and here.open[place]], dtype=np.int64)

@@ -13,7 +13,8 @@ from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import DecidedOffer, Decision, encode_event
 from libs.common.contracts.vectors import pack
 from libs.common.scoring.features import FEATURE_SET
-from services.recommender.candidates.gather import SOURCES, Chosen, Pool
+from libs.common.scoring.sources.union import SOURCES
+from services.recommender.candidates.gather import Chosen, Pool
 from services.recommender.model.groups import Group
 from services.recommender.model.policy import POLICY_VERSION, Slot
 from services.recommender.model.pool import PoolRecord, encode_pool, packed_slots

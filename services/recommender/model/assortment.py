@@ -60,7 +60,15 @@ def _time_or(text: str, otherwise: Millis) -> Millis:
 
 
 def _facts(product: Product) -> tuple[Any, ...]:
-    return (product.category, product.comparable_group, product.price, product.size, product.unit)
+    return (
+        product.category,
+        product.comparable_group,
+        product.price,
+        product.size,
+        product.unit,
+        product.brand,
+        product.available_from,
+    )
 
 
 def offer_id_of(product_id: str) -> str:

@@ -12,16 +12,13 @@ from numpy.typing import NDArray
 from libs.common.clock import Millis
 from libs.common.contracts.customer_model import Item
 from libs.common.scoring.features import History, Scene, ScoringTables
+from libs.common.scoring.sources.look import Look
 from services.recommender.errors import EXCLUDED, PAGE_OR_BASKET, UNAVAILABLE
 from services.recommender.model.assortment import Assortment
-from services.recommender.model.peers import Peers
 
 Mask = NDArray[np.bool_]
 Positions = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-USUAL = 8
-"""So many of a customer's products, the most bought first, are what he usually buys."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +41,6 @@ class Situation:
 
     assortment: Assortment
     tables: ScoringTables
-    peers: Peers
     scene: Scene
     open: Mask
     page: str | None
@@ -58,11 +54,9 @@ class Situation:
         return len(self.open)
 
     @cached_property
-    def usual(self) -> list[int]:
-        """Positions of what the customer usually buys, the most bought first."""
-        owned = self.scene.past.owned
-        found: list[int] = top_of(owned, self.scene.past.bought[owned], USUAL).tolist()
-        return found
+    def look(self) -> Look:
+        """The same as sources of candidates see it."""
+        return Look(self.scene, self.open, self.page, self.basket)
 
     def name(self, position: int) -> str:
         return self.tables.shelf.products[position].name
@@ -71,7 +65,6 @@ class Situation:
 def situation(
     assortment: Assortment,
     tables: ScoringTables,
-    peers: Peers,
     items: Mapping[str, Item],
     now: Millis,
     page: str | None,
@@ -98,7 +91,6 @@ def situation(
     return Situation(
         assortment=assortment,
         tables=tables,
-        peers=peers,
         scene=scene,
         open=free,
         page=page,
@@ -107,16 +99,6 @@ def situation(
         now=now,
         rejected=rejected,
     )
-
-
-def top_of(positions: Positions, scores: Floats, top: int) -> Positions:
-    """The ``top`` positions with the greatest ``scores``, best first, ties by position."""
-    if len(positions) > 4 * top:
-        # Trap: a partition alone would cut ties anywhere; all that tie with the last one stay in.
-        kept = scores >= np.partition(scores, len(scores) - top)[len(scores) - top]
-        positions, scores = positions[kept], scores[kept]
-    best: Positions = positions[(-scores).argsort(kind="stable")[:top]]
-    return best
 
 
 def _close(

@@ -1,0 +1,64 @@
+"""Comparable products, dearer per unit than the page's or than what the customer usually buys."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from libs.common.scoring.features import HABIT_FLOOR, willingness
+from libs.common.scoring.sources.look import NOTHING, Floats, Look, Positions, top_of
+
+UPGRADES = 30
+
+_HABIT, _LOYALTY, _WILLING = 1.9, 0.5, 0.7
+"""Beside 1 for the log of popularity; see `_worth`."""
+
+
+class Replaced(NamedTuple):
+    """What dearer products would replace.
+
+    Parameters
+    ----------
+    by:
+        Array (n,): position of the product that one at this position would replace, `NOTHING` for none.
+    upgrades:
+        Positions of open products dearer per unit than what they replace, the likeliest first.
+    """
+
+    by: Positions
+    upgrades: Positions
+
+
+def replaced(look: Look) -> Replaced:
+    """The page's product is replaced first, then the usual product among comparable ones."""
+    peers = look.scene.tables.shelf.peers
+    by = np.full(len(look.open), NOTHING, dtype=np.int64)
+    for position in reversed(_replaceable(look)):
+        # Trap: backwards, because of several that one product could replace the last one written stays.
+        by[peers.of(position).dearer] = position
+    found = ((by != NOTHING) & look.open).nonzero()[0]
+    return Replaced(by, top_of(found, _worth(look, found), UPGRADES))
+
+
+def _replaceable(look: Look) -> list[int]:
+    """The page's product and the usual ones, of those comparable with each other only the first."""
+    page, peers = look.page_at, look.scene.tables.shelf.peers
+    # Trap: of comparable products only the most bought is the usual one, or a customer's good coffee
+    # would count as an up-sell of the cheap one he bought once.
+    kinds: list[int] = []
+    for position in look.usual if page == NOTHING else [page, *look.usual]:
+        if not any(peers.comparable(position, other) for other in kinds):
+            kinds.append(position)
+    return kinds
+
+
+def _worth(look: Look, found: Positions) -> Floats:
+    """How likely each is taken instead: popular, known to him, of his brands, of a tier he pays for."""
+    tables, past = look.scene.tables, look.scene.past
+    return np.asarray(
+        tables.log_share[found]
+        + _HABIT * np.log(past.bought[found] + HABIT_FLOOR)
+        + _LOYALTY * past.loyal[tables.shelf.brand[found]]
+        + _WILLING * willingness(look.scene, found)
+    )

@@ -1,0 +1,39 @@
+"""Who goes on where there are more candidates than places: the best, and some of each source that learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from libs.common.scoring.sources.union import CODES
+
+MOST = 100
+"""So many candidates go on to the policy."""
+
+RESERVED: Mapping[int, int] = {
+    CODES["new"]: 10,
+    CODES["upgrade"]: 10,
+    CODES["trending"]: 5,
+    CODES["authored"]: 10,
+}
+"""Places kept for the best of a source: what nobody was shown yet looks bad until it is drawn."""
+
+
+def best(
+    by: NDArray[np.float64],
+    sources: NDArray[np.int8],
+    most: int = MOST,
+    reserved: Mapping[int, int] = RESERVED,
+) -> NDArray[np.int64]:
+    """Ascending indices of the at most ``most`` that go on, ranked by ``by``, the greatest first."""
+    order: NDArray[np.int64] = (-by).argsort(kind="stable")
+    if len(order) <= most:
+        return np.sort(order)
+    kept = np.zeros(len(order), dtype=bool)
+    ranked = sources[order]
+    for source, places in reserved.items():
+        kept[order[ranked == source][:places]] = True
+    kept[order[~kept[order]][: most - int(np.count_nonzero(kept))]] = True
+    return kept.nonzero()[0]
