@@ -299,7 +299,7 @@ async def test_everything_is_published_again_on_another_cluster() -> None:
     assert rig.assembler.models.orders == 60
     # All parts and the manifest come before it.
     assert [marker.number for marker in rig.markers] == [rig.manifests[-1].version]
-    assert rig.bus.records(LEARNED_MODELS)[3].key == MARKER_KEY
+    assert rig.bus.records(LEARNED_MODELS)[4].key == MARKER_KEY
     assert rig.manifests[-1].parts[POPULARITY] == 1
     assert rig.manifests[-1].parts[COMPLEMENTS] == 1
 

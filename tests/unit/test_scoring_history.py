@@ -76,7 +76,7 @@ def test_nobody_has_an_empty_history_on_every_shelf() -> None:
 
 
 def test_no_more_is_kept_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "MOST_HELD", 2 * (6 * 3 + 1))
+    monkeypatch.setattr(history, "MOST_HELD", 2 * (7 * 3 + 1))
     kept, on = Histories(3), tables()
     for number in range(10):
         kept.of(f"c{number}", on, BREAD, NOW)

@@ -34,13 +34,17 @@ __all__ = [
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FEATURE_SET = "choice/1"
+FEATURE_SET = "choice/2"
 """Names these columns in records of decisions."""
 
 RECENT_DAYS = 30.0
 """Half-life of the feature ``recency``, in days."""
+SEASON_DAYS = 90.0
+"""Half-life of the feature ``season``, in days."""
 HABIT_FLOOR = 0.3
 """Added to a decayed count before its logarithm: what never buying weighs."""
+HISTORY_FLOOR = 0.003
+"""The same for what goes with his history: what nothing speaks for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +114,13 @@ def candidate_features(scene: Scene, candidates: Ints) -> Floats:
     pull = tables.pull[candidates]
     x[:, 4] = np.log1p(scene.page[candidates] * pull)
     x[:, 5] = np.log1p(scene.basket[candidates] * pull)
-    x[:, 6] = np.log1p(past.complements[candidates] * pull)
+    x[:, 6] = np.log(past.complements[candidates] + HISTORY_FLOOR)
     x[:, 7] = np.log1p(past.viewed[candidates])
     x[:, 8] = past.affinity[candidates]
     x[:, 9] = willingness(scene, candidates)
+    x[:, 10] = tables.rankings.trend[candidates]
+    x[:, 11] = np.log1p(past.times[candidates])
+    x[:, 12] = np.exp2(-age / SEASON_DAYS)
     return x
 
 

@@ -30,7 +30,7 @@ VIEW_SHARE = 0.3
 TIER_DOUBT = 3.0
 """Orders that what he wants elsewhere counts for in a category, and that `NO_TIER` counts for overall."""
 
-_ARRAYS = 6
+_ARRAYS = 7
 _HALF_LIVES = np.array([[HALF_LIFE_SEASON], [HALF_LIFE_FORTNIGHT]], dtype=np.float64)
 
 T = TypeVar("T")
@@ -48,8 +48,8 @@ class Traces:
         Which of them are on the shelf.
     weight, since:
         Arrays (2, m): decayed orders and views, and the moments they are of.
-    last, cycle:
-        Arrays (m,): the latest order (−infinite: never), mean days between orders.
+    last, cycle, times:
+        Arrays (m,): the latest order (−infinite: never), mean days between orders, orders with it.
     """
 
     items: Mapping[str, Item]
@@ -60,6 +60,7 @@ class Traces:
     since: Floats
     last: Floats
     cycle: Floats
+    times: Floats
 
     @classmethod
     def of(cls, tables: ScoringTables, items: Mapping[str, Item]) -> Traces:
@@ -75,9 +76,10 @@ class Traces:
                 item.viewed.at,
                 item.last_bought_at if item.orders else _NEVER,
                 item.cycle,
+                item.orders,
             )
         ]
-        numbers = np.array(flat, dtype=np.float64).reshape(-1, 6).T.copy()
+        numbers = np.array(flat, dtype=np.float64).reshape(-1, 7).T.copy()
         place, row = tables.shelf.index.get, tables.learned.complements.index.get
         positions = np.array([place(product_id, -1) for product_id in items], dtype=np.int64)
         return cls(
@@ -89,6 +91,7 @@ class Traces:
             since=numbers[2:4],
             last=numbers[4],
             cycle=numbers[5] / DAY,
+            times=numbers[6],
         )
 
 
@@ -105,6 +108,8 @@ class History:
     age, cycle:
         Arrays (n,): days since the latest order with it (infinite: never bought), mean days between
         orders (0: unknown).
+    times:
+        Array (n,): orders with it, not decayed.
     complements:
         Array (n,): complement scores of what he buys, their mean weighted by decayed orders.
     affinity:
@@ -124,6 +129,7 @@ class History:
     viewed: Floats
     age: Floats
     cycle: Floats
+    times: Floats
     complements: Floats
     affinity: Floats
     willing: Floats
@@ -133,14 +139,14 @@ class History:
     def of(cls, tables: ScoringTables, traces: Traces, at: Millis) -> History:
         """``traces`` at ``at``; what lies behind ``at`` in time counts as of now."""
         shelf, on, places = tables.shelf, traces.on, traces.positions
-        own = np.empty((4, len(on)))
+        own = np.empty((5, len(on)))
         own[:2] = traces.weight * np.exp2(np.minimum(traces.since - at, 0.0) / _HALF_LIVES)
         own[2] = np.maximum(at - traces.last, 0.0) / DAY
-        own[3] = traces.cycle
-        spread = np.zeros((4, len(shelf)))
+        own[3], own[4] = traces.cycle, traces.times
+        spread = np.zeros((5, len(shelf)))
         spread[2] = np.inf
         spread[:, places] = own[:, on]
-        bought, viewed, age, cycle = spread
+        bought, viewed, age, cycle, times = spread
         total = float(bought.sum())
         return cls(
             traces=traces,
@@ -151,6 +157,7 @@ class History:
             viewed=viewed,
             age=age,
             cycle=cycle,
+            times=times,
             complements=_complements(tables, traces.rows, own[0]),
             affinity=_affinity(shelf, bought, total),
             willing=_willing(shelf, places, own[0, on] + VIEW_SHARE * own[1, on]),

@@ -1,4 +1,4 @@
-"""A view without disk, for tests."""
+"""A view without disk: for what is small and soon read again, and for tests."""
 
 from __future__ import annotations
 

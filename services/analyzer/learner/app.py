@@ -8,13 +8,15 @@ from random import Random
 from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.ports import Bus
 from libs.common.bus.topic_keeper import TopicKeeper
-from libs.common.contracts.topics import TOPICS
+from libs.common.contracts.topics import CATALOGUE, TOPICS
 from libs.common.db import Database
 from libs.common.http.factory import create_http
 from libs.common.http.health import Lifecycle
 from libs.common.keys import KeyRing
 from libs.common.runtime import Service
 from libs.common.telemetry import Metrics
+from libs.common.view import MemoryView
+from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.fold import Parameters
 from services.analyzer.learner.loop import Learner
 from services.analyzer.learner.metrics import LearnerMetrics
@@ -47,11 +49,15 @@ def create_service(
         database = Database(settings.postgres.get_secret_value(), size=4)
         store = PostgresLearnerStore(database)
     metrics = LearnerMetrics(Metrics("learner"))
+    catalogue = Catalogue()
+    view = MemoryView(bus, CATALOGUE, catalogue.on_batch)
     learner = Learner(
         store,
         bus,
         metrics,
         random or Random(int.from_bytes(os.urandom(32), "big")),
+        catalogue=catalogue,
+        whole=lambda: view.caught_up,
         parameters=parameters,
         poll_seconds=settings.poll_seconds,
         publish_seconds=_publish_seconds(settings),
@@ -60,6 +66,7 @@ def create_service(
     lifecycle = Lifecycle()
     lifecycle.check("learner", lambda: learner.trouble)
     lifecycle.note("election", lambda: "elected" if learner.elected else "waiting to be elected")
+    lifecycle.note(CATALOGUE, view.state)
     dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
     keys = KeyRing(settings.data_dir, dev_key)
     app = create_http("learner", keys=keys, metrics=metrics.registry, lifecycle=lifecycle)
@@ -73,15 +80,17 @@ def create_service(
 
     async def start() -> None:
         await prepared.prepare()
+        await view.start()
 
     async def stop() -> None:
         # Trap: the loop is ended before the pools are closed, so that it can leave a checkpoint.
         await learner.stop()
+        await view.stop()
         await bus.close()
         if database is not None:
             await database.close()
 
-    return Service("learner", app, start, stop, [TopicKeeper(bus, TOPICS).run, learner.run])
+    return Service("learner", app, start, stop, [TopicKeeper(bus, TOPICS).run, view.watch, learner.run])
 
 
 def _publish_seconds(settings: LearnerSettings) -> float:

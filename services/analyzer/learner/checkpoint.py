@@ -8,10 +8,12 @@ import msgspec
 from msgspec import Struct
 
 from services.analyzer.learner import goods_state
+from services.analyzer.learner.catalogue import Catalogue
+from services.analyzer.learner.choice import ChoiceState
 from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.goods_state import GoodsState
 
-FORMAT = 4
+FORMAT = 5
 
 
 class _Checkpoint(Struct, frozen=True, kw_only=True):
@@ -19,6 +21,7 @@ class _Checkpoint(Struct, frozen=True, kw_only=True):
     parameters: Parameters
     place: tuple[int, int, int, int]
     goods: GoodsState
+    choice: ChoiceState
     trials: int
 
 
@@ -33,13 +36,17 @@ def save(fold: Fold) -> bytes:
         parameters=fold.parameters,
         place=(*fold.place,),
         goods=goods_state.state_of(fold.goods),
+        choice=fold.choice.state(),
         trials=fold.trials,
     )
     return _encoder.encode(checkpoint)
 
 
-def restore(body: bytes | None, parameters: Parameters) -> Fold | None:
-    """The fold as it was saved; None where there is nothing, or what was saved has other parameters."""
+def restore(body: bytes | None, parameters: Parameters, catalogue: Catalogue | None = None) -> Fold | None:
+    """The fold as it was saved; None where there is nothing, or what was saved has other parameters.
+
+    The products it knew are remembered by ``catalogue``.
+    """
     if body is None:
         return None
     try:
@@ -48,9 +55,10 @@ def restore(body: bytes | None, parameters: Parameters) -> Fold | None:
         return None
     if saved.format != FORMAT or saved.parameters != parameters:
         return None
-    fold = Fold(parameters)
+    fold = Fold(parameters, catalogue)
     fold.place = Place(*saved.place)
     goods_state.restore(fold.goods, saved.goods)
+    fold.choice.restore(saved.choice)
     fold.trials = saved.trials
     return fold
 

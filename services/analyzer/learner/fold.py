@@ -8,8 +8,10 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from libs.common.clock import Millis
+from services.analyzer.learner.catalogue import Catalogue
+from services.analyzer.learner.choice import ChoiceLearner, ChoiceParameters
 from services.analyzer.learner.goods import GoodsLearner, GoodsParameters
-from services.analyzer.model.lessons import Lesson, TrialLesson, decode_lesson
+from services.analyzer.model.lessons import Lesson, OrderLesson, TrialLesson, decode_lesson
 
 
 class Place(NamedTuple):
@@ -30,8 +32,9 @@ class Parameters(Struct, frozen=True, kw_only=True):
         Counts up when the code of the fold changes what it computes.
     """
 
-    version: int = 5
+    version: int = 6
     goods: GoodsParameters = GoodsParameters()
+    choice: ChoiceParameters = ChoiceParameters()
 
 
 class Fold:
@@ -46,14 +49,17 @@ class Fold:
         The last lesson folded.
     goods:
         How popular products are, and what goes with what.
+    choice:
+        Which candidates customers choose.
     trials:
         How many offers were shown, ghosts left out.
     """
 
-    def __init__(self, parameters: Parameters | None = None) -> None:
+    def __init__(self, parameters: Parameters | None = None, catalogue: Catalogue | None = None) -> None:
         self.parameters = parameters or Parameters()
         self.place = Place()
         self.goods = GoodsLearner(self.parameters.goods)
+        self.choice = ChoiceLearner(self.parameters.choice, catalogue or Catalogue())
         self.trials = 0
 
     def learn_one(self, place: Place, lesson: Lesson) -> None:
@@ -64,6 +70,9 @@ class Fold:
         if isinstance(lesson, TrialLesson):
             self.trials += lesson.step == "shown" and not lesson.ghost
         else:
+            if isinstance(lesson, OrderLesson):
+                # Trap: before it is counted, or the features would know what is to be foreseen.
+                self.choice.learn_one(lesson, self.goods)
             self.goods.learn_one(lesson)
 
     def learn_many(

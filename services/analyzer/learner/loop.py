@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 
@@ -13,6 +13,7 @@ from libs.common.bus.ports import Bus
 from libs.common.clock import SECOND, Millis
 from libs.common.errors import Fenced, Transient
 from services.analyzer.learner import checkpoint
+from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.fold import Fold, Parameters
 from services.analyzer.learner.metrics import LearnerMetrics
 from services.analyzer.learner.ports import Claim, LearnerStore, LessonRow
@@ -29,6 +30,11 @@ _STOP_SECONDS = 6.0
 class Learner:
     """One learner's whole life; `run` never ends by itself.
 
+    Parameters
+    ----------
+    catalogue, whole:
+        The products, followed while the learner lives, and whether all there were at the start are in.
+
     Attributes
     ----------
     elected:
@@ -44,6 +50,8 @@ class Learner:
         metrics: LearnerMetrics,
         random: Random,
         *,
+        catalogue: Catalogue | None = None,
+        whole: Callable[[], bool] = lambda: True,
         parameters: Parameters | None = None,
         poll_seconds: float = 0.05,
         publish_seconds: float = 1.0,
@@ -54,6 +62,8 @@ class Learner:
         self._bus = bus
         self._metrics = metrics
         self._random = random
+        self._catalogue = catalogue or Catalogue()
+        self._whole = whole
         self._parameters = parameters or Parameters()
         self._poll = poll_seconds
         self._publish = publish_seconds
@@ -91,8 +101,9 @@ class Learner:
             await asyncio.wait([self._leading], timeout=_STOP_SECONDS)
 
     async def _lead(self, claim: Claim) -> None:
-        fold = await in_thread(checkpoint.restore, claim.checkpoint, self._parameters)
-        self.fold = fold = fold or Fold(self._parameters)
+        fold = await in_thread(checkpoint.restore, claim.checkpoint, self._parameters, self._catalogue)
+        self.fold = fold = fold or Fold(self._parameters, self._catalogue)
+        await self._stocked()
         self._saved, self._saved_place = time.monotonic(), fold.place
         publisher = Publisher(
             self._bus,
@@ -112,6 +123,11 @@ class Learner:
         finally:
             self.elected = False
             await self._leave(fold, publisher, claim.epoch)
+
+    async def _stocked(self) -> None:
+        """Wait for the catalogue where none is remembered: without it nothing is learned about choices."""
+        while not (self._stopping or self._catalogue.products() or self._whole()):
+            await asyncio.sleep(self._poll)
 
     async def _step(self, fold: Fold, publisher: Publisher, epoch: int) -> bool:
         """One look at the lessons; whether there may be more at once."""
@@ -140,6 +156,9 @@ class Learner:
             self._metrics.orders.set(fold.goods.counts.orders)
             self._metrics.products.set(len(fold.goods.counts.products))
             self._metrics.pairs.set(len(fold.goods.counts.pairs))
+            self._metrics.choices.set(fold.choice.logit.samples)
+            self._metrics.choice_loss.set(fold.choice.honest.loss)
+            self._metrics.choice_ndcg.set(fold.choice.honest.ndcg)
 
     def _settle(self, fold: Fold, now: Millis) -> None:
         if fold.goods.due(now) is not None:

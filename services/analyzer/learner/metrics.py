@@ -27,5 +27,13 @@ class LearnerMetrics:
             "elected_learners", "1 in the process that learns, 0 in one that stands by"
         )
         self.orders = registry.gauge("orders_folded_rows", "Orders learned from so far")
+        self.choices = registry.gauge("choices_learned_rows", "Orders that the choice model learned from")
+        self.choice_loss = registry.gauge(
+            "choice_log_loss",
+            "Running mean of -log P(what was bought) among the best ten, said before it was learned",
+        )
+        self.choice_ndcg = registry.gauge(
+            "choice_ndcg_ratio", "Running mean of NDCG@10 of the next order of the panel, ranked beforehand"
+        )
         self.products = registry.gauge("products_known_rows", "Products counted")
         self.pairs = registry.gauge("pairs_known_rows", "Pairs of products counted")

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
-import numpy as np
+from msgspec.structs import replace
 
 from libs.common.clock import Millis
 from libs.common.contracts.learned_model import (
+    CHOICE,
     COMPLEMENTS,
     MAX_PART_BYTES,
     PAIRS,
     POPULARITY,
+    ChoicePart,
     ComplementsPart,
     LearnedModel,
     Manifest,
@@ -26,13 +28,13 @@ from libs.common.contracts.learned_model import (
     encode_learned,
     part_key,
 )
+from libs.common.scoring.choice import FEATURES
 from services.analyzer.learner.fold import Fold
 from services.analyzer.learner.pairs import Lists, row_bytes
+from services.analyzer.learner.popular import popular_of
 
 PART_BYTES = 128_000
 """Aim for the size of a part; half of what is allowed leaves room for uneven ones."""
-MAX_POPULAR = 20_000
-"""Products whose popularity is published, the most popular."""
 
 
 class Content(NamedTuple):
@@ -44,6 +46,7 @@ class Content(NamedTuple):
     popularity: list[list[Popular]]
     complements: list[Lists]
     pairs: list[Lists]
+    choice: ChoicePart
 
 
 def content_of(fold: Fold, journal_time: Millis, solved: Solved) -> Content:
@@ -52,9 +55,10 @@ def content_of(fold: Fold, journal_time: Millis, solved: Solved) -> Content:
         journal_time=journal_time,
         orders=fold.goods.counts.orders,
         trials=fold.trials,
-        popularity=list(_chunks(_popular(fold))),
+        popularity=list(_chunks(popular_of(fold.goods))),
         complements=solved.parts(fold),
         pairs=fold.goods.pair_log.with_pending(fold.goods.pending_pairs()).parts,
+        choice=_choice(fold),
     )
 
 
@@ -137,6 +141,7 @@ def _parts(content: Content) -> Iterator[tuple[str, Callable[[int, int, Any], Le
     yield POPULARITY, _popularity_part, content.popularity
     yield COMPLEMENTS, _complements_part, content.complements
     yield PAIRS, _pairs_part, content.pairs
+    yield CHOICE, _choice_part, [content.choice]
 
 
 def _popularity_part(version: int, part: int, products: list[Popular]) -> PopularityPart:
@@ -151,24 +156,15 @@ def _pairs_part(version: int, part: int, lists: Lists) -> PairsPart:
     return PairsPart(version=version, part=part, neighbours=lists)
 
 
-def _popular(fold: Fold) -> list[Popular]:
-    counts = fold.goods.counts
-    if not counts.orders:
-        return []
-    weights = np.array(counts.popular)
-    numbers = np.flatnonzero(weights > 0.0)
-    if len(numbers) > MAX_POPULAR:
-        numbers = np.sort(numbers[np.lexsort((numbers, -weights[numbers]))[:MAX_POPULAR]])
-    scale = 1.0 / counts.popularity_decay.weight(fold.goods.last_at)
-    weight = (weights[numbers] * scale).astype(np.float32).tolist()
-    share = np.minimum(weights[numbers] / counts.total, 1.0).astype(np.float32).tolist()
-    late = np.array(counts.recent)[numbers] / counts.recent_decay.weight(fold.goods.last_at)
-    return [
-        Popular(counts.products[number], fresh, part, counts.seen[number], recent)
-        for number, fresh, part, recent in zip(
-            numbers.tolist(), weight, share, late.astype(np.float32).tolist(), strict=True
-        )
-    ]
+def _choice_part(version: int, part: int, choice: ChoicePart) -> ChoicePart:
+    return replace(choice, version=version, part=part)
+
+
+def _choice(fold: Fold) -> ChoicePart:
+    logit = fold.choice.logit
+    return ChoicePart(
+        version=0, part=0, names=list(FEATURES), weights=logit.mean.tolist(), samples=logit.samples
+    )
 
 
 def _chunks(products: list[Popular]) -> Iterator[list[Popular]]:

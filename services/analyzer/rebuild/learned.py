@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from libs.common.clock import SECOND
 from services.analyzer.learner import checkpoint
+from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.fold import Fold, Parameters
 from services.analyzer.learner.store import PostgresLearnerStore
 from services.analyzer.learner.threads import in_thread
@@ -21,10 +22,11 @@ async def learn_anew(store: PostgresLearnerStore, *, switch: bool) -> bool | Non
     watermark = await store.watermark()
     if lineage is None or watermark is None:
         return None
-    parameters = Parameters()
-    anew = Fold(parameters)
+    parameters, catalogue = Parameters(), Catalogue()
+    # Trap: restored first. The live learner's catalogue comes with it, and is the one to learn anew with.
+    live = await in_thread(checkpoint.restore, lineage.checkpoint, parameters, catalogue)
+    anew = Fold(parameters, catalogue)
     await _follow(store, anew, watermark)
-    live = await in_thread(checkpoint.restore, lineage.checkpoint, parameters)
     if live is not None:
         await _follow(store, live, watermark)
         if await in_thread(checkpoint.digest, live) == await in_thread(checkpoint.digest, anew):

@@ -20,6 +20,7 @@ import msgspec
 from deploy.local.demo.data import CURRENCY, Basket
 from deploy.local.demo.feed import order
 from libs.common.bus.memory import MemoryBus
+from libs.common.bus.ports import Message
 from libs.common.clock import SECOND, JournalClock, Millis
 from libs.common.contracts.customer_event import Touchpoint
 from libs.common.contracts.customer_model import ITEMS, PROFILE, encode_model, model_key
@@ -30,6 +31,7 @@ from libs.common.progress import ProgressBoard
 from libs.common.runtime import running
 from libs.common.spool.memory import MemoryJournal
 from libs.common.view import MemoryView, OnBatch
+from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.fold import Fold, Place
 from services.analyzer.learner.parts import Publications, Solved, content_of
 from services.analyzer.model.fold import Models, fold
@@ -82,7 +84,8 @@ class Learner:
     """The learner's fold, and what it publishes of it."""
 
     def __init__(self) -> None:
-        self.fold = Fold()
+        self.catalogue = Catalogue()
+        self.fold = Fold(catalogue=self.catalogue)
         self._publications = Publications()
         self._solved = Solved()
         self._version = 0
@@ -116,6 +119,10 @@ class Twin:
         await self._post("/v1/placements", list(placements))
         while sum(1 for _ in self._views[CATALOGUE].scan()) < len(products) + len(placements):
             await asyncio.sleep(0.05)
+        entries = self._views[CATALOGUE].scan()
+        self._learner.catalogue.on_batch(
+            [Message(CATALOGUE, 0, at, key, value, (), 0) for at, (key, value) in enumerate(entries)]
+        )
 
     async def learn(self, baskets: Sequence[Basket]) -> None:
         if not baskets:

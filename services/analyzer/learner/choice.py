@@ -1,0 +1,252 @@
+"""What is learned about choices: which of the candidates of the moment a customer's order held."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Literal, NamedTuple
+
+import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
+from numpy.typing import NDArray
+
+from libs.common.clock import DAY, Millis
+from libs.common.contracts.customer_model import Decayed
+from libs.common.scoring.choice import FEATURES, START
+from libs.common.scoring.decay import added
+from libs.common.scoring.features import Scene, ScoringTables, candidate_features
+from libs.common.scoring.history import History, Traces
+from libs.common.scoring.sources.look import Look
+from libs.common.scoring.sources.union import candidates
+from services.analyzer.learner.catalogue import Catalogue
+from services.analyzer.learner.goods import GoodsLearner
+from services.analyzer.learner.multinomial import ConditionalLogit
+from services.analyzer.learner.tables import Tables, TablesState
+from services.analyzer.model.lessons import OrderLesson
+
+Floats = NDArray[np.float64]
+
+SCALE = 0.5
+"""Spread of a feature among alternatives before any was seen."""
+HONEST_HALF_LIFE = 1_000
+"""Orders after which a figure of honesty has half forgotten one."""
+_GAINS = 1.0 / np.log2(np.arange(10) + 2.0)
+
+
+class ChoiceParameters(Struct, frozen=True, kw_only=True):
+    """How choices are learned.
+
+    Parameters
+    ----------
+    panel, panel_half_life:
+        All orders are learned from while their decayed number (half-life in ms of journal time) is at most
+        ``panel``, which is about 2,500 a day; of more, that many. Which ones, a hash of their ids decides.
+    top, top_discoveries:
+        So many candidates, the best of the model's own ranking, are the alternatives: of discoveries more,
+        because the model's own best ten hold few of them.
+    given, discoveries:
+        Shares of orders that are learned from with a part of them in the basket, and with all hidden that
+        the customer ever bought.
+    doubt, memory:
+        See `ConditionalLogit`.
+    """
+
+    panel: float = 600.0
+    panel_half_life: Millis = DAY // 6
+    top: int = 10
+    top_discoveries: int = 30
+    given: float = 0.3
+    discoveries: float = 0.2
+    doubt: float = 1.0
+    memory: float = 20_000.0
+
+
+Kind = Literal["next", "rest", "discovery"]
+"""What is asked of an order: what is bought, what else, what that was never bought before."""
+
+
+class Draw(NamedTuple):
+    """What becomes of an order: it is in the panel where ``share`` in [0, 1) is small enough."""
+
+    share: float
+    kind: Kind
+    seed: bytes
+
+
+class Exercise(NamedTuple):
+    """An order as a question: what is known, and which of the candidates (m,) were bought.
+
+    ``bought`` counts all products of the order that could have been candidates.
+    """
+
+    x: Floats
+    chosen: NDArray[np.bool_]
+    bought: int
+
+
+class Honest(Struct, frozen=True, kw_only=True):
+    """Running means of what was said before each order was learned from, and the weight in them.
+
+    Of orders that were asked for as a whole: ``loss`` is −log of the chance given to what was bought, among
+    the alternatives; ``ndcg`` that of the ten best.
+    """
+
+    loss: float = 0.0
+    losses: float = 0.0
+    ndcg: float = 0.0
+    rankings: float = 0.0
+
+    def lost(self, loss: float) -> Honest:
+        loss, losses = _running(self.loss, self.losses, loss)
+        return replace(self, loss=loss, losses=losses)
+
+    def ranked(self, ndcg: float) -> Honest:
+        ndcg, rankings = _running(self.ndcg, self.rankings, ndcg)
+        return replace(self, ndcg=ndcg, rankings=rankings)
+
+
+class ChoiceState(Struct, frozen=True, kw_only=True):
+    """Everything the learner knows, arrays as bytes of ``<f8``."""
+
+    mean: bytes
+    information: bytes
+    variance: bytes
+    seen: bytes
+    samples: int
+    pace: Decayed
+    honest: Honest
+    tables: TablesState
+
+
+class ChoiceLearner:
+    """A `ConditionalLogit` over `candidate_features`, learned test-then-train from a panel of orders.
+
+    Attributes
+    ----------
+    pace:
+        Decayed number of orders, in journal time.
+    """
+
+    def __init__(self, parameters: ChoiceParameters, catalogue: Catalogue) -> None:
+        self.parameters = parameters
+        self.logit = ConditionalLogit(
+            START.weights,
+            np.full(len(FEATURES), SCALE),
+            parameters.doubt,
+            parameters.memory,
+        )
+        self.pace = Decayed()
+        self.honest = Honest()
+        self.tables = Tables(catalogue)
+
+    def learn_one(self, lesson: OrderLesson, goods: GoodsLearner) -> None:
+        """Learn from an order what ``goods``, which have not counted it yet, would not have foreseen."""
+        self.pace = added(self.pace, 1.0, lesson.at, self.parameters.panel_half_life)
+        if lesson.before is None or not lesson.lines:
+            return
+        draw = draw_of(lesson, self.parameters)
+        if draw.share * self.pace.weight >= self.parameters.panel:
+            return
+        tables = self.tables.now(goods)
+        if tables is None:
+            return
+        # What is no number stays none until the features are checked, where it is passed over in silence.
+        with np.errstate(all="ignore"):
+            exercise = exercise_of(tables, lesson, draw)
+            if len(exercise.x):
+                self._learn(exercise, draw.kind)
+
+    def state(self) -> ChoiceState:
+        logit = self.logit
+        return ChoiceState(
+            mean=_packed(logit.mean),
+            information=_packed(logit.information),
+            variance=_packed(logit.variance),
+            seen=_packed(logit.seen),
+            samples=logit.samples,
+            pace=self.pace,
+            honest=self.honest,
+            tables=self.tables.state,
+        )
+
+    def restore(self, saved: ChoiceState) -> None:
+        """Put this learner, which is new, where it was when it was ``saved``."""
+        logit, size = self.logit, len(FEATURES)
+        logit.mean, logit.variance, logit.seen = (
+            _unpacked(array) for array in (saved.mean, saved.variance, saved.seen)
+        )
+        logit.information = _unpacked(saved.information).reshape(size, size)
+        logit.samples = saved.samples
+        self.pace, self.honest = saved.pace, saved.honest
+        self.tables.restore(saved.tables)
+
+    def _learn(self, exercise: Exercise, kind: Kind) -> None:
+        top = self.parameters.top_discoveries if kind == "discovery" else self.parameters.top
+        best = (-(exercise.x @ self.logit.mean)).argsort(kind="stable")[:top]
+        x, chosen = exercise.x[best], exercise.chosen[best]
+        chance = self.logit.predict_one(x)
+        learned = self.logit.learn_one(x, chosen)
+        if kind != "next" or not exercise.bought:
+            return
+        if learned:
+            self.honest = self.honest.lost(-float(np.log(np.maximum(chance[chosen], 1e-12)).mean()))
+        gained = float(_GAINS[: len(chosen)] @ chosen[: len(_GAINS)])
+        self.honest = self.honest.ranked(gained / float(_GAINS[: exercise.bought].sum()))
+
+
+def exercise_of(tables: ScoringTables, lesson: OrderLesson, draw: Draw) -> Exercise:
+    """The question an order answers, with candidates and features as where it would have been asked."""
+    assert lesson.before is not None
+    index = tables.shelf.index
+    lines = [key for key in dict.fromkeys(line.product_id for line in lesson.lines) if key in index]
+    given = _given(lines, draw) if draw.kind == "rest" else []
+    items = lesson.before.items
+    past = History.of(tables, Traces.of(tables, items), lesson.occurred_at)
+    open_ = np.ones(len(tables.shelf), dtype=np.bool_)
+    open_[[index[key] for key in given]] = False
+    if draw.kind == "discovery":
+        open_ &= past.times == 0.0
+    # One product may as well be looked at as be in the basket: so the weight of a page is learned too.
+    page, basket = (given[0], ()) if len(given) == 1 else (None, given)
+    scene = Scene.after(past, tables, page, basket)
+    found = candidates(Look(scene, open_, page, basket)).positions
+    bought = np.zeros(len(tables.shelf), dtype=np.bool_)
+    bought[[index[key] for key in lines]] = True
+    bought &= open_
+    return Exercise(candidate_features(scene, found), bought[found], int(np.count_nonzero(bought)))
+
+
+def _given(lines: list[str], draw: Draw) -> list[str]:
+    """Half of an order, chosen by hash."""
+    if len(lines) < 2:
+        return []
+    key = draw.seed
+    shuffled = sorted(lines, key=lambda line: blake2b(_bytes(line), digest_size=8, key=key).digest())
+    return shuffled[: len(lines) // 2]
+
+
+def draw_of(lesson: OrderLesson, parameters: ChoiceParameters) -> Draw:
+    """Drawn by hash, so that it follows from the order's id alone."""
+    mark = blake2b(_bytes(lesson.customer) + b"/" + _bytes(lesson.order_id), digest_size=24).digest()
+    share, kind = (int.from_bytes(part, "big") / 2.0**64 for part in (mark[:8], mark[8:16]))
+    if kind < parameters.given:
+        return Draw(share, "rest", mark[16:])
+    return Draw(share, "discovery" if kind < parameters.given + parameters.discoveries else "next", mark[16:])
+
+
+def _packed(array: Floats) -> bytes:
+    return array.astype("<f8").tobytes()
+
+
+def _unpacked(data: bytes) -> Floats:
+    return np.frombuffer(data, "<f8").astype(np.float64)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _running(mean: float, weight: float, value: float) -> tuple[float, float]:
+    kept = 0.5 ** (1.0 / HONEST_HALF_LIFE)
+    weight = kept * weight + 1.0
+    return mean + (value - mean) / weight, weight

@@ -1,0 +1,339 @@
+"""Learning of choices: the posterior, the question an order answers, bounds, and equal bits wherever cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from libs.common.bus.ports import Message
+from libs.common.clock import DAY
+from libs.common.contracts.catalogue import Offer, Product, Withdrawn, encode_entry, entry_key
+from libs.common.contracts.customer_model import Decayed, Item, Items
+from libs.common.contracts.learned_model import MANIFEST_KEY
+from libs.common.contracts.topics import CATALOGUE
+from libs.common.contracts.touchpoint import OrderLine
+from libs.common.scoring.choice import FEATURES, START
+from libs.common.scoring.features import Scene, ScoringTables, Shelf, candidate_features
+from libs.common.scoring.learned import LearnedAssembler
+from libs.common.scoring.sources.look import Look
+from libs.common.scoring.sources.union import candidates
+from services.analyzer.learner import checkpoint
+from services.analyzer.learner.catalogue import Catalogue
+from services.analyzer.learner.choice import ChoiceParameters, Draw, exercise_of
+from services.analyzer.learner.complements import ComplementParameters
+from services.analyzer.learner.fold import Fold, Parameters, Place
+from services.analyzer.learner.goods import GoodsParameters
+from services.analyzer.learner.multinomial import MOST_WEIGHT, ConditionalLogit
+from services.analyzer.learner.parts import Publications, Solved, content_of
+from services.analyzer.model.items import bought
+from services.analyzer.model.lessons import LessonLine, OrderLesson
+
+T0 = 1_700_000_000_000
+FEW = GoodsParameters(complements=ComplementParameters(ridge=2.0, support=2.0, neighbours=8))
+SMALL = Parameters(goods=FEW)
+Lessons = list[tuple[Place, OrderLesson]]
+
+
+def product(product_id: str, category: str = "food", price: float = 2.0) -> Product:
+    return Product(product_id=product_id, name=product_id, category=category, price=price, currency="EUR")
+
+
+def stocked(*products: Product) -> Catalogue:
+    catalogue = Catalogue()
+    catalogue.on_batch([message(one.product_id, encode_entry(one)) for one in products])
+    return catalogue
+
+
+def message(product_id: str, value: bytes | None, kind: str = "product") -> Message:
+    return Message(CATALOGUE, 0, 0, entry_key(kind, product_id), value, (), 0)
+
+
+def shop(products: int = 40) -> Catalogue:
+    shelf = [product(f"p{n}", f"c{n % 5}", 1.0 + n % 7) for n in range(products)]
+    return stocked(*shelf, product("bread"), product("butter"))
+
+
+def shopping(orders: int, customers: int = 12, seed: int = 3, products: int = 40) -> Lessons:
+    """Customers with favourites, who take butter with bread; with what was known before each order."""
+    random = np.random.default_rng(seed)
+    taste = random.dirichlet(np.full(products, 0.15), size=customers)
+    known = [Items(customer=f"c{n}") for n in range(customers)]
+    made: Lessons = []
+    for n in range(orders):
+        who, at = int(random.integers(customers)), T0 + n * DAY // 6
+        size = int(random.integers(1, 6))
+        basket = [
+            f"p{p}"
+            for p in random.choice(products, size=size, replace=False, p=taste[who] * 0.9 + 0.1 / products)
+        ]
+        basket += ["bread", "butter"] if random.random() < 0.4 else []
+        lesson = order(basket, at, f"c{who}", n, known[who])
+        known[who] = bought(known[who], [OrderLine(product_id=key, quantity=1.0) for key in basket], at)
+        made.append((Place(at // 1000, who % 12, n), lesson))
+    return made
+
+
+def order(
+    products: Sequence[str], at: int = T0, customer: str = "c", n: int = 0, before: Items | None = None
+) -> OrderLesson:
+    return OrderLesson(
+        customer=customer,
+        at=at,
+        occurred_at=at,
+        order_id=f"o{n}",
+        lines=[LessonLine(product_id, 1.0, 2.0) for product_id in products],
+        channel="web",
+        before=before,
+    )
+
+
+def run(fold: Fold, lessons: Lessons) -> Fold:
+    for place, lesson in lessons:
+        fold.settle(lesson.at)
+        fold.learn_one(place, lesson)
+    fold.settle(fold.goods.last_at)
+    return fold
+
+
+def logit(size: int, memory: float = 1e9, doubt: float = 10.0) -> ConditionalLogit:
+    return ConditionalLogit(np.zeros(size), np.ones(size), doubt, memory)
+
+
+def test_weights_of_simulated_choices_are_found() -> None:
+    random = np.random.default_rng(4)
+    true = np.array([1.0, -0.5, 0.25, 0.0])
+    # Features that go together need the whole precision matrix: their weights are told apart only by it.
+    mix = np.array([[1.0, 0.9, 0, 0], [0, 0.5, 0, 0], [0, 0, 3.0, 0], [0, 0, 0, 0.2]])
+    model = logit(4)
+    for _ in range(6_000):
+        x = random.normal(size=(10, 4)) @ mix
+        chance = np.exp(x @ true)
+        chosen = np.zeros(10, dtype=bool)
+        chosen[random.choice(10, p=chance / chance.sum())] = True
+        assert model.learn_one(x, chosen)
+    error = model.mean - true
+    precision = model.information + np.diag(model.variance) / 100
+    # Squared error in units of its own precision is χ² with four degrees of freedom.
+    assert error @ precision @ error < 18.5
+    assert np.sqrt(np.diag(np.linalg.inv(precision))).max() < 0.15
+
+
+def test_set_of_which_none_or_all_were_taken_teaches_nothing() -> None:
+    model = logit(2)
+    x = np.array([[1.0, 0.0], [0.0, 1.0]])
+    assert not model.learn_one(x, np.array([False, False]))
+    assert not model.learn_one(x, np.array([True, True]))
+    assert (model.samples, model.mean.tolist(), model.information.any()) == (0, [0.0, 0.0], False)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e308])
+def test_number_that_is_none_teaches_nothing(bad: float) -> None:
+    model = logit(2)
+    assert not model.learn_one(np.array([[bad, 0.0], [0.0, 1.0]]), np.array([True, False]))
+    assert (model.samples, model.mean.tolist()) == (0, [0.0, 0.0])
+
+
+def test_no_weight_grows_without_bound_on_what_always_holds() -> None:
+    model = logit(1, doubt=1e9)
+    for _ in range(3_000):
+        assert model.learn_one(np.array([[1e6], [0.0]]), np.array([True, False]))
+    assert np.isfinite(model.mean).all()
+    assert abs(model.mean[0]) <= MOST_WEIGHT
+
+
+def test_feature_that_is_silent_keeps_its_prior_and_its_scale() -> None:
+    model = ConditionalLogit(np.array([0.5, 2.0]), np.array([1.0, 0.7]), 1.0, 500.0)
+    random = np.random.default_rng(1)
+    for _ in range(2_000):
+        x = np.column_stack([random.normal(size=5), np.zeros(5)])
+        model.learn_one(x, np.eye(5, dtype=bool)[random.integers(5)])
+    assert model.mean[1] == pytest.approx(2.0)
+    assert model.variance[1] == pytest.approx(0.49)
+    assert abs(model.mean[0]) < 0.2
+
+
+def test_what_was_long_ago_is_forgotten_towards_the_prior() -> None:
+    model = ConditionalLogit(np.array([0.0]), np.array([1.0]), 1.0, 100.0)
+    x = np.array([[1.0], [0.0]])
+    for _ in range(500):
+        model.learn_one(x, np.array([True, False]))
+    convinced = model.mean[0]
+    for n in range(1_000):
+        model.learn_one(x, np.array([n % 2 == 0, n % 2 == 1]))
+    assert convinced > 2.0
+    assert abs(model.mean[0]) < 0.3
+
+
+def test_learner_and_recommender_see_the_same_bits() -> None:
+    """Features of an order's question, from the learner's state and from what a reader put together."""
+    catalogue = shop()
+    # All orders so far are published, and no list of pairs waits: then both know the same.
+    lessons = shopping(320)
+    fold = run(Fold(SMALL, catalogue), lessons[:-1])
+    last = lessons[-1][1]
+    fold.choice.tables._note(fold.goods)
+    fold.choice.tables._make(fold.goods.solution)
+    mine = fold.choice.tables.now(fold.goods)
+    assert mine is not None
+    assembler, publications = LearnedAssembler(), Publications()
+    records, manifest = publications.records(content_of(fold, last.at, Solved()), 1)
+    for key, value, _ in records:
+        assembler.put(key, value)
+    assert assembler.put(MANIFEST_KEY, manifest)
+    theirs = ScoringTables.align(Shelf(catalogue.products()), assembler.models)
+    assert last.before is not None
+    exercise = exercise_of(mine, last, Draw(0.0, "next", b"seed"))
+    scene = Scene.of(theirs, last.before.items, last.occurred_at)
+    found = candidates(Look(scene, np.ones(len(theirs.shelf), dtype=bool))).positions
+    x = candidate_features(scene, found)
+    assert len(x) > 20
+    assert exercise.x.tobytes() == x.tobytes()
+    assert assembler.models.choice.weights.tobytes() == fold.choice.logit.mean.tobytes()
+    assert fold.choice.logit.samples > 100
+
+
+def test_order_is_foreseen_before_it_is_learned() -> None:
+    fold = run(Fold(SMALL, shop()), shopping(60))
+    sold = fold.goods.counts.seen[fold.goods.counts.index["bread"]]
+    seen: list[int] = []
+    learn = fold.choice.learn_one
+
+    def spy(lesson: OrderLesson, goods: object) -> None:
+        seen.append(fold.goods.counts.seen[fold.goods.counts.index["bread"]])
+        learn(lesson, fold.goods)
+
+    fold.choice.learn_one = spy  # type: ignore[method-assign]
+    fold.learn_one(Place(10**10, 0, 0), order(["bread"], T0 + 90 * DAY, before=Items(customer="c")))
+    assert seen == [sold]
+    assert fold.goods.counts.seen[fold.goods.counts.index["bread"]] == sold + 1
+
+
+@pytest.mark.parametrize("cuts", [[1], [19, 20, 21], [40, 41, 150], [249]])
+def test_restart_from_a_checkpoint_learns_the_same_choices_to_the_bit(cuts: list[int]) -> None:
+    lessons = shopping(250)
+    whole = run(Fold(SMALL, shop()), lessons)
+    assert whole.choice.logit.samples > 100
+    # Only the first learner reads the catalogue: later ones remember it.
+    fold, start = Fold(SMALL, shop()), 0
+    for cut in [*cuts, len(lessons)]:
+        run(fold, lessons[start:cut])
+        catalogue = Catalogue() if cut > 20 else shop()
+        restored = checkpoint.restore(checkpoint.save(fold), SMALL, catalogue)
+        assert restored is not None
+        fold, start = restored, cut
+    assert checkpoint.digest(fold) == checkpoint.digest(whole)
+
+
+def test_who_learns_anew_with_the_remembered_catalogue_learns_the_same() -> None:
+    lessons = shopping(120)
+    live = run(Fold(SMALL, shop()), lessons)
+    remembered = Catalogue()
+    restored = checkpoint.restore(checkpoint.save(live), SMALL, remembered)
+    assert restored is not None
+    assert checkpoint.digest(run(Fold(SMALL, remembered), lessons)) == checkpoint.digest(live)
+    assert checkpoint.digest(run(Fold(SMALL), lessons)) != checkpoint.digest(live)
+
+
+def test_model_learns_what_customers_go_by() -> None:
+    """Here people buy their own, and butter with bread: habit and basket gain, the log loss falls."""
+    fold = run(Fold(SMALL, shop()), shopping(900))
+    learned = dict(zip(FEATURES, (fold.choice.logit.mean - START.weights).tolist(), strict=True))
+    assert fold.choice.logit.seen[FEATURES.index("basket")] > 50
+    assert fold.choice.logit.seen[FEATURES.index("page")] > 20
+    assert any(abs(change) > 0.05 for change in learned.values())
+    frozen = Parameters(goods=FEW, choice=ChoiceParameters(doubt=1e-6))
+    still = run(Fold(frozen, shop()), shopping(900))
+    assert still.choice.logit.mean == pytest.approx(START.weights, abs=1e-3)
+    assert fold.choice.honest.loss < still.choice.honest.loss
+    assert 0.0 < fold.choice.honest.ndcg < 1.0
+
+
+def test_of_many_orders_a_sample_is_learned_from() -> None:
+    few = Parameters(goods=FEW, choice=ChoiceParameters(panel=50.0, panel_half_life=28 * DAY))
+    lessons = shopping(600)
+    sampled = run(Fold(few, shop()), lessons).choice.logit.samples
+    every = run(Fold(SMALL, shop()), lessons).choice.logit.samples
+    assert 40 < sampled < 0.5 * every
+
+
+def odd(item: Item) -> Items:
+    return Items(customer="c", items={"a": item})
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        Items(customer="c"),
+        Items(
+            customer="c", items={f"gone{n}": Item(orders=1, bought=Decayed(1.0, T0)) for n in range(1_000)}
+        ),
+        Items(
+            customer="c",
+            items={
+                f"p{n}": Item(orders=n + 1, bought=Decayed(1e15, T0), last_bought_at=T0, cycle=1e12)
+                for n in range(1_000)
+            },
+        ),
+        odd(Item(orders=1, bought=Decayed(float("nan"), T0), last_bought_at=T0)),
+        odd(Item(orders=1, bought=Decayed(float("inf"), T0), last_bought_at=T0)),
+        odd(Item(orders=1, bought=Decayed(1e308, T0), last_bought_at=-(10**17), cycle=float("nan"))),
+        odd(Item(orders=2, bought=Decayed(-5.0, T0), last_bought_at=10**17, cycle=-1.0, price=0.0)),
+    ],
+    ids=["nothing", "unknown", "thousand", "nan", "infinite", "huge", "negative"],
+)
+@pytest.mark.parametrize("products", [1, 40])
+def test_odd_customers_and_orders_break_nothing(before: Items, products: int) -> None:
+    shelf = [product("a", "", 0.0), product("b", "never heard of", 0.0)][: products // 2 + 1]
+    fold = run(Fold(SMALL, stocked(*shelf, *(product(f"p{n}") for n in range(products - 1)))), shopping(80))
+    for n, lines in enumerate([["a"], ["a", "b"], ["nobody", "knows"], ["p1", "a"], []] * 8):
+        at = T0 + 30 * DAY + n
+        fold.learn_one(Place(10**10, 0, n), order(lines, at, "odd", n, before))
+    figures = [*fold.choice.logit.mean, *fold.choice.logit.information.ravel(), fold.choice.honest.loss]
+    assert np.isfinite(figures).all()
+    assert np.abs(fold.choice.logit.mean).max() <= MOST_WEIGHT
+    assert checkpoint.restore(checkpoint.save(fold), SMALL) is not None
+
+
+def test_without_a_catalogue_nothing_is_learned_and_nothing_breaks() -> None:
+    fold = run(Fold(SMALL), shopping(60))
+    assert fold.choice.logit.samples == 0
+    assert fold.goods.counts.orders == 60
+    assert fold.choice.logit.mean.tobytes() == START.weights.tobytes()
+
+
+def test_catalogue_holds_products_only_and_forgets_the_withdrawn() -> None:
+    catalogue = stocked(product("b"), product("a"), product("c"))
+    changes = catalogue.changes
+    catalogue.on_batch(
+        [
+            message("b", encode_entry(Withdrawn(at=T0))),
+            message("c", None),
+            message("a", b"not an entry"),
+            message("o", encode_entry(Offer(offer_id="o", kind="service")), "offer"),
+        ]
+    )
+    assert [one.product_id for one in catalogue.products()] == ["a"]
+    assert catalogue.changes == changes + 2
+    # Words and stock do not matter to choice; what the topic withdrew is not remembered back.
+    catalogue.on_batch(
+        [
+            message(
+                "a",
+                encode_entry(
+                    Product(
+                        product_id="a",
+                        name="new words",
+                        category="food",
+                        price=2.0,
+                        currency="EUR",
+                        stock=3.0,
+                    )
+                ),
+            )
+        ]
+    )
+    catalogue.remember([product("b"), product("d")])
+    assert [one.product_id for one in catalogue.products()] == ["a", "d"]
+    assert catalogue.changes == changes + 3
