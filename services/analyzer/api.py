@@ -20,10 +20,12 @@ from libs.common.times import format_time, parse_time
 from services.analyzer.errors import UnknownCustomer, UnknownErasure
 from services.analyzer.handlers.certificate import ErasureView
 from services.analyzer.handlers.export import Export
+from services.analyzer.handlers.insights import Insights
 from services.analyzer.handlers.letters import record_of
 from services.analyzer.handlers.queries import ConsentsView, ModelsView, Queries
 from services.analyzer.model.ledger import Ledger
 from services.analyzer.model.letters import Buried, LetterFilter
+from services.analyzer.model.lift import LiftView
 from services.analyzer.model.readable import CustomerView, TimelineEntry
 
 LIMIT = 100
@@ -81,13 +83,14 @@ class ReplayView(Struct, frozen=True):
     asked: int
 
 
-def add_routes(app: HttpApp, queries: Queries) -> None:
+def add_routes(app: HttpApp, queries: Queries, insights: Insights) -> None:
     """Everything the analyzer answers."""
     _add_customer_routes(app, queries)
     _add_ops_routes(app, queries)
     _add_letter_routes(app, queries)
     _add_replay_route(app, queries)
     _add_erasure_routes(app, queries)
+    _add_insight_routes(app, insights)
 
 
 def _add_customer_routes(app: HttpApp, queries: Queries) -> None:
@@ -267,6 +270,24 @@ def _add_erasure_routes(app: HttpApp, queries: Queries) -> None:
     )
 
 
+def _add_insight_routes(app: HttpApp, insights: Insights) -> None:
+    async def get_lift(call: Call) -> Response:
+        return reply(await insights.lift(call.query.get("placement"), _level(call)))
+
+    app.endpoint(
+        "GET",
+        "/v1/insights/lift",
+        get_lift,
+        scope=Scope.OPS,
+        gives=LiftView,
+        summary="Margin per customer of treatment against the groups held out, from the first decision on",
+        query={
+            "placement": "only there; all placements that decided where not said",
+            "level": "probability with which an interval holds the truth, 0.5 to 0.999; 0.95 where not said",
+        },
+    )
+
+
 def _letter_view(buried: Buried) -> DeadLetterView:
     letter = buried.letter
     return DeadLetterView(
@@ -327,6 +348,17 @@ def _limit(call: Call) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MOST:
         raise Invalid("wrong_type", f"limit must be a whole number from 1 to {MOST}", "/limit")
     return int(text)
+
+
+def _level(call: Call) -> float:
+    try:
+        level = float(call.query.get("level", "0.95"))
+    except ValueError:
+        level = 0.0
+    # Trap: not the other way round. NaN is neither below nor above anything.
+    if not 0.5 <= level <= 0.999:
+        raise Invalid("wrong_type", "level must be a number from 0.5 to 0.999", "/level")
+    return level
 
 
 def _unknown() -> Refused:

@@ -23,10 +23,12 @@ from libs.common.runtime import Service
 from libs.common.secrets import Secrets
 from libs.common.telemetry import Metrics
 from services.analyzer.api import add_routes
+from services.analyzer.catalogue import CatalogueFollower
 from services.analyzer.consumer import AnalyzerProcessor
 from services.analyzer.errands import Errands
+from services.analyzer.handlers.insights import FactStore, Insights
 from services.analyzer.handlers.queries import Queries
-from services.analyzer.handlers.watching import LedgerGauges
+from services.analyzer.handlers.watching import LedgerGauges, LiftGauges
 from services.analyzer.intake import Intake
 from services.analyzer.letters import LetterPublisher, LetterStore
 from services.analyzer.metrics import AnalyzerMetrics
@@ -46,7 +48,7 @@ from services.analyzer.store.rebuilding import clear_scratch
 GROUP = "analyzer"
 
 
-class AnalyzerStore(SliceStore, ReadStore, ErrandStore, LetterStore, Protocol):
+class AnalyzerStore(SliceStore, ReadStore, FactStore, ErrandStore, LetterStore, Protocol):
     """Everything the service stores, as one part: what tests hand in."""
 
 
@@ -98,7 +100,9 @@ def create_service(
     keys = KeyRing(settings.data_dir, dev_key)
     app = create_http("analyzer", keys=keys, metrics=metrics.registry, lifecycle=lifecycle)
     queries = Queries(storage.reading)
-    add_routes(app, queries)
+    catalogue = CatalogueFollower(bus)
+    insights = Insights(storage.facts, catalogue.margins)
+    add_routes(app, queries, insights)
     add_compaction(app, "analyzer", storage.compact)
     _measure(metrics, processor, publisher, queries)
     lifecycle.note("partitions", lambda: f"{len(loop.owned)} owned")
@@ -106,13 +110,10 @@ def create_service(
     intake = Intake(storage.prepare, loop, random)
     lifecycle.check("journal", intake.trouble)
 
-    async def stop() -> None:
-        await publisher.stop()
-        await bus.close()
-        await storage.close()
-
-    tasks = [TopicKeeper(bus, TOPICS).run, intake.run, publisher.run, errands.run, letters.run]
-    return Service("analyzer", app, intake.start, stop, tasks)
+    start, stop = _life(intake, catalogue, publisher, bus, storage)
+    lift = LiftGauges(insights, catalogue.placements, metrics, lambda: intake.trouble() is None)
+    tasks = [intake.run, publisher.run, errands.run, letters.run, catalogue.watch, lift.run]
+    return Service("analyzer", app, start, stop, [TopicKeeper(bus, TOPICS).run, *tasks])
 
 
 class _Storage(NamedTuple):
@@ -120,6 +121,7 @@ class _Storage(NamedTuple):
 
     slices: SliceStore
     reading: ReadStore
+    facts: FactStore
     errands: ErrandStore
     letters: LetterStore
     file: ErasedKeys
@@ -128,9 +130,27 @@ class _Storage(NamedTuple):
     compact: Compact
 
 
+def _life(
+    intake: Intake, catalogue: CatalogueFollower, publisher: BusPublisher, bus: Bus, storage: _Storage
+) -> tuple[Callable[[], Awaitable[None]], Callable[[], Awaitable[None]]]:
+    """How the parts begin and end."""
+
+    async def start() -> None:
+        await catalogue.start()
+        await intake.start()
+
+    async def stop() -> None:
+        await catalogue.stop()
+        await publisher.stop()
+        await bus.close()
+        await storage.close()
+
+    return start, stop
+
+
 def _storage(settings: AnalyzerSettings, store: AnalyzerStore | None, hasher: KeyHasher) -> _Storage:
     if store is not None:
-        return _Storage(store, store, store, store, MemoryErasedKeys(), _nothing, _nothing, _no_files)
+        return _Storage(store, store, store, store, store, MemoryErasedKeys(), _nothing, _nothing, _no_files)
     database = Database(settings.postgres.get_secret_value(), size=8)
     tables = PostgresAnalyzerStore(database)
     reading, errands = PostgresReadStore(database), PostgresErasureStore(database, SCHEMA)
@@ -144,7 +164,7 @@ def _storage(settings: AnalyzerSettings, store: AnalyzerStore | None, hasher: Ke
         left = await clear_scratch(database)
         return [Compacted("tables of the analyzer", left + await rewrite(database, SCHEMA))]
 
-    return _Storage(tables, reading, errands, reading, file, prepare, database.close, compact)
+    return _Storage(tables, reading, reading, errands, reading, file, prepare, database.close, compact)
 
 
 async def _nothing() -> None:

@@ -10,6 +10,15 @@ NOTES = ("redelivered", "gaps", "unmatched")
 ENDS = ("accepted", "applied", "duplicate", "rejected", "dead_lettered", "erased", "in_flight")
 """Columns of the ledger."""
 
+BOUNDS = ("low", "estimate", "high")
+"""Of an interval, and what lies between."""
+
+MIXED = "mixed"
+CONTROLS = ("none", "baseline")
+GROUPS = ("treatment", *CONTROLS, MIXED)
+PLACEMENTS = 32
+"""Placements of the catalogue that metrics tell apart."""
+
 SOURCES = 32
 """Sources that metrics tell apart: names of keys, which are the operator's, and the platform's own."""
 
@@ -84,3 +93,17 @@ class AnalyzerMetrics:
         )
         self.models = registry.counter("models_published_total", "Model records put on the bus")
         self.partitions = registry.gauge("owned_partitions", "Partitions owned at this moment")
+        self._measure_lift(registry)
+
+    def _measure_lift(self, registry: Metrics) -> None:
+        self.placements = Names(PLACEMENTS)
+        self.group_customers = registry.gauge(
+            "lift_group_customers",
+            "Customers decided for at a placement; mixed: whose keys are in several groups",
+            {"placement": self.placements, "group": GROUPS},
+        )
+        self.lift = registry.gauge(
+            "lift_margin_amount",
+            "Margin per customer of treatment over a control group: estimate, and ends of the 95 % interval",
+            {"placement": self.placements, "against": CONTROLS, "bound": BOUNDS},
+        )

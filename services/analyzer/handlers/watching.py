@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from libs.common.errors import Transient
+from services.analyzer.handlers.insights import Insights
 from services.analyzer.handlers.queries import Queries
-from services.analyzer.metrics import ENDS, AnalyzerMetrics
+from services.analyzer.metrics import BOUNDS, ENDS, MIXED, AnalyzerMetrics
 from services.analyzer.model.ledger import Ledger
+from services.analyzer.model.lift import TREATMENT
 
 AT_MOST_EVERY = 0.5
 """Seconds: looking costs three small queries, and anybody may look."""
 
 PATIENCE = 2.0
 """Seconds; a scrape gives up after ten."""
+
+LIFT_EVERY = 60.0
+"""Seconds between two counts of the lift, at least."""
+
+LEVEL = 0.95
 
 
 class LedgerGauges:
@@ -57,3 +65,45 @@ class LedgerGauges:
                 by_source[place] = by_source.get(place, 0) + getattr(line, end)
         for place, amount in by_source.items():
             self._metrics.ledger_by_source.set(amount, *place)
+
+
+class LiftGauges:
+    """Shows the lift of the placements in the catalogue, counted anew in the background.
+
+    Trap: not at a scrape. With very many customers it takes longer than a scrape waits.
+    """
+
+    def __init__(
+        self,
+        insights: Insights,
+        placements: Collection[str],
+        metrics: AnalyzerMetrics,
+        ready: Callable[[], bool],
+    ) -> None:
+        self._insights = insights
+        self._placements = placements
+        self._metrics = metrics
+        self._ready = ready
+
+    async def run(self) -> None:
+        """Count again and again, for at most a hundredth of the time."""
+        while True:
+            began = time.monotonic()
+            if self._ready():
+                with contextlib.suppress(Transient):
+                    await self.look()
+            await asyncio.sleep(max(LIFT_EVERY, 100.0 * (time.monotonic() - began)))
+
+    async def look(self) -> None:
+        """Count once."""
+        metrics = self._metrics
+        for row in (await self._insights.lift(None, LEVEL)).rows:
+            if row.placement not in self._placements or row.placement not in metrics.placements:
+                continue
+            place = row.placement, row.against
+            for group, of in ((TREATMENT, row.treatment), (row.against, row.control), (MIXED, row.mixed)):
+                metrics.group_customers.set(of.customers, row.placement, group)
+            if row.interval is None or row.difference is None:
+                continue
+            for bound, value in zip(BOUNDS, (row.interval[0], row.difference, row.interval[1]), strict=True):
+                metrics.lift.set(value, *place, bound)
