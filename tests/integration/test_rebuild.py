@@ -20,6 +20,7 @@ from deploy.local.postgres import EmbeddedPostgres
 from libs.common.bus.memory import MemoryBus
 from libs.common.bus.ports import Assignment, Message
 from libs.common.clock import DAY, SECOND
+from libs.common.contracts.catalogue import Product
 from libs.common.contracts.customer_event import (
     CustomerEvent,
     Erasure,
@@ -36,7 +37,8 @@ from libs.common.errors import Transient
 from libs.common.view import MemoryView
 from services.analyzer.handlers import folding
 from services.analyzer.learner import checkpoint
-from services.analyzer.learner.fold import Fold, Place
+from services.analyzer.learner.catalogue import Catalogue
+from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.store import PostgresLearnerStore
 from services.analyzer.model.digest import whole_digest
 from services.analyzer.model.fold import Models, Step
@@ -455,11 +457,11 @@ async def test_models_that_do_not_fit_into_memory_are_put_away_and_met_again(liv
     await store.drop()
 
 
-async def elect(live: Live) -> tuple[PostgresLearnerStore, int]:
+async def elect(live: Live, catalogue: Catalogue | None = None) -> tuple[PostgresLearnerStore, int]:
     """A learner that has learned all there is and left a checkpoint."""
     store = PostgresLearnerStore(live.database)
     async with store.leadership() as claim:
-        fold = Fold()
+        fold = Fold(catalogue=catalogue)
         watermark = await store.watermark()
         assert watermark is not None
         fold.learn_many(await store.lessons(Place(), watermark, 100_000))
@@ -476,6 +478,24 @@ async def test_learned_models_are_the_same_where_nothing_changed(live: Live) -> 
     assert await store.lineage() == before
     assert before is not None
     assert before.epoch == epoch
+
+
+async def test_choices_are_learned_anew_with_the_catalogue_of_the_live_learner(live: Live) -> None:
+    await live.take(*story(900))
+    await live.tick(T0 + 2_000 * SECOND)
+    catalogue = Catalogue()
+    products = [
+        Product(product_id=f"p{n}", name="-", category=f"c{n % 4}", price=1.0 + n, currency="EUR")
+        for n in range(30)
+    ]
+    catalogue.remember(products)
+    store, _ = await elect(live, catalogue)
+    lineage = await store.lineage()
+    assert lineage is not None
+    learned = checkpoint.restore(lineage.checkpoint, Parameters())
+    assert learned is not None
+    assert learned.choice.logit.samples > 50
+    assert (await rebuild(live.plan())).learned is True
 
 
 async def test_who_is_gone_from_the_events_is_gone_from_the_learned_models(live: Live) -> None:

@@ -6,13 +6,17 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
 from libs.common.bus.memory import MemoryBus
+from libs.common.bus.ports import Record
 from libs.common.clock import DAY, SECOND
+from libs.common.contracts.catalogue import Product, encode_entry, entry_key
+from libs.common.contracts.customer_model import Decayed, Item, Items
 from libs.common.contracts.identity import PARTITIONS
 from libs.common.contracts.learned_model import (
     COMPLEMENTS,
@@ -23,11 +27,14 @@ from libs.common.contracts.learned_model import (
     decode_learned,
 )
 from libs.common.contracts.marker import MARKER_KEY, Marker, decode_marker
-from libs.common.contracts.topics import LEARNED_MODELS, TOPICS
+from libs.common.contracts.topics import CATALOGUE, LEARNED_MODELS, TOPICS
 from libs.common.errors import Fenced
+from libs.common.scoring.choice import START
 from libs.common.scoring.learned import LearnedAssembler
 from libs.common.telemetry import Metrics
+from libs.common.view import MemoryView
 from services.analyzer.learner import checkpoint
+from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.complements import ComplementParameters
 from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.goods import GoodsParameters
@@ -148,8 +155,8 @@ class Rig:
     def passes(self, second: int) -> None:
         self.store.journal_times = dict.fromkeys(range(PARTITIONS), second * SECOND)
 
-    def learner(self, **changes: float) -> Learner:
-        pauses = {
+    def learner(self, **changes: Any) -> Learner:
+        pauses: dict[str, Any] = {
             "poll_seconds": 0.001,
             "publish_seconds": 0.0,
             "checkpoint_seconds": 0.0,
@@ -335,3 +342,39 @@ def test_records_on_the_wire_are_the_contract() -> None:
     for _, value, version in records:
         assert decode_learned(value).version == version == 3  # type: ignore[union-attr]
     assert msgspec.msgpack.decode(manifest, type=Manifest).part_versions(COMPLEMENTS) == [3]
+
+
+async def test_learner_waits_for_the_catalogue_and_publishes_what_it_learned_of_choices() -> None:
+    usual = Items(customer="c", items={"p1": Item(orders=1, bought=Decayed(1.0, T0), last_bought_at=T0)})
+    rig = await Rig.ready([msgspec.structs.replace(one, before=usual) for one in orders(60)])
+    rig.passes(S0 + 60)
+    catalogue, started = Catalogue(), asyncio.Event()
+    view = MemoryView(rig.bus, CATALOGUE, catalogue.on_batch)
+    learner = rig.learner(catalogue=catalogue, whole=lambda: started.is_set() and view.caught_up)
+    async with rig.running(learner):
+        await asyncio.sleep(0.03)
+        assert learner.fold is not None
+        assert learner.fold.goods.counts.orders == 0
+        products = [
+            Product(product_id=f"p{n}", name="-", category="c", price=1.0, currency="EUR") for n in range(40)
+        ]
+        records = [
+            Record(entry_key("product", product.product_id), encode_entry(product)) for product in products
+        ]
+        await rig.bus.producer().send(CATALOGUE, 0, records)
+        await view.start()
+        started.set()
+        await until(lambda: rig.store.state.orders == 60)
+        await view.stop()
+    rig.read()
+    assert learner.fold.choice.logit.samples > 5
+    learned = rig.assembler.models.choice.weights
+    assert learned.tobytes() == learner.fold.choice.logit.mean.tobytes()
+    assert learned.tobytes() != START.weights.tobytes()
+
+
+async def test_shop_without_a_catalogue_has_the_rest_learned() -> None:
+    rig = await Rig.ready(orders(10))
+    rig.passes(S0 + 60)
+    async with rig.running(rig.learner(catalogue=Catalogue(), whole=lambda: True)):
+        await until(lambda: rig.store.state.orders == 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
@@ -30,6 +31,7 @@ SCALE = 0.5
 """Spread of a feature among alternatives before any was seen."""
 HONEST_HALF_LIFE = 1_000
 """Orders after which a figure of honesty has half forgotten one."""
+MOST_LOSSES = 10_000
 _GAINS = 1.0 / np.log2(np.arange(10) + 2.0)
 
 
@@ -88,17 +90,19 @@ class Honest(Struct, frozen=True, kw_only=True):
     """Running means of what was said before each order was learned from, and the weight in them.
 
     Of orders that were asked for as a whole: ``loss`` is −log of the chance given to what was bought, among
-    the alternatives; ``ndcg`` that of the ten best.
+    the alternatives, ``prior`` the same of the weights that were there before any order; ``ndcg`` that of
+    the ten best.
     """
 
     loss: float = 0.0
+    prior: float = 0.0
     losses: float = 0.0
     ndcg: float = 0.0
     rankings: float = 0.0
 
-    def lost(self, loss: float) -> Honest:
-        loss, losses = _running(self.loss, self.losses, loss)
-        return replace(self, loss=loss, losses=losses)
+    def lost(self, loss: float, prior: float) -> Honest:
+        mean, losses = _running(self.loss, self.losses, loss)
+        return replace(self, loss=mean, prior=_running(self.prior, self.losses, prior)[0], losses=losses)
 
     def ranked(self, ndcg: float) -> Honest:
         ndcg, rankings = _running(self.ndcg, self.rankings, ndcg)
@@ -125,6 +129,8 @@ class ChoiceLearner:
     ----------
     pace:
         Decayed number of orders, in journal time.
+    losses:
+        The latest losses, for whoever watches them; no part of what is known.
     """
 
     def __init__(self, parameters: ChoiceParameters, catalogue: Catalogue) -> None:
@@ -137,6 +143,7 @@ class ChoiceLearner:
         )
         self.pace = Decayed()
         self.honest = Honest()
+        self.losses: deque[float] = deque(maxlen=MOST_LOSSES)
         self.tables = Tables(catalogue)
 
     def learn_one(self, lesson: OrderLesson, goods: GoodsLearner) -> None:
@@ -189,7 +196,9 @@ class ChoiceLearner:
         if kind != "next" or not exercise.bought:
             return
         if learned:
-            self.honest = self.honest.lost(-float(np.log(np.maximum(chance[chosen], 1e-12)).mean()))
+            loss = _loss(chance, chosen)
+            self.losses.append(loss)
+            self.honest = self.honest.lost(loss, _loss(START.probabilities(x), chosen))
         gained = float(_GAINS[: len(chosen)] @ chosen[: len(_GAINS)])
         self.honest = self.honest.ranked(gained / float(_GAINS[: exercise.bought].sum()))
 
@@ -244,6 +253,10 @@ def _unpacked(data: bytes) -> Floats:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
+
+
+def _loss(chance: Floats, chosen: NDArray[np.bool_]) -> float:
+    return -float(np.log(np.maximum(chance[chosen], 1e-12)).mean())
 
 
 def _running(mean: float, weight: float, value: float) -> tuple[float, float]:

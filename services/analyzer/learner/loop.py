@@ -14,6 +14,8 @@ from libs.common.clock import SECOND, Millis
 from libs.common.errors import Fenced, Transient
 from services.analyzer.learner import checkpoint
 from services.analyzer.learner.catalogue import Catalogue
+from services.analyzer.learner.choice import ChoiceLearner
+from services.analyzer.learner.drift import DriftWatch
 from services.analyzer.learner.fold import Fold, Parameters
 from services.analyzer.learner.metrics import LearnerMetrics
 from services.analyzer.learner.ports import Claim, LearnerStore, LessonRow
@@ -69,6 +71,7 @@ class Learner:
         self._publish = publish_seconds
         self._checkpoint = checkpoint_seconds
         self._watch = watch_seconds
+        self._drift = DriftWatch()
         self._saved = 0.0
         self._saved_place: object = None
         self.elected = False
@@ -156,9 +159,15 @@ class Learner:
             self._metrics.orders.set(fold.goods.counts.orders)
             self._metrics.products.set(len(fold.goods.counts.products))
             self._metrics.pairs.set(len(fold.goods.counts.pairs))
-            self._metrics.choices.set(fold.choice.logit.samples)
-            self._metrics.choice_loss.set(fold.choice.honest.loss)
-            self._metrics.choice_ndcg.set(fold.choice.honest.ndcg)
+            self._tell(fold.choice)
+
+    def _tell(self, choice: ChoiceLearner) -> None:
+        self._metrics.choices.set(choice.logit.samples)
+        self._metrics.choice_loss.set(choice.honest.loss)
+        self._metrics.choice_prior_loss.set(choice.honest.prior)
+        self._metrics.choice_ndcg.set(choice.honest.ndcg)
+        self._metrics.drift.add(self._drift.alarms(choice.losses), "choice")
+        choice.losses.clear()
 
     def _settle(self, fold: Fold, now: Millis) -> None:
         if fold.goods.due(now) is not None:

@@ -32,6 +32,14 @@ class LearnerMetrics:
             "choice_log_loss",
             "Running mean of -log P(what was bought) among the best ten, said before it was learned",
         )
+        self.choice_prior_loss = registry.gauge(
+            "choice_prior_log_loss", "The same of the weights that were there before any order"
+        )
+        self.drift = registry.counter(
+            "drift_alarms_total",
+            "Models found to foresee worse than they did",
+            {"model": ("choice", "response")},
+        )
         self.choice_ndcg = registry.gauge(
             "choice_ndcg_ratio", "Running mean of NDCG@10 of the next order of the panel, ranked beforehand"
         )
