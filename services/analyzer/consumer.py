@@ -25,6 +25,8 @@ from services.analyzer.model.panel import EVERYBODY, Panel
 from services.analyzer.ports import PartitionState, Publisher, SliceStore
 
 MODELS_AT_ONCE = 500
+RECORD_BYTES = 1_000
+"""What a remembered decision of some offers takes, encoded."""
 PATIENCE = 5.0
 """Seconds a slice waits for its partition to be published anew before it is tried again later."""
 
@@ -43,13 +45,14 @@ _log = logging.getLogger(__name__)
 class _Owned:
     """A partition in our hands; ``certain`` is false while the outcome of a write is unknown.
 
-    ``expected`` is the lowest offset that may come next.
+    ``expected`` is the lowest offset that may come next; nothing falls due before ``due``.
     """
 
     state: PartitionState
     cache: ModelCache
     suppressed: dict[bytes, str]
     expected: int = 0
+    due: Millis = 0
     certain: bool = True
     look_at: float = 0.0
     caught_up: asyncio.Event = field(default_factory=asyncio.Event)
@@ -187,7 +190,9 @@ class AnalyzerProcessor:
         for _ in range(REPLAYS_AT_ONCE):
             letters = await self._store.asked(owned.state.partition, REPLAYED_AT_ONCE)
             if letters:
-                slice_ = await self._handler.replay(owned.state, owned.cache, letters, owned.suppressed)
+                slice_ = await self._handler.replay(
+                    owned.state, owned.cache, letters, owned.suppressed, owned.due
+                )
                 await self._commit(owned, slice_, now)
             if len(letters) < REPLAYED_AT_ONCE:
                 owned.look_at = now + 1.0
@@ -195,7 +200,7 @@ class AnalyzerProcessor:
 
     async def _process_slice(self, owned: _Owned, messages: Sequence[Message]) -> bool:
         began = time.monotonic()
-        slice_ = await self._handler.prepare(owned.state, owned.cache, messages, owned.suppressed)
+        slice_ = await self._handler.prepare(owned.state, owned.cache, messages, owned.suppressed, owned.due)
         if slice_ is None:
             return False
         await self._commit(owned, slice_, began)
@@ -241,6 +246,7 @@ class AnalyzerProcessor:
         if owned.certain:
             return
         owned.cache.clear()
+        owned.due = 0
         state = await self._store.load(owned.state.partition, owned.state.epoch)
         owned.suppressed = await self._store.suppressed(state.partition)
         published, _ = self._publisher.published(state.partition)
@@ -290,12 +296,13 @@ class AnalyzerProcessor:
         owned.caught_up.set()
 
     def _remember(self, owned: _Owned, state: PartitionState, slice_: Slice) -> None:
-        owned.state = state
+        owned.state, owned.due = state, slice_.due
         sizes: dict[str, int] = {}
         for row in slice_.write.models:
             sizes[row.customer] = sizes.get(row.customer, 0) + len(row.body)
         for key, changed in slice_.customers.items():
-            owned.cache.put(key, changed.models, sizes.get(key, 0))
+            remembered = RECORD_BYTES * len(changed.models.trials.kept)
+            owned.cache.put(key, changed.models, sizes.get(key, 0) + remembered)
         if (erased := slice_.write.erased) is not None:
             owned.suppressed[erased.suppressed] = erased.erasure
             if erased.whole:

@@ -6,7 +6,7 @@ from libs.common.contracts.identity import PARTITIONS
 from libs.common.telemetry import Metrics, Names
 
 FATES = ("applied", "duplicate", "rejected", "dead_lettered", "erased", "internal")
-NOTES = ("redelivered", "gaps", "unmatched")
+NOTES = ("redelivered", "gaps", "unmatched", "crowded")
 ENDS = ("accepted", "applied", "duplicate", "rejected", "dead_lettered", "erased", "in_flight")
 """Columns of the ledger."""
 
@@ -44,7 +44,8 @@ class AnalyzerMetrics:
         )
         self.notes = registry.counter(
             "notes_total",
-            "Records delivered again, sequence numbers that are missing, outcomes without decision",
+            "Records delivered again, sequence numbers that are missing, outcomes without decision,"
+            " decisions forgotten before their time because a customer has so many",
             {"note": NOTES},
         )
         self.slices = registry.counter("slices_total", "Slices committed")

@@ -12,6 +12,7 @@ from libs.common.contracts.identity import CustomerKey
 from services.analyzer.model.erasures import Erased, ErasureRows, Notice, SuppressedRow
 from services.analyzer.model.facts import FactRow
 from services.analyzer.model.letters import Buried, DeadLetter, LetterFilter, Replayed
+from services.analyzer.model.trials.rows import Due, TrialRow
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class PartitionState:
         Records by fate since the beginning.
     notes:
         Counts beside the fates: ``redelivered``, ``gaps`` (passed over, because a record before them is
-        missing; they come again), ``unmatched``.
+        missing; they come again), ``unmatched``, ``crowded`` (decisions forgotten before their time).
     published:
         Models up to this revision are known to be on the bus.
     models_offset:
@@ -81,8 +82,6 @@ class ModelRow(NamedTuple):
 
 
 class LessonRow(NamedTuple):
-    """A lesson of event ``number``; ``part`` tells several of one event apart."""
-
     partition: int
     number: int
     second: int
@@ -140,6 +139,7 @@ class SliceWrite:
     events: Sequence[StoredEvent] = ()
     ids: Mapping[bytes, Seen] = field(default_factory=dict)
     models: Sequence[ModelRow] = ()
+    trials: Sequence[TrialRow] = ()
     lessons: Sequence[LessonRow] = ()
     facts: Sequence[FactRow] = ()
     dead_letters: Sequence[DeadLetter] = ()
@@ -192,7 +192,11 @@ class SliceStore(Protocol):
         ...
 
     async def models(self, partition: int, customers: Sequence[CustomerKey]) -> list[ModelRow]:
-        """All parts of the models of ``customers``."""
+        """All parts of the models of ``customers``, their trials too."""
+        ...
+
+    async def due(self, partition: int, before: Millis, limit: int) -> Due:
+        """For whom something falls due before ``before``, or, where that is ``limit`` records, earlier."""
         ...
 
     async def suppressed(self, partition: int) -> dict[bytes, str]:
@@ -305,7 +309,7 @@ class ReadStore(Protocol):
     """What the HTTP side reads. `Transient` when the database is away."""
 
     async def customer(self, keys: Sequence[CustomerKey]) -> list[ModelRow]:
-        """All parts of the models of ``keys``."""
+        """All parts of the models of ``keys``, their trials too."""
         ...
 
     async def timeline(

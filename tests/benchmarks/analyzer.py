@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 
 import asyncpg
+import numpy as np
 import uvloop
 
 from libs.common.bus.kafka import KafkaBus
@@ -24,6 +25,7 @@ from libs.common.contracts.customer_event import (
 )
 from libs.common.contracts.identity import PARTITIONS, partition_of
 from libs.common.contracts.topics import CUSTOMER_EVENTS, HEADER_SCHEMA, HEADER_SEQ, HEADER_SPOOL
+from libs.common.contracts.vectors import pack
 from tests.benchmarks.rig import REST, SERVED, Rig
 
 EVENTS = 30_000
@@ -31,14 +33,19 @@ CUSTOMERS = 2_000
 SLICE = 1_000
 SOURCE = "bench"
 SPOOL = b"be0c00be0c00be0c"
+VECTORS = pack(np.where(np.arange(2 * 48).reshape(2, 48) % 3 == 0, 0.1, 0.0))
+"""Features of an offer, and those that all offers share: a third of 48 columns says something."""
 MODEL_BYTES = 1_500
 """A profile of usual size, for the rows of the bare loop."""
 
 
 def mixed(count: int, now: int, customers: int = CUSTOMERS) -> list[AboutCustomer]:
-    """70 % views, 8 % orders of 8 lines, 7 % decisions, 10 % outcomes, 5 % other, evenly mixed."""
+    """70 % views, 8 % orders of 8 lines, 7 % decisions, 10 % outcomes, 5 % other, evenly mixed.
+
+    Outcomes are of one of the last decisions: three in four that an offer of it was shown.
+    """
     events: list[AboutCustomer] = []
-    decided: dict[str, Decision] = {}
+    decided: list[Decision] = []
     for n in range(count):
         who, kind = f"c{n % customers}", (n * 37 + n // 100) % 100
         about = {"id": f"e{n}", "source": SOURCE, "customer": who, "occurred_at": now, "recorded_at": now}
@@ -53,13 +60,15 @@ def mixed(count: int, now: int, customers: int = CUSTOMERS) -> list[AboutCustome
             events.append(
                 Touchpoint(**about, type="order_completed", channel="web", customer_id=who, properties=order)
             )
-        elif kind < 85:
-            decided[who] = _decision(about, n)
-            events.append(decided[who])
+        elif kind < 85 or not decided:
+            decided.append(_decision(about, n))
+            events.append(decided[-1])
         elif kind < 95:
-            of = decided.get(who)
-            named = (of.id, of.offers[n % 5].offer_id) if of else ("unknown", "product:p1")
-            events.append(Outcome(**about, decision_id=named[0], offer_id=named[1], outcome="shown"))
+            of = decided[-1 - n * 7 % min(len(decided), 300)]
+            about["customer"] = of.customer
+            named = {"decision_id": of.id, "offer_id": of.offers[n % 5].offer_id}
+            word = "shown" if n % 4 else "clicked"
+            events.append(Outcome(**about, **named, outcome=word))
         else:
             events.append(Touchpoint(**about, type="email_opened", channel="email", customer_id=who))
     return events
@@ -76,7 +85,8 @@ def _decision(about: dict[str, object], n: int) -> Decision:
             propensity=0.98,
             mean=0.1,
             source="popular",
-            features=(0.1,) * 10,
+            chance=0.1,
+            vector=VECTORS[0],
         )
         for k in range(5)
     )
@@ -91,6 +101,8 @@ def _decision(about: dict[str, object], n: int) -> Decision:
         seed=n,
         objective="uplift",
         offers=offers,
+        shared=VECTORS[1],
+        feature_set="bench",
     )
 
 

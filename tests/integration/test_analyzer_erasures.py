@@ -54,6 +54,8 @@ from tests.integration.test_analyzer_slices import (
     stores,
     view,
 )
+from tests.unit.test_trials import decision as offered
+from tests.unit.test_trials import order as bought
 
 __all__ = ["bus", "postgres", "rig", "stores"]
 
@@ -410,3 +412,33 @@ async def test_restored_database_forgets_again_who_was_erased_later(world: World
     assert b"c-other" in left
     assert (await Queries(stores.reading).ledger()).balanced
     assert await Restoring(stores.slices, world.file, hasher).apply() == 0
+
+
+async def test_trials_of_the_erased_go_and_others_are_judged_without_his_orders(world: World) -> None:
+    visitor = "anon:v-shared"
+    echo = msgspec.structs.replace(
+        bought("o-1", T0 + 9_000, "a", customer=visitor),
+        customer_id=KEY,
+        anonymous_id="v-shared",
+        echo=True,
+        internal=True,
+    )
+    await world.post(
+        *link("c-other", "v-shared", "l-1"),
+        offered("d-1", T0 + 4_000, ["a"], [("g", 1)], assumed_shown=1, customer=KEY),
+        offered("d-2", T0 + 5_000, ["a"], assumed_shown=1, customer=visitor),
+        msgspec.structs.replace(echo, customer=KEY, echo=False, internal=False),
+        echo,
+    )
+    await world.settle()
+    assert (await world.rig.stores.slices.due(partition_of(KEY), T0 + 90 * DAY, 9)).customers == [KEY]
+    await world.post(erasure(KEY))
+    await world.settle()
+    left = await everything(world.rig.stores)
+    assert not any(trace in left for trace in TRACES)
+    kept = (await Queries(world.rig.stores.reading)._parts(visitor))[0].trials.kept
+    assert [trial.credit for trial in kept["d-2"].record.trials] == [None]
+    await rebuilds_the_same(world.rig.stores)
+    await world.post(*(Tick(partition=p, recorded_at=T0 + 90 * DAY) for p in range(PARTITIONS)))
+    await world.settle()
+    await rebuilds_the_same(world.rig.stores)

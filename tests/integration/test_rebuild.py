@@ -7,6 +7,7 @@ import os
 import random
 import sys
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from libs.common.clock import DAY, SECOND
 from libs.common.contracts.catalogue import Product
 from libs.common.contracts.customer_event import (
     CustomerEvent,
+    Decision,
     Erasure,
     IdentityLinked,
     Tick,
@@ -42,6 +44,7 @@ from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.store import PostgresLearnerStore
 from services.analyzer.model.digest import whole_digest
 from services.analyzer.model.fold import Models, Step
+from services.analyzer.model.lessons import TrialLesson, decode_lesson
 from services.analyzer.rebuild import partition as rebuilt
 from services.analyzer.rebuild import run
 from services.analyzer.rebuild.partition import PartitionRebuild
@@ -52,6 +55,8 @@ from services.analyzer.store.postgres import PostgresAnalyzerStore
 from services.analyzer.store.reading import PostgresReadStore
 from services.analyzer.store.rebuilding import PostgresRebuildStore, ScratchLost, clear_scratch
 from tests.integration.test_analyzer_slices import Stores, make_rig
+from tests.unit.test_trials import decision, outcome
+from tests.unit.test_trials import order as bought
 
 pytestmark = pytest.mark.embedded
 
@@ -167,8 +172,50 @@ def story(length: int, seed: int = 3, *, first: int = 0, days: int = 0) -> list[
     return events
 
 
+def offered(length: int, seed: int = 5, *, first: int = 0, days: int = 40) -> list[CustomerEvent]:
+    """`story`, in which offers are made and shown, clicked and bought; few customers come back often."""
+    draw = random.Random(seed)
+    events: list[CustomerEvent] = []
+    made: list[Decision] = []
+    now = T0
+    for event in story(length, seed, first=first, days=days):
+        now = max(now, event.recorded_at)
+        events.append(msgspec.structs.replace(event, recorded_at=now))
+        at, draws = now, draw.random()
+        who = f"u-{draw.randrange(300)}"
+        if draws < 0.4:
+            products = [f"p{draw.randrange(30)}" for _ in range(3)]
+            ghosts = [("p7", 2)] if draws < 0.2 and "p7" not in products else []
+            made.append(
+                decision(f"d{len(made)}/{first}", at, products, ghosts, assumed_shown=1, customer=who)
+            )
+            events.append(made[-1])
+        elif draws < 0.8 and made:
+            of = made[-1 - draw.randrange(min(9, len(made)))]
+            product = of.offers[draw.randrange(3)].product_id or ""
+            word = draw.choice(["shown", "shown", "clicked"])
+            if draw.random() < 0.3:
+                events.append(bought(f"b{event.id}", at, product, customer=of.customer))
+            else:
+                events.append(outcome(of.id, product, word, at, customer=of.customer))
+    return events
+
+
+async def lessons_of(live: Live) -> list[tuple[Any, ...]]:
+    """Everything that was taught, in canonical order."""
+    return await live.rows(
+        "SELECT partition, number, second, kind, body, part FROM analyzer.lessons"
+        " ORDER BY second, partition, number, part"
+    )
+
+
 async def undisturbed(events: Sequence[CustomerEvent]) -> str:
     """The digest of an analyzer that only ever knew the present code and was never rebuilt."""
+    return (await apart(events))[0]
+
+
+async def apart(events: Sequence[CustomerEvent]) -> tuple[str, list[tuple[Any, ...]]]:
+    """Digest and lessons of an analyzer that takes ``events`` in one go, in memory."""
     memory = MemoryAnalyzerStore()
     bus = MemoryBus()
     await bus.ensure_topics(TOPICS)
@@ -177,16 +224,20 @@ async def undisturbed(events: Sequence[CustomerEvent]) -> str:
     await rig.processor.claim(Assignment(frozenset(range(PARTITIONS)), 1, await bus.cluster_id()))
     await other.take(*events)
     await rig.processor.release(frozenset(range(PARTITIONS)))
-    return whole_digest([await memory.digest(partition) for partition in range(PARTITIONS)])
+    lessons = sorted(
+        memory.lessons.values(), key=lambda row: (row.second, row.partition, row.number, row.part)
+    )
+    digest = whole_digest([await memory.digest(partition) for partition in range(PARTITIONS)])
+    return digest, [tuple(row) for row in lessons]
 
 
 def forgets_mail(fold: Callable[..., Step]) -> Callable[..., Step]:
     """An older version of the fold, which knew nothing of mails that are opened."""
 
-    def older(models: Models, event: CustomerEvent, *more: Any) -> Step:
+    def older(models: Models, event: CustomerEvent, *more: Any, **named: Any) -> Step:
         if isinstance(event, Touchpoint) and event.type == "email_opened":
             return Step(models)
-        return fold(models, event, *more)
+        return fold(models, event, *more, **named)
 
     return older
 
@@ -519,3 +570,55 @@ async def test_who_is_gone_from_the_events_is_gone_from_the_learned_models(live:
     assert after.epoch == epoch + 1
     assert await live.rows("SELECT 1 FROM analyzer.lessons WHERE body LIKE '%only-his%'::bytea") == []
     assert (await rebuild(live.plan())).learned is True
+
+
+def ticks(at: int) -> list[CustomerEvent]:
+    return [Tick(partition=partition, recorded_at=at) for partition in range(PARTITIONS)]
+
+
+async def test_trials_are_judged_alike_live_and_anew_for_those_too_who_never_come_back(live: Live) -> None:
+    events = [*offered(400), *ticks(T0 + 60 * DAY)]
+    draw = random.Random(9)
+    rest = events
+    while rest:
+        size = draw.randint(1, 90)
+        await live.take(*rest[:size])
+        rest = rest[size:]
+        if rest and draw.random() < 0.3:
+            await live.tick(max(event.recorded_at for event in events[: len(events) - len(rest)]))
+    digest, lessons = await apart(events)
+    assert await live.digest() == digest
+    told = await lessons_of(live)
+    assert told == lessons
+    steps = Counter(trial.step for trial in trials_of(told))
+    assert min(steps[step] for step in ("shown", "look", "engaged", "converted")) > 3
+    assert any(trial.judged and trial.ghost for trial in trials_of(told))
+    outcome_ = await rebuild(live.plan())
+    assert (outcome_.live, outcome_.rebuilt, outcome_.models, outcome_.lessons) == (digest, digest, 0, 0)
+    assert await lessons_of(live) == told
+
+
+def trials_of(rows: Sequence[tuple[Any, ...]]) -> list[TrialLesson]:
+    found = [decode_lesson(row[4]) for row in rows]
+    return [lesson for lesson in found if isinstance(lesson, TrialLesson)]
+
+
+async def test_trials_that_were_damaged_are_served_anew_and_go_on(live: Live) -> None:
+    events = [*offered(200, days=3), *ticks(T0 + 4 * DAY)]
+    await live.take(*events)
+    digest, told = await live.digest(), await lessons_of(live)
+    async with live.database.connection() as connection:
+        await connection.execute("UPDATE analyzer.trials SET due = 1, body = 'x' WHERE number % 2 = 0")
+        await connection.execute("DELETE FROM analyzer.trials WHERE number % 3 = 0")
+        await connection.execute("DELETE FROM analyzer.lessons WHERE kind = 'trial' AND number % 2 = 0")
+    outcome_ = await rebuild(live.plan())
+    assert (outcome_.live == digest, outcome_.rebuilt) == (False, digest)
+    assert outcome_.models > 0 < outcome_.lessons
+    assert (await live.digest(), await lessons_of(live)) == (digest, told)
+    more = [*offered(50, seed=6, first=500, days=3), *ticks(T0 + 30 * DAY)]
+    later = [msgspec.structs.replace(event, recorded_at=event.recorded_at + 4 * DAY) for event in more]
+    await live.take(*later)
+    whole, lessons = await apart([*events, *later])
+    assert await live.digest() == whole
+    # A switch takes order numbers of its own, so that only what was taught is compared.
+    assert [row[4] for row in await lessons_of(live)] == [row[4] for row in lessons]

@@ -118,7 +118,7 @@ def test_order_fills_items_purchases_and_a_lesson() -> None:
     assert step.models.items.items["filter"].price == 0.0
     assert step.models.profile.purchases.orders == 1
     assert step.models.profile.purchases.value == 22.0
-    lesson = step.lesson
+    (lesson,) = step.lessons
     assert isinstance(lesson, OrderLesson)
     assert (lesson.at, lesson.occurred_at, lesson.order_id) == (T0 + 7, T0, f"o-{T0}")
     assert lesson.lines[2] == LessonLine("filter", 1.0, None)
@@ -164,9 +164,9 @@ def test_return_undoes_the_purchase_and_teaches() -> None:
     assert step.models.items.items["a"].orders == 1
     assert step.models.items.items["a"].bought.weight == pytest.approx(2 ** (-1 / 120))
     assert step.models.profile.purchases.value == 8.0
-    assert isinstance(step.lesson, OrderChangeLesson)
-    assert step.lesson.change == "returned"
-    assert kind_of(step.lesson) == "order_change"
+    assert isinstance(step.lessons[0], OrderChangeLesson)
+    assert step.lessons[0].change == "returned"
+    assert kind_of(step.lessons[0]) == "order_change"
     again = fold(step.models, change, T0).models
     assert "a" not in again.items.items
 
@@ -239,7 +239,7 @@ def test_what_is_not_learned_moves_totals_only() -> None:
     assert step.models == Models.new("c-7")._replace(
         profile=msgspec.structs.replace(Models.new("c-7").profile, totals={"order_completed": 1})
     )
-    assert step.lesson is None
+    assert step.lessons == ()
 
 
 def test_echo_and_answers_about_nobody_move_nothing() -> None:
@@ -286,7 +286,7 @@ def test_models_stay_bounded() -> None:
             IdentityLinked(**base(), customer_id="c-7", anonymous_id=f"v-{n}"),
             models=models,
         )
-    profile, items = models
+    profile, items, _ = models
     assert len(profile.totals) <= MAX_TOTALS + 1
     assert len(profile.activity) <= MAX_ACTIVITY + 1
     assert len(profile.consents) <= MAX_CONSENTS + 1
@@ -352,22 +352,22 @@ def test_order_of_arrival_changes_counts_by_rounding_only(happened: list[AboutCu
 def test_an_orders_lesson_says_what_was_known_before_for_the_panel_alone() -> None:
     before = folded(order(T0, ("x", 1, 2.0)), order(T0 + DAY, ("y", 1, None)))
     bought = order(T0 + 2 * DAY, ("z", 1, 1.0))
-    lesson = fold(before, bought, T0).lesson
+    lesson = fold(before, bought, T0).lessons[0]
     assert isinstance(lesson, OrderLesson)
     assert (lesson.before, lesson.channel) == (before.items, "web")
     assert decode_lesson(encode_lesson(lesson)) == lesson
-    outside = fold(before, bought, T0, Panel(0.0)).lesson
+    outside = fold(before, bought, T0, Panel(0.0)).lessons[0]
     assert isinstance(outside, OrderLesson)
     assert outside.before is None
     imported = msgspec.structs.replace(bought, flags=("imported",))
-    learned = fold(before, imported, T0).lesson
+    learned = fold(before, imported, T0).lessons[0]
     assert isinstance(learned, OrderLesson)
     assert learned.before == before.items
 
 
 def test_an_orders_lesson_carries_the_newest_products_only() -> None:
     many = folded(*(order(T0 + n, (f"p{n}", 1, None)) for n in range(MAX_BEFORE + 9)))
-    lesson = fold(many, order(T0 + DAY, ("z", 1, 1.0)), T0).lesson
+    lesson = fold(many, order(T0 + DAY, ("z", 1, 1.0)), T0).lessons[0]
     assert isinstance(lesson, OrderLesson)
     assert lesson.before is not None
     assert set(lesson.before.items) == {f"p{n}" for n in range(9, MAX_BEFORE + 9)}

@@ -18,6 +18,7 @@ from libs.common.contracts.customer_event import (
     Erasure,
     SpoolReported,
     Tick,
+    Touchpoint,
     decode_event,
     encode_event,
 )
@@ -25,7 +26,7 @@ from libs.common.contracts.customer_model import ITEMS, PROFILE
 from libs.common.contracts.identity import ANONYMOUS, CustomerKey, is_anonymous
 from libs.common.errors import Invalid
 from services.analyzer.handlers.draft import ERASED, INTERNAL, Draft
-from services.analyzer.handlers.folding import Changed, fold_into
+from services.analyzer.handlers.folding import Changed, fire, fold_into
 from services.analyzer.model.arrival import UNREADABLE, Arrival, id_hash, is_internal
 from services.analyzer.model.erased import echoed_under, links_to, named_by, without
 from services.analyzer.model.erasures import Erased, EventRow, Notice
@@ -121,7 +122,8 @@ def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
         elif linked not in named_by(known):
             kept.append((stored, known))
         elif (left := without(known, linked)) is None:
-            refold |= links_to(known, linked)
+            # An echo tells of an order: trials are not converted by what nobody knows of any more.
+            refold |= links_to(known, linked) or (isinstance(known, Touchpoint) and known.echo)
             gone.append(EventRow(stored.recorded_at, stored.number))
         else:
             rewritten.append(EventRow(stored.recorded_at, stored.number, encode_event(left)))
@@ -143,9 +145,11 @@ def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
         for stored, known in kept:
             # As a rebuild does: what the present code cannot fold any more must not stop an erasure.
             with contextlib.suppress(Invalid):
-                fold_into(anew, known, stored.journal_time, draft.number)
-        models = anew[key].models
-        draft.customers[key] = Changed(models, profile=draft.number, items=draft.customers[key].items)
+                fold_into(anew, known, stored.journal_time, stored.number)
+        # What falls due is not learned again.
+        fire(anew, draft.state.partition, draft.state.journal_time)
+        changed = draft.customers[key]
+        changed.models, changed.profile = anew[key].models, draft.number
 
 
 def _notices(

@@ -17,6 +17,7 @@ from services.analyzer.model.fold import Models, type_of
 from services.analyzer.model.lessons import Lesson, decode_lesson
 from services.analyzer.model.letters import DeadLetter
 from services.analyzer.model.readable import ConsentView, CustomerView
+from services.analyzer.model.trials.record import DecisionRecord
 from services.analyzer.ports import LessonRow, ReadStore, StoredEvent
 
 
@@ -26,6 +27,7 @@ class ExportedModel(Struct, frozen=True):
     key: CustomerKey
     profile: Profile
     items: Items
+    trials: list[DecisionRecord]
 
 
 class ExportedEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -104,7 +106,8 @@ async def export(
 
 
 def _model(key: CustomerKey, models: Models) -> ExportedModel:
-    return ExportedModel(key, models.profile, models.items)
+    records = [one.record for one in models.trials.kept.values()]
+    return ExportedModel(key, models.profile, models.items, records)
 
 
 def _event(stored: StoredEvent, lessons: Sequence[LessonRow]) -> ExportedEvent:

@@ -26,7 +26,7 @@ from services.analyzer.handlers.draft import (
     Draft,
 )
 from services.analyzer.handlers.erasing import erase, spare
-from services.analyzer.handlers.folding import fold_into, lesson_row
+from services.analyzer.handlers.folding import fold_into, lesson_rows
 from services.analyzer.model.arrival import Arrival, accept, content_hash, id_hash, is_internal, kind_of
 from services.analyzer.model.facts import fact_row
 from services.analyzer.model.letters import Buried, DeadLetter, Replayed
@@ -146,12 +146,12 @@ def _take_event(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:
 def _store(draft: Draft, event: AboutCustomer, body: bytes) -> None:
     """Fold ``event`` and keep it, under the next number; raises `Invalid` with nothing done."""
     number = draft.number + 1
-    lesson = fold_into(draft.customers, event, draft.journal_time, number, draft.panel)
+    step = fold_into(draft.customers, event, draft.journal_time, number, draft.panel)
     draft.number = number
-    if lesson is not None:
-        draft.lessons.append(
-            lesson_row(draft.state.partition, number, draft.journal_time, lesson),
-        )
+    if step is not None:
+        draft.lessons += lesson_rows(draft.state.partition, number, draft.journal_time, step)
+        if step.dropped:
+            draft.note("crowded", step.dropped)
     fact = fact_row(draft.state.partition, number, event)
     if fact is not None:
         draft.facts.append(fact)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from libs.common.clock import Millis
 from libs.common.contracts.customer_event import AboutCustomer
@@ -17,37 +17,52 @@ from libs.common.contracts.customer_model import (
     encode_model,
 )
 from libs.common.contracts.identity import CustomerKey, is_nobody
-from services.analyzer.model.fold import Models, fold
-from services.analyzer.model.lessons import Lesson, encode_lesson, journal_second
+from services.analyzer.model.fold import Models, Step, fold
+from services.analyzer.model.lessons import encode_lesson, journal_second
 from services.analyzer.model.lessons import kind_of as lesson_kind
 from services.analyzer.model.panel import EVERYBODY, Panel
+from services.analyzer.model.trials.looks import Look, pass_time
+from services.analyzer.model.trials.record import TRIALS, Kept, Trials, encode_record, kept_of
+from services.analyzer.model.trials.rows import TrialRow
 from services.analyzer.ports import LessonRow, ModelRow
 
 
 @dataclass
 class Changed:
-    """A customer's models within a slice, and which event changed which part last (0: unchanged)."""
+    """A customer's models within a slice, and which event changed which part last (0: unchanged).
+
+    ``stored`` are the records of his decisions as they were found.
+    """
 
     models: Models
     profile: int = 0
     items: int = 0
+    stored: Mapping[str, Kept] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.stored = self.models.trials.kept
 
 
 def assemble(rows: Sequence[ModelRow]) -> dict[CustomerKey, Models]:
     """Models by key out of their stored parts."""
     profiles: dict[CustomerKey, Profile] = {}
     items: dict[CustomerKey, Items] = {}
+    trials: dict[CustomerKey, dict[str, Kept]] = {}
     for row in rows:
         if row.part == PROFILE:
             profiles[row.customer] = decode_profile(row.body)
         elif row.part == ITEMS:
             items[row.customer] = decode_items(row.body)
+        elif row.part.startswith(TRIALS):
+            kept = trials.setdefault(row.customer, {})
+            kept[row.part.removeprefix(TRIALS)] = kept_of(row.revision, row.body)
     return {
         key: Models(
             profiles.get(key) or Profile(customer=key),
             items.get(key) or Items(customer=key),
+            Trials.of(trials.get(key, {})),
         )
-        for key in (profiles | items)
+        for key in (profiles | items | trials)
     }
 
 
@@ -57,25 +72,73 @@ def fold_into(
     journal_time: Millis,
     number: int,
     panel: Panel = EVERYBODY,
-) -> Lesson | None:
-    """Fold ``event`` into its customer, and what is to be learned from it; slices and rebuilds come here."""
+) -> Step | None:
+    """Fold ``event`` into its customer, None where it is about nobody; slices and rebuilds come here."""
     if is_nobody(event.customer):
         return None
     changed = customers[event.customer]
-    step = fold(changed.models, event, journal_time, panel)
+    step = fold(changed.models, event, journal_time, panel, number=number)
     if step.models.profile is not changed.models.profile:
         changed.profile = number
     if step.models.items is not changed.models.items:
         changed.items = number
     changed.models = step.models
-    return step.lesson
+    return step
 
 
-def lesson_row(partition: int, number: int, journal_time: Millis, lesson: Lesson) -> LessonRow:
-    """A lesson as it is stored."""
-    return LessonRow(
-        partition, number, journal_second(journal_time), lesson_kind(lesson), encode_lesson(lesson)
-    )
+def fire(customers: Mapping[CustomerKey, Changed], partition: int, journal_time: Millis) -> list[LessonRow]:
+    """Do what fell due before ``journal_time`` for ``customers``; its lessons."""
+    rows: list[LessonRow] = []
+    for key, changed in customers.items():
+        if changed.models.trials.due < journal_time:
+            trials, looks = pass_time(key, changed.models.trials, journal_time)
+            changed.models = changed.models._replace(trials=trials)
+            rows += look_rows(partition, looks)
+    return rows
+
+
+def lesson_rows(partition: int, number: int, journal_time: Millis, step: Step) -> list[LessonRow]:
+    """The lessons of event ``number``, and of what fell due before it, as they are stored."""
+    second = journal_second(journal_time)
+    own = [
+        LessonRow(partition, number, second, lesson_kind(lesson), encode_lesson(lesson), part)
+        for part, lesson in enumerate(step.lessons)
+    ]
+    return own + look_rows(partition, step.looks) if step.looks else own
+
+
+def look_rows(partition: int, looks: Sequence[Look]) -> list[LessonRow]:
+    """Looks under the second they were due in."""
+    return [
+        LessonRow(
+            partition,
+            look.number,
+            journal_second(look.lesson.at),
+            lesson_kind(look.lesson),
+            encode_lesson(look.lesson),
+            look.part,
+        )
+        for look in looks
+    ]
+
+
+def trial_rows(partition: int, customers: dict[CustomerKey, Changed]) -> list[TrialRow]:
+    """The records of decisions that changed, encoded; an empty one is forgotten."""
+    rows: list[TrialRow] = []
+    for key, changed in customers.items():
+        kept, stored = changed.models.trials.kept, changed.stored
+        if kept is stored:
+            continue
+        for decision_id, one in kept.items():
+            if stored.get(decision_id) is not one:
+                body = encode_record(one.record)
+                rows.append(TrialRow(partition, key, decision_id, one.number, one.due, body))
+        rows += [
+            TrialRow(partition, key, decision_id, one.number, 0, b"")
+            for decision_id, one in stored.items()
+            if decision_id not in kept
+        ]
+    return rows
 
 
 def model_rows(partition: int, customers: dict[CustomerKey, Changed]) -> list[ModelRow]:

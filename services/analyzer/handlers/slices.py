@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.common.bus.ports import Headers, Message
+from libs.common.clock import Millis
 from libs.common.contracts.customer_event import (
     AboutCustomer,
     Decision,
@@ -26,7 +27,7 @@ from libs.common.contracts.topics import CUSTOMER_EVENTS, HEADER_SEQ, HEADER_SPO
 from services.analyzer.handlers.draft import Draft
 from services.analyzer.handlers.erasing import erase
 from services.analyzer.handlers.fates import take, take_again
-from services.analyzer.handlers.folding import Changed, assemble
+from services.analyzer.handlers.folding import Changed, assemble, fire
 from services.analyzer.handlers.writing import written
 from services.analyzer.model.arrival import Arrival, arrive, decision_hash, id_hash
 from services.analyzer.model.cache import ModelCache
@@ -34,16 +35,21 @@ from services.analyzer.model.erased import NOBODY_ERASED, KeyHasher, Suppressed
 from services.analyzer.model.fold import Models
 from services.analyzer.model.letters import Buried, DeadLetter
 from services.analyzer.model.panel import EVERYBODY, Panel
+from services.analyzer.model.trials.rows import Due
 from services.analyzer.ports import PartitionState, SliceStore, SliceWrite, WaitingOutcome
+
+DUE_AT_ONCE = 1_000
+"""Records of decisions in one slice to which something happens by itself."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A slice ready to be written, and the models to remember once it is."""
+    """A slice ready to be written, the models to remember once it is, and when something falls due next."""
 
     write: SliceWrite
     customers: dict[CustomerKey, Changed]
     noted: dict[str, int]
+    due: Millis
 
     @property
     def urgent(self) -> bool:
@@ -75,34 +81,72 @@ class SliceHandler:
         cache: ModelCache,
         messages: Sequence[Message],
         suppressed: Suppressed = NOBODY_ERASED,
+        due: Millis = 0,
     ) -> Slice | None:
         """What ``messages`` make of ``state``; None where all of them were here before.
 
-        Ends before an erasure, which is a slice of its own: the rest of ``messages`` is for the next one.
-        Reads the store, changes neither ``state`` nor ``cache`` (it may fill it with what is stored).
+        Nothing falls due before ``due``. Ends before an erasure, which is a slice of its own, and where very
+        much falls due: the rest of ``messages`` is for the next one. Reads the store, changes neither
+        ``state`` nor ``cache`` (it may fill it with what is stored).
         """
         arrivals = _one_slice(messages, state.next_offset)
         if not arrivals:
             return None
-        draft = await self._draft(state, cache, arrivals, suppressed)
-        if isinstance(erasure := arrivals[0].event, Erasure):
+        alarm = await self._due(state, arrivals, due, DUE_AT_ONCE)
+        draft, times = await self._taken(state, cache, arrivals, suppressed, alarm)
+        if draft.journal_time > alarm.before:
+            few = sum(time <= alarm.before for time in times)
+            draft, _ = await self._taken(state, cache, arrivals[:few], suppressed, alarm)
+            if not few:
+                # Journal time will pass it with the next record: that is certain, it was just tried.
+                draft.journal_time = alarm.before
+        return _finished(draft, alarm)
+
+    async def _taken(
+        self,
+        state: PartitionState,
+        cache: ModelCache,
+        arrivals: Sequence[Arrival],
+        suppressed: Suppressed,
+        alarm: Due,
+    ) -> tuple[Draft, list[Millis]]:
+        """What ``arrivals`` make of ``state``, and the journal time after each of them."""
+        draft = await self._draft(state, cache, arrivals, suppressed, alarm)
+        if arrivals and isinstance(erasure := arrivals[0].event, Erasure):
             draft.past = await self._store.events_of(state.partition, erasure.customer)
+        times: list[Millis] = []
         for arrival in arrivals:
             take(draft, arrival)
-        return _finished(draft)
+            times.append(draft.journal_time)
+        return draft, times
+
+    async def _due(
+        self, state: PartitionState, arrivals: Sequence[Arrival], due: Millis, limit: int = 1 << 31
+    ) -> Due:
+        """For whom something falls due before the journal time that ``arrivals`` can reach."""
+        times = [arrival.event.recorded_at for arrival in arrivals if arrival.event is not None]
+        reached = max(state.journal_time, *times) if times else state.journal_time
+        if reached <= due:
+            return Due((), reached, due)
+        return await self._store.due(state.partition, reached, limit)
 
     async def replay(
-        self, state: PartitionState, cache: ModelCache, letters: Sequence[Buried], suppressed: Suppressed
+        self,
+        state: PartitionState,
+        cache: ModelCache,
+        letters: Sequence[Buried],
+        suppressed: Suppressed,
+        due: Millis = 0,
     ) -> Slice:
         """What dead letters become that are taken again; a slice of its own, read as `prepare` reads."""
         arrivals = [arrive(_message_of(buried.letter)) for buried in letters]
-        draft = await self._draft(state, cache, arrivals, suppressed)
+        alarm = await self._due(state, arrivals, due)
+        draft = await self._draft(state, cache, arrivals, suppressed, alarm)
         # Trap: the fence tells slices apart by number and offset, and a replay may store nothing.
         draft.number += 1
-        draft.next_offset = state.next_offset
         for buried, arrival in zip(letters, arrivals, strict=True):
             take_again(draft, buried, arrival)
-        return _finished(draft)
+        return _finished(draft, alarm)
 
     async def _draft(
         self,
@@ -110,18 +154,21 @@ class SliceHandler:
         cache: ModelCache,
         arrivals: Sequence[Arrival],
         suppressed: Suppressed,
+        alarm: Due,
     ) -> Draft:
         events = [a.event for a in arrivals if a.event is not None]
         about = [event for event in events if not isinstance(event, Tick | SpoolReported)]
         hashes = {id_hash(event) for event in about}
         hashes |= {decision_hash(event) for event in about if isinstance(event, Outcome)}
         known = await self._store.known_ids(state.partition, list(hashes)) if hashes else {}
-        customers = await self._models(state.partition, cache, about)
+        keys = [event.customer for event in about if not is_nobody(event.customer)]
+        customers = await self._models(state.partition, cache, [*keys, *alarm.customers])
         return Draft(
             state=state,
             known=known,
             customers={key: Changed(models) for key, models in customers.items()},
             number=state.number,
+            next_offset=state.next_offset,
             journal_time=state.journal_time,
             applied={**state.applied, **(await self._returning(state, arrivals))},
             notes=dict(state.notes),
@@ -148,7 +195,7 @@ class SliceHandler:
 
     async def erase(self, state: PartitionState, event: Erasure) -> SliceWrite:
         """An erasure that no record asks for, because it was applied before the database was restored."""
-        customers = await self._models(state.partition, ModelCache(0), [event])
+        customers = await self._models(state.partition, ModelCache(0), [event.customer])
         draft = Draft(
             state=state,
             known={},
@@ -167,13 +214,11 @@ class SliceHandler:
         return written(draft)
 
     async def _models(
-        self, partition: int, cache: ModelCache, events: Sequence[AboutCustomer]
+        self, partition: int, cache: ModelCache, keys: Sequence[CustomerKey]
     ) -> dict[CustomerKey, Models]:
         found: dict[CustomerKey, Models] = {}
         missing: list[CustomerKey] = []
-        for key in dict.fromkeys(event.customer for event in events):
-            if is_nobody(key):
-                continue
+        for key in dict.fromkeys(keys):
             models = cache.get(key)
             if models is None:
                 missing.append(key)
@@ -191,9 +236,12 @@ class SliceHandler:
         return found
 
 
-def _finished(draft: Draft) -> Slice:
+def _finished(draft: Draft, alarm: Due) -> Slice:
+    """The write of ``draft``, after all that has fallen due by its end."""
+    draft.lessons += fire(draft.customers, draft.state.partition, draft.journal_time)
+    due = min([alarm.next, *(changed.models.trials.due for changed in draft.customers.values())])
     noted = {name: n - draft.state.notes.get(name, 0) for name, n in draft.notes.items()}
-    return Slice(written(draft), draft.customers, noted)
+    return Slice(written(draft), draft.customers, noted, due)
 
 
 def _message_of(letter: DeadLetter) -> Message:

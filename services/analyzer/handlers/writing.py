@@ -7,7 +7,7 @@ from dataclasses import replace
 from libs.common.clock import DAY, Millis
 from services.analyzer.handlers.draft import Draft
 from services.analyzer.handlers.fates import DEDUPE_WINDOW
-from services.analyzer.handlers.folding import model_rows
+from services.analyzer.handlers.folding import model_rows, trial_rows
 from services.analyzer.ports import SliceWrite
 
 SILENCE: Millis = 30 * DAY
@@ -37,6 +37,7 @@ def written(draft: Draft) -> SliceWrite:
         events=draft.events,
         ids=draft.ids,
         models=[*model_rows(draft.state.partition, draft.customers), *draft.withdrawn],
+        trials=trial_rows(draft.state.partition, draft.customers),
         lessons=draft.lessons,
         facts=draft.facts,
         dead_letters=draft.dead_letters,

@@ -1,4 +1,4 @@
-"""One event and a customer's models in, his new models and perhaps a lesson out."""
+"""One event and a customer's models in, his new models and perhaps lessons out."""
 
 from __future__ import annotations
 
@@ -24,13 +24,18 @@ from services.analyzer.model import items as item_folds
 from services.analyzer.model import profile as profile_folds
 from services.analyzer.model.lessons import Lesson, LessonLine, OrderChangeLesson, OrderLesson
 from services.analyzer.model.panel import EVERYBODY, Panel
+from services.analyzer.model.trials import folds as trial_folds
+from services.analyzer.model.trials.folds import Told
+from services.analyzer.model.trials.looks import Look, pass_time
+from services.analyzer.model.trials.record import NO_TRIALS, Trials
 
 
 class Models(NamedTuple):
-    """Both parts of what is known about one key."""
+    """All parts of what is known about one key; ``trials`` are never published."""
 
     profile: Profile
     items: Items
+    trials: Trials = NO_TRIALS
 
     @classmethod
     def new(cls, customer: CustomerKey) -> Models:
@@ -39,11 +44,16 @@ class Models(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What an event made of a customer. A part that is the same object as before did not change."""
+    """What an event made of a customer. A part that is the same object as before did not change.
+
+    ``looks`` fell due before it; ``dropped`` decisions were forgotten for it before their time.
+    """
 
     models: Models
-    lesson: Lesson | None = None
+    lessons: tuple[Lesson, ...] = ()
+    looks: tuple[Look, ...] = ()
     unmatched: bool = False
+    dropped: int = 0
 
 
 def type_of(event: AboutCustomer) -> str:
@@ -59,18 +69,30 @@ def type_of(event: AboutCustomer) -> str:
     return "identity_linked" if isinstance(event, IdentityLinked) else "erased"
 
 
-def fold(models: Models, event: AboutCustomer, journal_time: Millis, panel: Panel = EVERYBODY) -> Step:
-    """Fold ``event`` into ``models``; raises `Invalid` for a typed touchpoint of the wrong shape.
+def fold(
+    models: Models,
+    event: AboutCustomer,
+    journal_time: Millis,
+    panel: Panel = EVERYBODY,
+    *,
+    number: int = 0,
+) -> Step:
+    """Fold ``event``, numbered ``number``, into ``models``, after all that fell due before ``journal_time``.
 
-    Echoes and answers about nobody move nothing.
+    Raises `Invalid` for a typed touchpoint of the wrong shape. Answers about nobody move nothing; echoes
+    move trials alone.
     """
     if is_nobody(event.customer):
         return Step(models)
+    trials, looks = pass_time(event.customer, models.trials, journal_time)
+    step = _fold(models._replace(trials=trials), event, journal_time, panel, number)
+    return step._replace(looks=tuple(looks))
+
+
+def _fold(models: Models, event: AboutCustomer, now: Millis, panel: Panel, number: int) -> Step:
     if isinstance(event, Touchpoint):
-        if event.echo:
-            return Step(models)
-        return _on_touchpoint(models, event, journal_time, panel)
-    profile = models.profile
+        return _on_touchpoint(models, event, now, panel)
+    profile, told = models.profile, Told(models.trials)
     unmatched = False
     if isinstance(event, IdentityLinked):
         profile = profile_folds.identified(profile, event)
@@ -80,38 +102,53 @@ def fold(models: Models, event: AboutCustomer, journal_time: Millis, panel: Pane
         profile = profile_folds.consented(profile, event)
     elif isinstance(event, Decision):
         profile = profile_folds.decided(profile, event)
+        told = trial_folds.remember(models.trials, event, now, number)
     elif isinstance(event, Outcome) and event.learn:
         profile, matched = profile_folds.answered(profile, event)
         unmatched = not matched
+        told = trial_folds.answer(models.trials, event, now)
     profile = profile_folds.counted(profile, type_of(event))
-    return Step(models._replace(profile=profile), unmatched=unmatched)
+    after = models._replace(profile=profile, trials=told.trials)
+    return Step(after, told.lessons, unmatched=unmatched, dropped=told.dropped)
 
 
-def _on_touchpoint(models: Models, event: Touchpoint, journal_time: Millis, panel: Panel) -> Step:
+def _on_touchpoint(models: Models, event: Touchpoint, now: Millis, panel: Panel) -> Step:
     shape = TYPED.get(event.type)
     typed = _typed(event, shape) if shape is not None else None
+    if event.echo:
+        told = _tried(models.trials, event, typed, now)
+        return Step(models._replace(trials=told.trials), told.lessons)
     if not event.learn:
         return Step(models._replace(profile=profile_folds.counted(models.profile, event.type)))
     profile, items = profile_folds.touched(models.profile, event), models.items
     at = event.occurred_at
-    lesson: Lesson | None = None
+    lessons: tuple[Lesson, ...] = ()
     if isinstance(typed, Order):
         profile = profile_folds.bought(profile, typed, at)
         items = item_folds.bought(items, typed.products, at)
-        lesson = _order_lesson(event, typed, journal_time, panel.before(models.items))
+        lessons = (_order_lesson(event, typed, now, panel.before(models.items)),)
     elif isinstance(typed, OrderChange):
         if typed.products:
             items, value = item_folds.unbought(items, typed.products)
             profile = profile_folds.unbought(profile, value)
         else:
             profile = profile_folds.unbought(profile, None)
-        lesson = _change_lesson(event, typed, journal_time)
+        lessons = (_change_lesson(event, typed, now),)
     elif isinstance(typed, ProductSeen) and typed.product_id and event.type == "product_viewed":
         items = item_folds.viewed(items, typed.product_id, at)
     rating = profile_folds.rating_of(event)
     if rating is not None:
         profile = profile_folds.rated(profile, rating, at)
-    return Step(Models(profile, items), lesson)
+    told = _tried(models.trials, event, typed, now)
+    return Step(Models(profile, items, told.trials), lessons + told.lessons)
+
+
+def _tried(trials: Trials, event: Touchpoint, typed: msgspec.Struct | None, now: Millis) -> Told:
+    """What an order, or the end of one, means for trials."""
+    if not event.learn or not isinstance(typed, Order | OrderChange):
+        return Told(trials)
+    change = trial_folds.buy if isinstance(typed, Order) else trial_folds.unbuy
+    return change(trials, event, typed.order_id, [line.product_id for line in typed.products], now)
 
 
 def _typed(event: Touchpoint, shape: type[msgspec.Struct]) -> msgspec.Struct:

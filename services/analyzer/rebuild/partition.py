@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from libs.common.clock import MINUTE, Millis
 from libs.common.contracts.customer_event import AboutCustomer, SpoolReported, Tick, decode_event
 from libs.common.contracts.identity import is_nobody
 from libs.common.errors import Invalid
-from services.analyzer.handlers.folding import Changed, assemble, fold_into, lesson_row, model_rows
+from services.analyzer.handlers.folding import (
+    Changed,
+    assemble,
+    fire,
+    fold_into,
+    lesson_rows,
+    model_rows,
+    trial_rows,
+)
 from services.analyzer.model.arrival import UNREADABLE
 from services.analyzer.model.facts import FactRow, fact_row
 from services.analyzer.model.fold import Models
 from services.analyzer.model.panel import EVERYBODY, Panel
-from services.analyzer.ports import LessonRow, ModelRow
+from services.analyzer.ports import LessonRow
 from services.analyzer.store.rebuilding import (
+    Anew,
     Difference,
     PastEvent,
     PostgresRebuildStore,
@@ -26,6 +36,9 @@ HELD = 10_000
 
 NEAR = 2_000
 """Events that may be left to fold while live slices wait."""
+
+LATE: Millis = MINUTE
+"""How far journal time may have gone on meanwhile: what falls due is done while live slices wait."""
 
 ROUNDS = 100
 """How often a partition is caught up with before the rebuild is called too slow for it."""
@@ -72,6 +85,9 @@ class PartitionRebuild:
                 await self.fold()
             elif reached.number > folded.number + NEAR:
                 await self._fold(folded.number, reached)
+            elif reached.journal_time > folded.journal_time + LATE:
+                # What has fallen due since, while nobody waits.
+                await self._fold(folded.number, reached)
             else:
                 told = await self._stop(folded, switch=switch)
                 if told is not None:
@@ -84,7 +100,10 @@ class PartitionRebuild:
             if live.reached.erasures != folded.erasures or live.reached.number > folded.number + 2 * NEAR:
                 return None
             await self._take(await live.events(folded.number))
-            await live.put(*self._folded())
+            due = await self._store.due(self._partition, live.reached.journal_time, 1 << 31)
+            await self._meet(set(due.customers))
+            self._fire(live.reached.journal_time)
+            await live.put(self._folded())
             return await live.switch() if switch else await live.compare()
 
     async def _fold(self, after: int, upto: Reached) -> int:
@@ -95,17 +114,33 @@ class PartitionRebuild:
             if len(self._customers) > self._held:
                 # Trap: only what was folded is put away, so the place must be that of the last event.
                 await self._put(upto._replace(number=events[-1].number))
-        await self._put(upto)
+        await self._pass_time(upto)
         return count
 
+    async def _pass_time(self, upto: Reached) -> None:
+        """Do what falls due by then, a part at a time: also for those who never came back."""
+        await self._put(upto)
+        while (due := await self._store.due(self._partition, upto.journal_time, self._held)).customers:
+            await self._meet(set(due.customers))
+            self._fire(upto.journal_time)
+            await self._put(upto)
+
+    def _fire(self, journal_time: Millis) -> None:
+        self._lessons += fire(self._customers, self._partition, journal_time)
+
     async def _put(self, at: Reached) -> None:
-        await self._store.put(self._partition, at, *self._folded())
+        await self._store.put(self._partition, at, self._folded())
         self._fresh = False
 
-    def _folded(self) -> tuple[list[ModelRow], list[LessonRow], list[FactRow]]:
-        models, lessons, facts = model_rows(self._partition, self._customers), self._lessons, self._facts
+    def _folded(self) -> Anew:
+        anew = Anew(
+            model_rows(self._partition, self._customers),
+            trial_rows(self._partition, self._customers),
+            self._lessons,
+            self._facts,
+        )
         self._customers, self._lessons, self._facts = {}, [], []
-        return models, lessons, facts
+        return anew
 
     async def _take(self, events: Sequence[PastEvent]) -> None:
         about: list[tuple[PastEvent, AboutCustomer]] = []
@@ -120,13 +155,12 @@ class PartitionRebuild:
         await self._meet({event.customer for _, event in about if not is_nobody(event.customer)})
         for past, event in about:
             try:
-                lesson = fold_into(self._customers, event, past.journal_time, past.number, self._panel)
+                step = fold_into(self._customers, event, past.journal_time, past.number, self._panel)
             except Invalid:
                 self.refused += 1
                 continue
-            if lesson is not None:
-                row = lesson_row(self._partition, past.number, past.journal_time, lesson)
-                self._lessons.append(row)
+            if step is not None:
+                self._lessons += lesson_rows(self._partition, past.number, past.journal_time, step)
             if (fact := fact_row(self._partition, past.number, event)) is not None:
                 self._facts.append(fact)
 

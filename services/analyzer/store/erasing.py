@@ -15,6 +15,7 @@ from services.analyzer.ports import (
     StoredEvent,
 )
 from services.analyzer.store.days import spans
+from services.analyzer.store.trials import erase_trials
 
 NOTICE_COLUMNS = "partition, erasure, mark, target, linked, owned, recorded_at"
 
@@ -44,7 +45,7 @@ async def erase(connection: asyncpg.Connection, schema: str, partition: int, era
         erased.ids,
         timeout=ERASE_SECONDS,
     )
-    await _erase_waiting(connection, schema, partition, erased)
+    await _erase_open(connection, schema, partition, erased)
     letters = await connection.execute(
         f"DELETE FROM {schema}.dead_letters WHERE partition = $1 AND md5(key) = md5($2::bytea) AND key = $2"
         " AND ($3 = ''::bytea OR position($3 in value) > 0)",
@@ -111,8 +112,9 @@ def _by_day(events: Iterable[EventRow]) -> list[tuple[int, dict[int, bytes]]]:
     return sorted(days.items())
 
 
-async def _erase_waiting(connection: asyncpg.Connection, schema: str, partition: int, erased: Erased) -> None:
+async def _erase_open(connection: asyncpg.Connection, schema: str, partition: int, erased: Erased) -> None:
     if erased.whole:
+        await erase_trials(connection, schema, partition, erased.customer)
         await connection.execute(
             f"DELETE FROM {schema}.waiting_outcomes WHERE partition = $1 AND customer = $2",
             partition,

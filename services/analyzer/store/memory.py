@@ -13,6 +13,7 @@ from services.analyzer.model.digest import partition_digest
 from services.analyzer.model.erasures import Erased, ErasedRow, ErasureRows, Notice, SuppressedRow
 from services.analyzer.model.facts import KINDS, FactRow
 from services.analyzer.model.letters import Buried, DeadLetter, LetterFilter, Replayed
+from services.analyzer.model.trials.rows import Due
 from services.analyzer.ports import (
     FateKey,
     LearnedState,
@@ -28,6 +29,7 @@ from services.analyzer.ports import (
     StoredEvent,
     WaitingOutcome,
 )
+from services.analyzer.store.memory_trials import MemoryTrials
 
 
 class MemoryErasedKeys:
@@ -69,6 +71,7 @@ class MemoryAnalyzerStore:
         self.early: list[WaitingOutcome] = []
         self.reports: dict[tuple[int, str], SpoolReport] = {}
         self.fates: dict[tuple[int, FateKey], int] = {}
+        self.trials = MemoryTrials()
         self.learned_state: LearnedState | None = None
         self.erased: dict[tuple[int, bytes], str] = {}
         self.erasures: dict[tuple[int, str, bytes], ErasedRow] = {}
@@ -123,8 +126,12 @@ class MemoryAnalyzerStore:
     async def models(self, partition: int, customers: Sequence[CustomerKey]) -> list[ModelRow]:
         self._reach()
         wanted = set(customers)
-        rows = (row for row in self.rows.values() if row.body)
-        return [row for row in rows if row.partition == partition and row.customer in wanted]
+        rows = [row for row in self.rows.values() if row.body and row.customer in wanted]
+        return rows + self.trials.parts(wanted)
+
+    async def due(self, partition: int, before: Millis, limit: int) -> Due:
+        self._reach()
+        return self.trials.due(partition, before, limit)
 
     async def suppressed(self, partition: int) -> dict[bytes, str]:
         self._reach()
@@ -197,6 +204,7 @@ class MemoryAnalyzerStore:
         ]
         if erased.whole:
             self.early = [row for row in self.early if row.customer != erased.customer]
+            self.trials.erase(erased.customer)
         self.erased[partition, erased.suppressed] = erased.erasure
         row = ErasedRow(
             partition,
@@ -236,7 +244,7 @@ class MemoryAnalyzerStore:
         owner = self.states.get(partition)
         if owner is None or owner.epoch != slice_.state.epoch:
             raise Fenced(f"partition {partition} has another owner")
-        if (owner.next_offset, owner.number) != (slice_.before.next_offset, slice_.before.number):
+        if _stand(owner) != _stand(slice_.before):
             raise Transient(f"partition {partition} went on: by a write given up for lost, or a rebuild")
         self.states[partition] = slice_.state
         if slice_.erased is not None:
@@ -246,6 +254,7 @@ class MemoryAnalyzerStore:
         self.stored += slice_.events
         self.ids.update({(partition, h): at for h, at in slice_.ids.items()})
         self.rows.update({(row.customer, row.part): row for row in slice_.models})
+        self.trials.put(slice_.trials)
         self.lessons.update({(row.partition, row.number, row.part): row for row in slice_.lessons})
         self.told_facts.update({(row.partition, row.number): row for row in slice_.facts})
         for letter in slice_.dead_letters:
@@ -276,7 +285,8 @@ class MemoryAnalyzerStore:
 
     async def customer(self, keys: Sequence[CustomerKey]) -> list[ModelRow]:
         self._reach()
-        return [row for row in self.rows.values() if row.customer in keys and row.body]
+        rows = [row for row in self.rows.values() if row.customer in keys and row.body]
+        return rows + self.trials.parts(keys)
 
     def _listed(self, keys: Sequence[CustomerKey]) -> list[StoredEvent]:
         return [event for event in self.stored if event.customer in keys and event.kind != "internal"]
@@ -362,7 +372,12 @@ class MemoryAnalyzerStore:
     async def digest(self, partition: int) -> bytes:
         self._reach()
         rows = [row for row in self.rows.values() if row.partition == partition and row.body]
+        rows += self.trials.in_partition(partition)
         return partition_digest((row.customer, row.part, row.body) for row in rows)
+
+
+def _stand(state: PartitionState) -> tuple[int, int, Millis]:
+    return state.next_offset, state.number, state.journal_time
 
 
 def _is_one(which: LetterFilter, row: Buried) -> bool:

@@ -17,6 +17,7 @@ from libs.common.errors import Fenced, Transient
 from services.analyzer.model.erasures import SuppressedRow
 from services.analyzer.model.facts import FactRow
 from services.analyzer.model.letters import Buried, DeadLetter
+from services.analyzer.model.trials.rows import Due
 from services.analyzer.ports import (
     GENERATION_SECONDS,
     LessonRow,
@@ -27,6 +28,7 @@ from services.analyzer.ports import (
     StoredEvent,
     WaitingOutcome,
 )
+from services.analyzer.store import trials
 from services.analyzer.store.days import LAST_DAY, table_of
 from services.analyzer.store.erasing import PostgresErasureStore, erase, put_notices
 from services.analyzer.store.statements import statements
@@ -113,6 +115,10 @@ class PostgresAnalyzerStore:
             rows = await connection.fetch(self._sql["models"], partition, customers)
         return [ModelRow(*row) for row in rows]
 
+    async def due(self, partition: int, before: Millis, limit: int) -> Due:
+        async with self._database.connection() as connection:
+            return await trials.due(connection, self._schema, partition, before, limit)
+
     async def unpublish(self, partition: int, epoch: int) -> None:
         await self._change(self._sql["unpublish"], partition, epoch)
 
@@ -178,6 +184,7 @@ class PostgresAnalyzerStore:
             json.dumps(state.leaves),
             before.next_offset,
             before.number,
+            before.journal_time,
         )
         if status != "UPDATE 1":
             # Trap: the epoch alone is not enough. A commit whose answer was lost may still be under way when
@@ -212,6 +219,8 @@ class PostgresAnalyzerStore:
             )
         if slice_.models:
             await connection.execute(self._sql["put_models"], *columns(slice_.models))
+        if slice_.trials:
+            await trials.put_trials(connection, self._schema, partition, slice_.trials)
         if slice_.lessons:
             await self._copy(connection, "lessons", slice_.lessons)
         if slice_.facts:

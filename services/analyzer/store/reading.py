@@ -49,7 +49,9 @@ class PostgresReadStore:
         async with self._database.connection() as connection:
             rows = await connection.fetch(
                 f"SELECT partition, customer, part, revision, body FROM {self._schema}.models"
-                " WHERE partition = ANY($1::smallint[]) AND customer = ANY($2) AND body <> ''::bytea",
+                " WHERE partition = ANY($1::smallint[]) AND customer = ANY($2) AND body <> ''::bytea"
+                " UNION ALL SELECT partition, customer, 'trials/' || decision, number, body"
+                f" FROM {self._schema}.trials WHERE partition = ANY($1::smallint[]) AND customer = ANY($2)",
                 sorted({partition_of(key) for key in keys}),
                 list(keys),
             )

@@ -6,7 +6,10 @@ DIGEST = """
     SELECT sha256(coalesce(string_agg(
         sha256(convert_to(customer, 'UTF8') || '\\x00'::bytea || convert_to(part, 'UTF8')
             || '\\x00'::bytea || body), ''::bytea ORDER BY customer, part), ''::bytea))
-    FROM {schema}.models WHERE partition = $1 AND body <> ''"""
+    FROM (
+        SELECT customer, part, body FROM {schema}.models WHERE partition = $1 AND body <> ''
+        UNION ALL SELECT customer, 'trials/' || decision COLLATE "C", body FROM {schema}.trials
+        WHERE partition = $1) AS parts"""
 """As `services.analyzer.model.digest.partition_digest`; a deleted model has an empty body."""
 
 _STATEMENTS = {
@@ -17,16 +20,20 @@ _STATEMENTS = {
     "tables": """
         CREATE SCHEMA SCRATCH;
         CREATE UNLOGGED TABLE SCRATCH.models (LIKE LIVE.models INCLUDING INDEXES);
+        CREATE UNLOGGED TABLE SCRATCH.trials (LIKE LIVE.trials INCLUDING INDEXES);
         CREATE UNLOGGED TABLE SCRATCH.lessons (LIKE LIVE.lessons INCLUDING INDEXES);
         CREATE UNLOGGED TABLE SCRATCH.facts (LIKE LIVE.facts INCLUDING INDEXES);
         CREATE UNLOGGED TABLE SCRATCH.folded (
-            partition smallint PRIMARY KEY, number bigint NOT NULL, erasures bigint NOT NULL)""",
-    "reached": "SELECT number FROM LIVE.partitions WHERE partition = $1",
-    "stop": "SELECT number FROM LIVE.partitions WHERE partition = $1 FOR UPDATE",
+            partition smallint PRIMARY KEY, number bigint NOT NULL, erasures bigint NOT NULL,
+            journal_time bigint NOT NULL)""",
+    "reached": "SELECT number, journal_time FROM LIVE.partitions WHERE partition = $1",
+    "stop": "SELECT number, journal_time FROM LIVE.partitions WHERE partition = $1 FOR UPDATE",
     "erasures": "SELECT count(*) FROM LIVE.erasures WHERE partition = $1",
     "event_days": "SELECT day FROM LIVE.event_days ORDER BY day",
     "models": """
         SELECT partition, customer, part, revision, body FROM SCRATCH.models
+        WHERE partition = $1 AND customer = ANY($2)
+        UNION ALL SELECT partition, customer, 'trials/' || decision, number, body FROM SCRATCH.trials
         WHERE partition = $1 AND customer = ANY($2)""",
     "put_models": """
         INSERT INTO SCRATCH.models (partition, customer, part, revision, body)
@@ -34,10 +41,12 @@ _STATEMENTS = {
         ON CONFLICT (partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision,
             body = EXCLUDED.body""",
     "put_folded": """
-        INSERT INTO SCRATCH.folded (partition, number, erasures) VALUES ($1, $2, $3)
-        ON CONFLICT (partition) DO UPDATE SET number = EXCLUDED.number, erasures = EXCLUDED.erasures""",
-    "folded": "SELECT number, erasures FROM SCRATCH.folded WHERE partition = $1",
+        INSERT INTO SCRATCH.folded (partition, number, erasures, journal_time) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (partition) DO UPDATE SET number = EXCLUDED.number, erasures = EXCLUDED.erasures,
+            journal_time = EXCLUDED.journal_time""",
+    "folded": "SELECT number, erasures, journal_time FROM SCRATCH.folded WHERE partition = $1",
     "forget_models": "DELETE FROM SCRATCH.models WHERE partition = $1",
+    "forget_trials": "DELETE FROM SCRATCH.trials WHERE partition = $1",
     "forget_lessons": "DELETE FROM SCRATCH.lessons WHERE partition = $1",
     "forget_facts": "DELETE FROM SCRATCH.facts WHERE partition = $1",
     "forget_folded": "DELETE FROM SCRATCH.folded WHERE partition = $1",
@@ -53,6 +62,16 @@ _STATEMENTS = {
         WHERE partition = $1 AND body <> '' AND NOT EXISTS (SELECT FROM SCRATCH.models AS anew
             WHERE (anew.partition, anew.customer, anew.part)
                 = (live.partition, live.customer, live.part))""",
+    "switch_trials_gone": """
+        DELETE FROM LIVE.trials AS live WHERE partition = $1
+        AND NOT EXISTS (SELECT FROM SCRATCH.trials AS anew
+            WHERE (anew.partition, anew.customer, anew.decision)
+                = (live.partition, live.customer, live.decision)
+            AND (anew.number, anew.due, anew.body) = (live.number, live.due, live.body))""",
+    "switch_trials": """
+        INSERT INTO LIVE.trials (partition, customer, decision, number, due, body)
+        SELECT partition, customer, decision, number, due, body FROM SCRATCH.trials WHERE partition = $1
+        ON CONFLICT DO NOTHING""",
     "switch_lessons_gone": """
         DELETE FROM LIVE.lessons AS live WHERE partition = $1
         AND NOT EXISTS (SELECT FROM SCRATCH.lessons AS anew

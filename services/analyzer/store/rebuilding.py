@@ -18,7 +18,9 @@ from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database
 from libs.common.errors import ClosedloopError
 from services.analyzer.model.facts import FactRow
+from services.analyzer.model.trials.rows import Due, TrialRow
 from services.analyzer.ports import LessonRow, ModelRow
+from services.analyzer.store import trials
 from services.analyzer.store.days import DAYS_AT_ONCE, table_of
 from services.analyzer.store.postgres import SCHEMA, columns
 from services.analyzer.store.rebuild_statements import DIGEST, rebuild_statements
@@ -41,10 +43,20 @@ class ScratchLost(ClosedloopError):
 
 
 class Reached(NamedTuple):
-    """How far a partition is: its last order number, and how many erasures it has seen."""
+    """How far a partition is: its last order number, how many erasures it has seen, and its journal time."""
 
     number: int
     erasures: int
+    journal_time: Millis
+
+
+class Anew(NamedTuple):
+    """What was folded anew and is not put away yet."""
+
+    models: Sequence[ModelRow]
+    trials: Sequence[TrialRow]
+    lessons: Sequence[LessonRow]
+    facts: Sequence[FactRow]
 
 
 class PastEvent(NamedTuple):
@@ -125,13 +137,14 @@ class PostgresRebuildStore:
             return await self._reached(connection, partition, "reached")
 
     async def _reached(self, connection: asyncpg.Connection, partition: int, how: str) -> Reached:
-        number = await connection.fetchval(self._sql[how], partition)
-        return Reached(number or 0, await connection.fetchval(self._sql["erasures"], partition))
+        row = await connection.fetchrow(self._sql[how], partition)
+        number, journal_time = row or (0, 0)
+        return Reached(number, await connection.fetchval(self._sql["erasures"], partition), journal_time)
 
     async def begin(self, partition: int) -> None:
         """Forget what was folded of ``partition``."""
         async with self._database.bulk() as connection:
-            for name in ("forget_models", "forget_lessons", "forget_facts", "forget_folded"):
+            for name in ("forget_models", "forget_trials", "forget_lessons", "forget_facts", "forget_folded"):
                 await connection.execute(self._sql[name], partition)
 
     async def events(self, partition: int, after: int, upto: int) -> AsyncIterator[Sequence[PastEvent]]:
@@ -176,33 +189,25 @@ class PostgresRebuildStore:
             rows = await connection.fetch(self._sql["models"], partition, list(customers))
         return [ModelRow(*row) for row in rows]
 
-    async def put(
-        self,
-        partition: int,
-        at: Reached,
-        models: Sequence[ModelRow],
-        lessons: Sequence[LessonRow],
-        facts: Sequence[FactRow],
-    ) -> None:
+    async def due(self, partition: int, before: Millis, limit: int) -> Due:
+        """For whom, of what was put away, something falls due, as `ports.SliceStore.due`."""
+        async with self._database.connection() as connection:
+            return await trials.due(connection, self._scratch, partition, before, limit)
+
+    async def put(self, partition: int, at: Reached, anew: Anew) -> None:
         """Keep what was folded up to ``at``, in one transaction."""
         async with self._database.bulk() as connection:
-            await self._put(connection, partition, at, models, lessons, facts)
+            await self._put(connection, partition, at, anew)
 
-    async def _put(
-        self,
-        connection: asyncpg.Connection,
-        partition: int,
-        at: Reached,
-        models: Sequence[ModelRow],
-        lessons: Sequence[LessonRow],
-        facts: Sequence[FactRow],
-    ) -> None:
-        if models:
-            await connection.execute(self._sql["put_models"], *columns(models))
-        if lessons:
-            await connection.copy_records_to_table("lessons", schema_name=self._scratch, records=lessons)
-        if facts:
-            await connection.copy_records_to_table("facts", schema_name=self._scratch, records=facts)
+    async def _put(self, connection: asyncpg.Connection, partition: int, at: Reached, anew: Anew) -> None:
+        if anew.models:
+            await connection.execute(self._sql["put_models"], *columns(anew.models))
+        if anew.trials:
+            await trials.put_trials(connection, self._scratch, partition, anew.trials)
+        if anew.lessons:
+            await connection.copy_records_to_table("lessons", schema_name=self._scratch, records=anew.lessons)
+        if anew.facts:
+            await connection.copy_records_to_table("facts", schema_name=self._scratch, records=anew.facts)
         await connection.execute(self._sql["put_folded"], partition, *at)
 
     async def folded(self, partition: int) -> Reached:
@@ -239,11 +244,9 @@ class Settling:
             return []
         return await self._store._read(self._connection, self._partition, days, after, upto)
 
-    async def put(
-        self, models: Sequence[ModelRow], lessons: Sequence[LessonRow], facts: Sequence[FactRow]
-    ) -> None:
+    async def put(self, anew: Anew) -> None:
         """Keep the last of what was folded."""
-        await self._store._put(self._connection, self._partition, self.reached, models, lessons, facts)
+        await self._store._put(self._connection, self._partition, self.reached, anew)
 
     async def compare(self) -> Difference:
         """Both digests, and nothing changed."""
@@ -263,6 +266,8 @@ class Settling:
             lessons += _rows(await self._execute(name, self._partition))
         for name in ("switch_facts_gone", "switch_facts"):
             await self._execute(name, self._partition)
+        for name in ("switch_trials_gone", "switch_trials"):
+            models += _rows(await self._execute(name, self._partition))
         if models:
             # The live slice finds another number than it left, forgets what it knew and publishes.
             await self._execute("number", self._partition, revision)

@@ -41,7 +41,9 @@ _STATEMENTS = {
         WHERE partition = $1 AND spool = ANY($2) GROUP BY spool""",
     "models": """
         SELECT partition, customer, part, revision, body FROM SCHEMA.models
-        WHERE partition = $1 AND customer = ANY($2) AND body <> ''::bytea""",
+        WHERE partition = $1 AND customer = ANY($2) AND body <> ''::bytea
+        UNION ALL SELECT partition, customer, 'trials/' || decision, number, body FROM SCHEMA.trials
+        WHERE partition = $1 AND customer = ANY($2)""",
     "unpublish": """
         UPDATE SCHEMA.partitions SET epoch = epoch + 1, published = 0, models_offset = 0, losses = losses + 1
         WHERE partition = $1 AND epoch = $2""",
@@ -53,7 +55,7 @@ _STATEMENTS = {
     "fence": """
         UPDATE SCHEMA.partitions SET next_offset = $3, number = $4, journal_time = $5, applied = $6,
             counters = $7, notes = $8, published = $9, models_offset = $10, leaves = $11, touched_at = now()
-        WHERE partition = $1 AND epoch = $2 AND next_offset = $12 AND number = $13""",
+        WHERE partition = $1 AND epoch = $2 AND (next_offset, number, journal_time) = ($12, $13, $14)""",
     "ids": """
         INSERT INTO SCHEMA.event_ids (partition, hash, journal_time, content)
         SELECT $1, * FROM unnest($2::bytea[], $3::bigint[], $4::bytea[])

@@ -74,10 +74,10 @@ class Analyzer:
         before = self._models.get(event.customer) or Models.new(event.customer)
         step = fold(before, event, now)
         self._models[event.customer] = step.models
-        if step.lesson is None:
+        if not step.lessons:
             return step.models, None
         place = Place(journal_second(now), partition, next(self._numbers[partition]))
-        return step.models, (place, encode_lesson(step.lesson))
+        return step.models, (place, encode_lesson(step.lessons[0]))
 
 
 class Learner:

@@ -1,0 +1,32 @@
+"""Records of decisions as they are stored, and who is due."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from libs.common.clock import Millis
+from libs.common.contracts.identity import CustomerKey
+
+
+class TrialRow(NamedTuple):
+    """What is remembered of a decision, under its order number; nothing any more where ``body`` is empty.
+
+    ``due`` is the journal time after which something happens to it by itself. Read, it is a part of the
+    customer's model: `record.TRIALS` + the decision's id.
+    """
+
+    partition: int
+    customer: CustomerKey
+    decision: str
+    number: int
+    due: Millis
+    body: bytes
+
+
+class Due(NamedTuple):
+    """All customers for whom something falls due before ``before``; ``next`` is when the next thing does."""
+
+    customers: Sequence[CustomerKey]
+    before: Millis
+    next: Millis

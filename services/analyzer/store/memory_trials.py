@@ -1,0 +1,55 @@
+"""Records of decisions in memory: the twin of `store.trials`."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+
+from libs.common.clock import Millis
+from libs.common.contracts.identity import CustomerKey
+from services.analyzer.model.trials.record import NEVER, TRIALS
+from services.analyzer.model.trials.rows import Due, TrialRow
+from services.analyzer.ports import ModelRow
+
+
+@dataclass
+class MemoryTrials:
+    """The rows of all partitions, by customer and decision."""
+
+    rows: dict[tuple[CustomerKey, str], TrialRow] = field(default_factory=dict)
+
+    def put(self, rows: Iterable[TrialRow]) -> None:
+        """Keep ``rows``; those without a body go."""
+        for row in rows:
+            if row.body:
+                self.rows[row.customer, row.decision] = row
+            else:
+                self.rows.pop((row.customer, row.decision), None)
+
+    def erase(self, customer: CustomerKey) -> None:
+        """Forget all decisions of ``customer``."""
+        self.rows = {key: row for key, row in self.rows.items() if row.customer != customer}
+
+    def parts(self, customers: Container[CustomerKey]) -> list[ModelRow]:
+        """As parts of the models of ``customers``."""
+        return [
+            ModelRow(row.partition, row.customer, TRIALS + row.decision, row.number, row.body)
+            for row in self.rows.values()
+            if row.customer in customers
+        ]
+
+    def in_partition(self, partition: int) -> list[ModelRow]:
+        """As parts of the models of ``partition``."""
+        return self.parts({row.customer for row in self.rows.values() if row.partition == partition})
+
+    def due(self, partition: int, before: Millis, limit: int) -> Due:
+        """As `ports.SliceStore.due`."""
+        rows = [row for row in self.rows.values() if row.partition == partition]
+        times = sorted(row.due for row in rows if row.due < before)
+        if len(times) >= limit:
+            before = times[limit - 1] + 1
+        return Due(
+            sorted({row.customer for row in rows if row.due < before}),
+            before,
+            min((row.due for row in rows if row.due >= before), default=NEVER),
+        )
