@@ -42,10 +42,3 @@ class ReservedName(Invalid):
 
     def __init__(self, field: str, prefixes: str) -> None:
         super().__init__("bad_string", f"{field} must not begin with {prefixes}", f"/{field}")
-
-
-class NotBuilt(Invalid):
-    """A field of the contract whose value asks for something that does not exist yet."""
-
-    def __init__(self, field: str) -> None:
-        super().__init__("not_supported", f"{field} is not supported yet", f"/{field}")

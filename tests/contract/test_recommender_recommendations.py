@@ -12,7 +12,7 @@ import pytest
 from libs.common.clock import DAY
 from libs.common.contracts.customer_event import encode_event
 from libs.common.contracts.vectors import trial_vector
-from libs.common.scoring.features import FEATURE_SET, FEATURES
+from libs.common.scoring.trial import FEATURE_SET, TRIAL_FEATURES
 from libs.common.secrets import Secrets
 from libs.common.tokens import TokenSealer
 from services.recommender.memory import MemoryDecisionStore
@@ -225,8 +225,8 @@ async def test_decision_shows_pools_that_sum_to_one(world: World) -> None:
             answer = await ask(client, placement="lucky", customer_id="c1", decision_id=f"d{number}")
             decision = (await client.get(f"/v1/decisions/d{number}")).json()
             assert set(decision) == {
-                "decision_id", "decided_at", "customer", "placement", "group", "versions", "seed",
-                "slots", "candidates", "rejected",
+                "decision_id", "decided_at", "customer", "placement", "group", "objective", "versions",
+                "seed", "slots", "ghosts", "candidates", "rejected",
             }  # fmt: skip
             assert (decision["customer"], decision["placement"]) == ("c1", "lucky")
             assert set(decision["versions"]) == {"policy", "model", "catalogue"}
@@ -235,12 +235,12 @@ async def test_decision_shows_pools_that_sum_to_one(world: World) -> None:
             ]
             for slot, offer in zip(decision["slots"], answer["offers"], strict=True):
                 chances = {chance["offer_id"]: chance["propensity"] for chance in slot["pool"]}
-                assert sum(chances.values()) == pytest.approx(1.0)
+                assert sum(chances.values()) == pytest.approx(1.0, abs=1e-9)
                 assert chances[slot["offer_id"]] == pytest.approx(slot["propensity"])
                 assert slot["propensity"] == pytest.approx(offer["propensity"])
             candidate = decision["candidates"][0]
             assert set(candidate) == {
-                "offer_id", "product_id", "kind", "source", "mean", "value", "rules",
+                "offer_id", "product_id", "kind", "source", "chance", "mean", "variance", "value", "rules",
             }  # fmt: skip
             assert len(decision["candidates"]) == 7
         assert (await client.get("/v1/decisions/unknown")).status_code == 404
@@ -257,7 +257,7 @@ async def test_decision_event_says_what_was_known(world: World) -> None:
     assert (event.group, event.placement, event.context) == ("treatment", "lucky", {"product_id": "tea"})
     assert (event.replay, event.forced, event.anonymous_id) == (False, False, "a1")
     assert [offer.offer_id for offer in event.offers] == [offer["offer_id"] for offer in answer["offers"]]
-    assert all(len(trial_vector(event, offer)) == len(FEATURES) for offer in event.offers)
+    assert all(len(trial_vector(event, offer)) == len(TRIAL_FEATURES) for offer in event.offers)
     assert (event.feature_set, event.window) == (FEATURE_SET, 7 * DAY)
     assert event.catalogue_version > 0
 

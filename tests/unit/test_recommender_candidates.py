@@ -16,8 +16,9 @@ from libs.common.scoring.learned import LearnedModels, complements_of, popularit
 from libs.common.scoring.sources.look import top_of
 from libs.common.scoring.sources.union import SOURCES
 from services.recommender.candidates.explain import Explainer
-from services.recommender.candidates.gather import Pool, gather
+from services.recommender.candidates.gather import Where, gather
 from services.recommender.candidates.places import MOST
+from services.recommender.candidates.pool import Pool
 from services.recommender.model.assortment import Assortment
 from services.recommender.model.situation import situation
 from services.recommender.model.tables import TableMaker
@@ -76,7 +77,7 @@ class Market:
     ) -> Pool:
         tables = self.tables.now()
         here = situation(self.assortment, tables.scoring, items or {}, now, page, basket, exclude)
-        return gather(here, tables.authored, placement or Placement(placement_id="p"), kinds)
+        return gather(here, tables, Where(placement or Placement(placement_id="p"), "web", {}, kinds))
 
 
 def kinds_of(pool: Pool) -> dict[str, str]:
@@ -167,7 +168,7 @@ def test_up_sell_is_worth_the_difference_of_margins() -> None:
         product("best", category="coffee", price=9.0, margin=3.5),
     )
     pool = market.pool(page="cheap")
-    assert pool.score.tolist() == pytest.approx([pool.chance[0] * 0.7 * (3.5 - 1.0)])
+    assert pool.score.tolist() == pytest.approx([pool.mean[0] * 0.7 * (3.5 - 1.0)])
     assert pool.chance.sum() == pytest.approx(1.0)
 
 
@@ -252,7 +253,7 @@ def test_authored_offers_need_their_product_and_content_needs_none() -> None:
     pool = market.pool()
     assert sorted(pool.offer_ids) == ["deal", "product:a", "read"]
     deal = pool.offer_ids.index("deal")
-    assert pool.score[deal] == pytest.approx(pool.chance[deal] * 0.5 * 4.0)
+    assert pool.score[deal] == pytest.approx(pool.mean[deal] * 0.5 * 4.0)
     assert pool.product_ids[pool.offer_ids.index("read")] is None
     assert sorted(market.pool(page="a").offer_ids) == ["read"], "an offer goes with its product"
 

@@ -1,4 +1,4 @@
-"""The slot policy: true propensities, deterministic draws, no draw without exploration."""
+"""The slot policy: true propensities, deterministic draws, no draw without exploration; ghosts and value."""
 
 from __future__ import annotations
 
@@ -6,79 +6,185 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from libs.common.clock import DAY
+from services.recommender.model.ghosts import is_ghost
 from services.recommender.model.groups import group_of
-from services.recommender.model.policy import NOBODY, fill_slots, propensities, rank, seed_of
-from services.recommender.model.value import KIND_CODES, incremental_margin, ranked_by
+from services.recommender.model.policy import NOBODY, Draw, Exploration, fill_slots, propensities, seed_of
+from services.recommender.model.value import Worth
+from tests.audit import redraw, worst_deviation
 
-SEEDS = 20_000
-
-
-def test_ranking_puts_best_first_and_keeps_the_order_of_ties() -> None:
-    assert rank(np.array([1.0, 3.0, 1.0, 2.0]), no_offer=False).tolist() == [1, 3, 0, 2]
-
-
-def test_no_offer_stands_behind_every_offer_that_is_worth_nothing_less() -> None:
-    assert rank(np.array([0.5, -0.1, 0.0]), no_offer=True).tolist() == [0, 2, NOBODY, 1]
+GREEDY = Exploration(0.0)
+VALUES = np.array([1.0, 3.0, 2.0, 2.5])
+WORLDS = VALUES + np.random.default_rng(5).normal(size=(128, 4))
 
 
-@pytest.mark.parametrize(("left", "exploration"), [(1, 0.02), (7, 0.02), (100, 1.0), (3, 0.0)])
-def test_propensities_sum_to_one(left: int, exploration: float) -> None:
-    assert propensities(left, exploration).sum() == pytest.approx(1.0)
+def fill(
+    values: np.ndarray,
+    worlds: np.ndarray,
+    limit: int,
+    exploration: Exploration = Exploration(0.1),  # noqa: B008
+    name: str = "d",
+    **more: object,
+) -> list[Draw]:
+    return fill_slots(values, worlds.copy, limit, exploration, seed_of(name), **more)  # type: ignore[arg-type]
 
 
-def test_without_exploration_nothing_is_drawn() -> None:
-    slots = fill_slots(rank(np.array([1.0, 3.0, 2.0]), no_offer=False), 5, 0.0, seed_of("d"))
-    assert [(slot.chosen, slot.propensity) for slot in slots] == [(1, 1.0), (2, 1.0), (0, 1.0)]
+def chances(draw: Draw, exploration: float) -> np.ndarray:
+    assert draw.open is not None
+    assert draw.wins is not None
+    return propensities(draw.wins, draw.open, exploration)
+
+
+def chosen(draws: list[Draw]) -> list[int]:
+    return [draw.chosen for draw in draws]
+
+
+def test_without_exploration_the_best_means_are_placed_and_nothing_is_drawn() -> None:
+    def never() -> np.ndarray:
+        raise AssertionError("drawn")
+
+    draws = fill_slots(np.array([1.0, 3.0, 1.0, 2.0]), never, 3, GREEDY, 1, is_ghost=lambda at: True)
+    assert draws == [Draw(1, 1, 1.0), Draw(2, 3, 1.0), Draw(3, 0, 1.0)]
+    assert fill_slots(np.empty(0), never, 3, Exploration(0.5), 1) == []
+
+
+def test_no_offer_stands_behind_every_offer_that_is_worth_nothing_less_and_ends_the_slate() -> None:
+    values = np.array([0.5, -0.1, 0.0])
+    assert chosen(fill(values, WORLDS, 5, GREEDY, no_offer=True)) == [0, 2, NOBODY]
+    assert chosen(fill(values[[1]], WORLDS, 5, GREEDY, no_offer=True)) == [NOBODY]
+    sure = np.tile(values, (128, 1))
+    endings = Counter(
+        tuple(chosen(fill(values, sure, 5, Exploration(1e-9), f"d{number}", no_offer=True)))
+        for number in range(5)
+    )
+    assert endings == {(0, 2, NOBODY): 5}
+    for number in range(100):
+        drawn = chosen(fill(values, sure, 5, Exploration(0.9), f"d{number}", no_offer=True))
+        assert NOBODY not in drawn[:-1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(1, 9),
+    digits=st.integers(0, 3),
+    limit=st.integers(1, 12),
+    exploration=st.floats(1e-6, 1.0),
+    near_best=st.none() | st.floats(0.0, 1.0),
+    no_offer=st.booleans(),
+    ghosts=st.sets(st.integers(0, 8)),
+)
+def test_any_scores_give_stated_propensities_that_sum_to_one(
+    seed: int,
+    size: int,
+    digits: int,
+    limit: int,
+    exploration: float,
+    near_best: float | None,
+    no_offer: bool,
+    ghosts: set[int],
+) -> None:
+    # Few digits make ties.
+    worlds = np.random.default_rng(seed).normal(size=(16, size)).round(digits).astype(np.float32)
+    values = worlds.mean(axis=0)
+    draws = fill(
+        values, worlds, limit, Exploration(exploration, near_best), str(seed), no_offer=no_offer,
+        is_ghost=ghosts.__contains__,
+    )  # fmt: skip
+    placed = [draw for draw in draws if not draw.ghost]
+    assert [draw.rank for draw in placed] == list(range(1, len(placed) + 1))
+    if not no_offer:
+        assert len(placed) == min(limit, len(values)), "ghosts must not leave a slot empty"
+    assert len(set(chosen(draws))) == len(draws), "an offer was drawn twice"
+    gone: set[int] = set()
+    for draw in draws:
+        stated = chances(draw, exploration)
+        assert stated.sum() == pytest.approx(1.0, abs=1e-9)
+        assert stated[draw.chosen] == pytest.approx(draw.propensity, abs=1e-12)
+        assert draw.propensity > 0.0
+        assert draw.ghost <= (draw.chosen in ghosts)
+        assert not (gone & set(np.flatnonzero(stated > 0.0).tolist()))
+        gone.add(draw.chosen)
+
+
+def test_share_of_posterior_draws_is_counted_among_what_is_left() -> None:
+    left = [0, 1, 2, 3]
+    for draw in fill(VALUES, WORLDS, 4):
+        assert draw.wins is not None
+        best = np.array(left)[WORLDS[:, left].argmax(axis=1)]
+        assert draw.wins.tolist() == [int((best == at).sum()) for at in range(4)]
+        left.remove(draw.chosen)
+
+
+def test_ties_go_to_the_first() -> None:
+    draw = fill(np.zeros(5), np.zeros((128, 5)), 1, Exploration(1e-9))[0]
+    assert (draw.chosen, draw.propensity) == (0, pytest.approx(1.0, abs=1e-8))
 
 
 def test_same_decision_draws_the_same_offers() -> None:
-    ranking = rank(np.arange(30.0), no_offer=False)
-    first = fill_slots(ranking, 10, 0.5, seed_of("decision-1"))
-    again = fill_slots(ranking, 10, 0.5, seed_of("decision-1"))
-    other = fill_slots(ranking, 10, 0.5, seed_of("decision-2"))
-    assert [slot.chosen for slot in first] == [slot.chosen for slot in again]
-    assert [slot.chosen for slot in first] != [slot.chosen for slot in other]
+    values = np.arange(30.0)
+    worlds = values + 9 * np.random.default_rng(1).normal(size=(128, 30))
+    first = chosen(fill(values, worlds, 10, name="decision-1"))
+    assert first == chosen(fill(values, worlds, 10, name="decision-1"))
+    assert first != chosen(fill(values, worlds, 10, name="decision-2"))
 
 
-def test_each_slot_never_repeats_an_offer() -> None:
-    ranking = rank(np.arange(6.0), no_offer=False)
+@pytest.mark.parametrize("near_best", [None, 0.4])
+def test_draws_occur_as_often_as_their_propensity_says(near_best: float | None) -> None:
+    exploration = Exploration(0.2, near_best)
+    deviation = worst_deviation(
+        redraw(VALUES, WORLDS, exploration, 2, range(1_500)), exploration.share, len(VALUES)
+    )
+    assert deviation < 4.5
+    wrong = worst_deviation(redraw(VALUES, WORLDS, exploration, 2, range(1_500)), 0.5, len(VALUES))
+    assert wrong > 4.5, "the audit is blind"
+
+
+def test_near_best_draws_only_among_offers_near_the_best_of_what_is_left() -> None:
+    values = np.array([10.0, 9.5, 8.9, 8.0, -1.0])
+    worlds = values + 50 * np.random.default_rng(5).normal(size=(128, 5))
+    seen = set()
     for number in range(200):
-        chosen = [slot.chosen for slot in fill_slots(ranking, 6, 0.7, seed_of(f"d{number}"))]
-        assert sorted(chosen) == [0, 1, 2, 3, 4, 5]
+        draws = fill(values, worlds, 2, Exploration(0.5, 0.1), f"d{number}")
+        assert draws[0].chosen in {0, 1}
+        seen.add(tuple(chosen(draws)))
+        if draws[0].chosen == 0:
+            assert draws[1].chosen in {1, 2}
+    assert len(seen) >= 3
+    below = fill(np.array([-1.0, -1.05, -2.0]), worlds[:, :3], 1, Exploration(0.5, 0.1))[0]
+    assert below.open is not None
+    assert below.open.tolist() == [True, True, False]
 
 
-def test_draws_occur_as_often_as_their_propensity_says() -> None:
-    exploration, candidates = 0.3, 5
-    ranking = rank(np.arange(float(candidates)), no_offer=False)
-    first: Counter[int] = Counter()
-    second_after_best: Counter[int] = Counter()
-    for number in range(SEEDS):
-        slots = fill_slots(ranking, 2, exploration, seed_of(f"decision {number}"))
-        first[slots[0].chosen] += 1
-        if slots[0].chosen == 4:
-            second_after_best[slots[1].chosen] += 1
-    expected = dict(zip(ranking.tolist(), propensities(candidates, exploration), strict=True))
-    for offer, chance in expected.items():
-        spread = 4.5 * (chance * (1 - chance) / SEEDS) ** 0.5
-        assert first[offer] / SEEDS == pytest.approx(chance, abs=spread)
-    drawn = sum(second_after_best.values())
-    for offer, chance in zip([3, 2, 1, 0], propensities(4, exploration), strict=True):
-        spread = 4.5 * (chance * (1 - chance) / drawn) ** 0.5
-        assert second_after_best[offer] / drawn == pytest.approx(chance, abs=spread)
+def test_a_ghost_is_taken_out_and_the_slot_drawn_again_among_the_rest() -> None:
+    for number in range(200):
+        draws = fill(VALUES, WORLDS, 2, Exploration(0.3), f"d{number}", is_ghost={1}.__contains__)
+        for at, draw in enumerate(draws):
+            assert draw.ghost == (draw.chosen == 1)
+            if draw.ghost:
+                again = draws[at + 1]
+                assert again.rank == draw.rank
+                assert again.open is not None
+                assert not again.open[1]
+                assert again.propensity == pytest.approx(chances(again, 0.3)[again.chosen])
 
 
-def test_reported_propensity_is_that_of_the_pool_it_was_drawn_from() -> None:
-    ranking = rank(np.arange(8.0), no_offer=False)
-    for number in range(300):
-        for slot in fill_slots(ranking, 8, 0.4, seed_of(f"d{number}")):
-            place = slot.left.tolist().index(slot.chosen)
-            assert slot.propensity == pytest.approx(propensities(len(slot.left), 0.4)[place])
-
-
-def test_no_offer_ends_the_slate_when_drawn() -> None:
-    ranking = rank(np.array([-1.0, -2.0]), no_offer=True)
-    assert [slot.chosen for slot in fill_slots(ranking, 2, 0.0, 1)] == [NOBODY]
+def test_ghosts_have_their_share_and_are_the_same_all_through_a_window() -> None:
+    salt, week = b"s" * 32, 7 * DAY
+    pairs = [(f"c{customer}", f"product:{offer}") for customer in range(100) for offer in range(60)]
+    marked = [is_ghost(customer, offer, 10 * week, week, 0.02, salt) for customer, offer in pairs]
+    assert np.mean(marked) == pytest.approx(0.02, abs=0.006)
+    assert marked == [is_ghost(c, o, 11 * week - 1, week, 0.02, salt) for c, o in pairs]
+    later = [is_ghost(c, o, 11 * week, week, 0.02, salt) for c, o in pairs]
+    other = [is_ghost(c, o, 10 * week, week, 0.02, b"t" * 32) for c, o in pairs]
+    for different in (later, other):
+        both = np.logical_and(marked, different).mean()
+        assert both == pytest.approx(0.02**2, abs=0.0012)
+    assert not is_ghost("c", "o", 0, week, 0.0, salt)
+    assert is_ghost("c", "o", 0, week, 1.0, salt)
 
 
 def test_seed_survives_readers_that_know_only_doubles() -> None:
@@ -103,14 +209,18 @@ def test_nobody_and_no_holdout_are_always_treated() -> None:
     assert {group_of(f"c{number}", b"s", 0.0, 0.0) for number in range(200)} == {"treatment"}
 
 
-def test_score_is_chance_times_caused_share_times_margin_less_contact() -> None:
-    kinds = np.array([KIND_CODES["repeat"], KIND_CODES["cross_sell"], KIND_CODES["up_sell"]], dtype=np.int8)
-    score = incremental_margin(np.array([0.5, 0.5, 0.5]), kinds, np.array([10.0, 10.0, 10.0]), 0.25)
-    assert score.tolist() == pytest.approx([0.25, 2.25, 3.25])
+def test_score_is_chance_times_caused_share_times_margin_that_stays_less_contact() -> None:
+    worth = Worth(np.array([0.1, 0.5]), np.array([10.0, 10.0]), np.array([0.0, 0.5]), 0.25)
+    assert worth.score(np.array([0.5, 0.5])).tolist() == pytest.approx([0.25, 1.0])
 
 
 def test_objectives_rank_by_chance_by_margin_or_by_what_showing_causes() -> None:
-    chance, margin, score = np.array([0.9, 0.1]), np.array([1.0, 100.0]), np.array([0.09, 5.0])
-    assert ranked_by("acceptance", chance, margin, score, 0.0).tolist() == [0.9, 0.1]
-    assert ranked_by("value", chance, margin, score, 0.5).tolist() == pytest.approx([0.4, 9.5])
-    assert ranked_by("uplift", chance, margin, score, 0.5) is score
+    worth = Worth(np.array([0.1, 0.5]), np.array([1.0, 100.0]), np.array([0.0, 0.0]), 0.5)
+    chance = np.array([0.9, 0.1])
+    assert worth.ranked_by("acceptance", chance) is chance
+    assert worth.ranked_by("value", chance).tolist() == pytest.approx([0.4, 9.5])
+    assert worth.ranked_by("uplift", chance).tolist() == pytest.approx([-0.41, 4.5])
+    worlds = np.array([chance, chance / 2], dtype=np.float32).T.copy().T
+    ranked = worth.ranked_by("value", worlds)
+    assert (ranked.dtype, ranked.flags.c_contiguous) == (np.float32, True)
+    assert ranked[1].tolist() == pytest.approx([-0.05, 4.5])

@@ -93,6 +93,8 @@ class DecidedOffer(Struct, frozen=True, kw_only=True, omit_defaults=True):
         Probability with which the slot's draw chose it, given the slots above.
     vector:
         The features of this offer alone, packed; `vectors.trial_vector` reads them.
+    cell:
+        Number of kind × category × price tier: offers of one cell start from the same belief.
     features:
         The same as plain numbers, with their names in ``Decision.feature_names``: how they were written
         before they were packed.
@@ -110,6 +112,7 @@ class DecidedOffer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     features: tuple[float, ...] = ()
     chance: float = 0.0
     vector: bytes = b""
+    cell: int = 0
 
 
 class Decision(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decision"):

@@ -34,9 +34,6 @@ __all__ = [
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FEATURE_SET = "choice/2"
-"""Names these columns in records of decisions."""
-
 RECENT_DAYS = 30.0
 """Half-life of the feature ``recency``, in days."""
 SEASON_DAYS = 90.0

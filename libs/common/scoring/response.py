@@ -120,7 +120,7 @@ class Intercepts:
             noise[place] = _noise_row(offer_ids[place])
         if cells is None:
             return at, np.full(len(at), new + 1), noise
-        return at, np.array([self.cells.get(cell, new + 1) for cell in cells.tolist()]), noise
+        return at, np.array([self.cells.get(cell, new + 1) for cell in cells.tolist()], dtype=np.int64), noise
 
 
 def start_mean(head: str) -> Floats:

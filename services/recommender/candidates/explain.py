@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from services.recommender.candidates.gather import Chosen, Pool
+from services.recommender.candidates.pool import Chosen, Pool
 from services.recommender.model import reasons
 
 Pair = tuple[str, float]

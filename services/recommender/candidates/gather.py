@@ -2,208 +2,223 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.common.contracts.catalogue import KINDS, Kind, Offer, Placement
+from libs.common.contracts.catalogue import KINDS, Offer, Placement
 from libs.common.scoring.features import FEATURES, candidate_features
 from libs.common.scoring.sources.look import NONE, NOTHING
 from libs.common.scoring.sources.union import CODES, SOURCES, candidates
+from libs.common.scoring.trial import (
+    cells_of,
+    context_sketch,
+    own_features,
+    shared_features,
+    source_groups,
+)
 from services.recommender.candidates import places
+from services.recommender.candidates.pool import Pool, offer_ids
 from services.recommender.errors import KIND, SURPLUS
-from services.recommender.model.authored import NO_PRODUCT, Authored
 from services.recommender.model.situation import Floats, Positions, Situation
-from services.recommender.model.value import KIND_CODES, incremental_margin, ranked_by
+from services.recommender.model.tables import Tables
+from services.recommender.model.value import KIND_CODES, Worth
 
 CONTENT_CHANCE = 0.01
-"""P(taken up) of content without a product, before anything is learned about it."""
+"""P(choice) of content without a product."""
 
 _REPEAT, _CROSS, _UP = KIND_CODES["repeat"], KIND_CODES["cross_sell"], KIND_CODES["up_sell"]
+_GROUPS = source_groups(SOURCES)
 
 
-class Chosen(NamedTuple):
-    """One candidate of a pool in plain Python: what answer, record and reasons are written from."""
+class Where(NamedTuple):
+    """What a request says of the place it comes from.
 
-    at: int
-    position: int
-    offer_id: str
-    product_id: str | None
-    kind: Kind
-    source: str
-    price: float | None
-    score: float
-    chance: float
-    replaces: int
-    offer: Offer | None
-
-
-@dataclass(frozen=True, eq=False)
-class Pool:
-    """The candidates that go on, as arrays (m,) in one order.
-
-    Attributes
-    ----------
-    positions:
-        Shelf positions; `NO_PRODUCT` for content.
-    offers:
-        The authored offer of each, None for a product's own.
-    replaces:
-        Position of the product an up-sell replaces, −1 for others.
-    chance, score, by:
-        P(choice); expected incremental margin; the number candidates are ranked by.
-    features:
-        Array (m, `FEATURES`).
+    ``kinds`` are the only ones wanted (None: all); ``also`` are open positions that must be among the
+    candidates whatever they are worth (a baseline's).
     """
 
-    here: Situation
+    placement: Placement
+    channel: str
+    context: Mapping[str, Any]
+    kinds: Collection[str] | None = None
+    also: Positions = NONE
+
+
+class _Candidates(NamedTuple):
+    """What the sources named, as arrays (m,): products' own offers first, then authored ones."""
+
     positions: Positions
     offers: list[Offer | None]
     kinds: NDArray[np.int8]
     sources: NDArray[np.int8]
     replaces: Positions
-    chance: Floats
-    score: Floats
-    by: Floats
-    features: Floats
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    @cached_property
-    def product_ids(self) -> list[str | None]:
-        """The product of each candidate, None for content."""
-        ids = self.here.tables.shelf.ids
-        return [ids[at] if at != NO_PRODUCT else None for at in self.positions.tolist()]
-
-    @cached_property
-    def offer_ids(self) -> list[str]:
-        """The offer id of each candidate, unique among them."""
-        own = self.here.assortment.offer_ids
-        return [
-            own[at] if offer is None else offer.offer_id
-            for offer, at in zip(self.offers, self.positions.tolist(), strict=True)
-        ]
-
-    def chosen(self, places: Sequence[int]) -> list[Chosen]:
-        """The candidates at ``places``; arrays are read once for all of them."""
-        some = np.array(places, dtype=np.int64)
-        positions = self.positions[some]
-        prices = self.here.assortment.price[positions].tolist() if len(self.here.assortment.price) else []
-        offer_ids, product_ids = self.offer_ids, self.product_ids
-        columns = zip(
-            places,
-            positions.tolist(),
-            self.kinds[some].tolist(),
-            self.sources[some].tolist(),
-            prices or [0.0] * len(places),
-            self.score[some].tolist(),
-            self.chance[some].tolist(),
-            self.replaces[some].tolist(),
-            strict=True,
-        )
-        return [
-            Chosen(
-                at=at,
-                position=position,
-                offer_id=offer_ids[at],
-                product_id=product_ids[at],
-                kind=KINDS[kind],
-                source=SOURCES[source],
-                price=None if position == NO_PRODUCT else price,
-                score=score,
-                chance=chance,
-                replaces=replaces,
-                offer=self.offers[at],
-            )
-            for at, position, kind, source, price, score, chance, replaces in columns
-        ]
+    margin: Floats
+    sketch: Floats
+    codes: Positions
 
 
-def gather(
-    here: Situation,
-    authored: Authored,
-    placement: Placement,
-    kinds: Collection[str] | None,
-    also: Positions = NONE,
-) -> Pool:
-    """The at most `places.MOST` candidates of ``here`` for ``placement``, of ``kinds`` only (None: all).
-
-    ``also`` are open positions that must be among them whatever they are worth (a baseline's).
-    """
-    found, sources, replaces = candidates(here.look, also)
-    extra = authored.open_at(here.now, here.open)
-    own = len(found)
-    positions = np.concatenate((found, authored.position[extra])) if len(extra) else found
-    chance, features = _chances(here, found, positions)
-    code = np.where(replaces >= 0, _UP, np.where(here.scene.past.bought[found] > 0.0, _REPEAT, _CROSS))
-    margins = here.assortment.margin
-    margin = margins[found] - np.where(replaces >= 0, margins[replaces], 0.0)
-    if len(extra):
-        code = np.concatenate((code, authored.kind[extra]))
-        margin = np.concatenate((margin, authored.margin[extra]))
-        replaces = np.concatenate((replaces, np.full(len(extra), NOTHING)))
-        sources = np.concatenate((sources, np.full(len(extra), CODES["authored"], dtype=np.int8)))
-    codes = code.astype(np.int8)
-    score = incremental_margin(chance, codes, margin, placement.contact_cost)
-    ranking = ranked_by(placement.objective, chance, margin, score, placement.contact_cost)
-    kept = _best(here, codes, sources, ranking, kinds, np.isin(positions, also) if len(also) else None)
+def gather(here: Situation, tables: Tables, where: Where) -> Pool:
+    """The at most `places.MOST` candidates of ``here`` that go on, the best at the posterior mean."""
+    named, own_offers = _candidates(here, tables, where.also)
+    chance, features = _chances(here, named.positions, own_offers)
+    own = _own(here, where, named, chance, features)
+    shared = _shared(here, where)
+    cells = cells_of(named.kinds, named.codes)
+    ids = offer_ids(here, named.offers, named.positions)
+    response = here.tables.learned.response
+    mean = response.means(own, shared, ids, cells)
+    worth = Worth(
+        caused=response.caused(named.kinds, where.placement.placement_id),
+        margin=named.margin,
+        # Nothing says yet how often a product comes back.
+        returned=np.zeros(len(mean)),
+        contact_cost=where.placement.contact_cost,
+    )
+    objective = where.placement.objective
+    kept = _best(here, named, worth.ranked_by(objective, mean), where)
+    own, cells, worth = own[kept], cells[kept], worth.at(kept)
+    ids = [ids[at] for at in kept.tolist()]
     return Pool(
         here=here,
-        positions=positions[kept],
-        offers=[None] * len(kept)
-        if not len(extra)
-        else [authored.offers[extra[at - own]] if at >= own else None for at in kept.tolist()],
-        kinds=codes[kept],
-        sources=sources[kept],
-        replaces=replaces[kept],
+        positions=named.positions[kept],
+        offers=[named.offers[at] for at in kept.tolist()],
+        offer_ids=ids,
+        kinds=named.kinds[kept],
+        sources=named.sources[kept],
+        replaces=named.replaces[kept],
+        cells=cells,
         chance=chance[kept],
-        score=score[kept],
-        by=ranking[kept],
+        mean=mean[kept],
+        score=worth.score(mean[kept]),
+        worth=worth,
+        objective=objective,
         features=features[kept],
+        own=own,
+        shared=shared,
+        draw=lambda: response.draws(own, shared, ids, cells),
     )
 
 
-def _chances(here: Situation, found: Positions, positions: Positions) -> tuple[Floats, Floats]:
-    """P(choice) among ``found``; of an authored offer that of its product on the same scale."""
+def _candidates(here: Situation, tables: Tables, also: Positions) -> tuple[_Candidates, int]:
+    """All that are named, and how many of them are products' own offers."""
+    found, sources, replaces = candidates(here.look, also)
+    kinds = np.where(replaces >= 0, _UP, np.where(here.scene.past.bought[found] > 0.0, _REPEAT, _CROSS))
+    margins = here.assortment.margin
+    signs = tables.signs
+    named = _Candidates(
+        positions=found,
+        offers=[None] * len(found),
+        kinds=kinds.astype(np.int8),
+        sources=sources,
+        replaces=replaces,
+        margin=margins[found] - np.where(replaces >= 0, margins[replaces], 0.0),
+        sketch=signs.sketch[found],
+        codes=signs.codes[found],
+    )
+    authored = tables.authored
+    extra = authored.open_at(here.now, here.open)
+    if not len(extra):
+        return named, len(found)
+    said = _Candidates(
+        positions=authored.position[extra],
+        offers=[authored.offers[at] for at in extra.tolist()],
+        kinds=authored.kind[extra],
+        sources=np.full(len(extra), CODES["authored"], dtype=np.int8),
+        replaces=np.full(len(extra), NOTHING),
+        margin=authored.margin[extra],
+        sketch=authored.sketch[extra],
+        codes=_of(signs.codes, authored.position[extra]),
+    )
+    return _joined(named, said), len(found)
+
+
+def _joined(one: _Candidates, other: _Candidates) -> _Candidates:
+    return _Candidates(
+        positions=np.concatenate((one.positions, other.positions)),
+        offers=one.offers + other.offers,
+        kinds=np.concatenate((one.kinds, other.kinds)),
+        sources=np.concatenate((one.sources, other.sources)),
+        replaces=np.concatenate((one.replaces, other.replaces)),
+        margin=np.concatenate((one.margin, other.margin)),
+        sketch=np.concatenate((one.sketch, other.sketch)),
+        codes=np.concatenate((one.codes, other.codes)),
+    )
+
+
+def _own(here: Situation, where: Where, named: _Candidates, chance: Floats, features: Floats) -> Floats:
+    """What the response model is told of each candidate alone."""
+    at, shelf = named.positions, here.tables.shelf
+    tier = shelf.comparables.tier
+    willing = _of(here.scene.past.willing, np.where(at >= 0, _of(shelf.category, at), NOTHING))
+    below = np.where(named.replaces >= 0, _of(tier, named.replaces), willing)
+    return own_features(
+        features,
+        FEATURES,
+        chance=chance,
+        kinds=named.kinds,
+        groups=_GROUPS[named.sources],
+        price=_of(here.assortment.price, at),
+        margin=named.margin,
+        tier_step=_of(tier, at) - below,
+        seen=1.0 / np.where(at >= 0, _of(here.tables.rankings.newness, at), 1.0) - 1.0,
+        offers=named.sketch,
+        context=context_sketch(where.context),
+    )
+
+
+def _of(values: NDArray[Any], at: Positions) -> NDArray[Any]:
+    """``values`` at positions ``at``; 0 where there is no product."""
+    found = np.zeros(len(at), dtype=values.dtype)
+    named = at >= 0
+    found[named] = values[at[named]]
+    return found
+
+
+def _shared(here: Situation, where: Where) -> Floats:
+    return shared_features(
+        channel=where.channel,
+        placement=where.placement.placement_id,
+        at=here.now,
+        context=context_sketch(where.context),
+        orders=float(here.scene.past.bought.sum()),
+        on_page=here.page is not None,
+        basket=len(here.basket),
+    )
+
+
+def _chances(here: Situation, positions: Positions, own_offers: int) -> tuple[Floats, Floats]:
+    """P(choice) among products' own offers, which come first; of an authored offer on the same scale."""
     named = positions >= 0
-    if len(positions) == len(found):
-        features = candidate_features(here.scene, found)
+    if len(positions) == own_offers:
+        features = candidate_features(here.scene, positions)
     else:
         features = np.zeros((len(positions), len(FEATURES)))
         features[named] = candidate_features(here.scene, positions[named])
     utility = here.tables.learned.choice.utilities(features)
-    if not len(found):
+    if not own_offers:
         return np.full(len(positions), CONTENT_CHANCE), features
-    top = utility[: len(found)].max()
+    top = utility[:own_offers].max()
     odds = np.exp(np.minimum(utility - top, 0.0))
-    chance = odds / odds[: len(found)].sum()
+    chance = odds / odds[:own_offers].sum()
     chance[~named] = CONTENT_CHANCE
     return chance, features
 
 
-def _best(
-    here: Situation,
-    codes: NDArray[np.int8],
-    sources: NDArray[np.int8],
-    by: Floats,
-    kinds: Collection[str] | None,
-    forced: NDArray[np.bool_] | None,
-) -> Positions:
-    kept = np.arange(len(codes))
-    if kinds is not None:
-        wanted = np.array([kind in kinds for kind in KINDS])[codes]
+def _best(here: Situation, named: _Candidates, by: Floats, where: Where) -> Positions:
+    """Which candidates go on: of the kinds wanted, a baseline's first, then the best."""
+    kept = np.arange(len(by))
+    if where.kinds is not None:
+        wanted = np.array([kind in where.kinds for kind in KINDS])[named.kinds]
         kept = kept[wanted]
-        if refused := len(codes) - len(kept):
+        if refused := len(by) - len(kept):
             here.rejected[KIND] = refused
     if len(kept) > places.MOST:
-        best = kept[places.best(by[kept], sources[kept])]
-        if forced is not None:
-            best = np.union1d(best, kept[forced[kept]])
-        here.rejected[SURPLUS] = len(kept) - len(best)
-        kept = np.sort(best)
+        here.rejected[SURPLUS] = len(kept) - places.MOST
+        by = by[kept]
+        if len(where.also):
+            by = np.where(np.isin(named.positions[kept], where.also), np.inf, by)
+        kept = kept[places.best(by, named.sources[kept])]
     return kept

@@ -12,20 +12,37 @@ from libs.common.clock import Millis
 from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import Decision
 from libs.common.contracts.customer_model import Item
-from libs.common.contracts.identity import CustomerKey
+from libs.common.contracts.identity import CustomerKey, is_nobody
 from libs.common.scoring.features import Histories
 from libs.common.scoring.sources.look import NONE
 from libs.common.scoring.sources.popular import popular
 from libs.common.tokens import OfferToken
 from services.recommender.candidates.explain import Explainer
-from services.recommender.candidates.gather import Chosen, Pool, gather
+from services.recommender.candidates.gather import Where, gather
+from services.recommender.candidates.places import MOST
+from services.recommender.candidates.pool import Chosen, Pool
 from services.recommender.errors import STALE
-from services.recommender.handlers.record import Slate, basket_of, decision_of, page_of, pool_of
+from services.recommender.handlers.record import (
+    Slate,
+    basket_of,
+    decision_of,
+    page_of,
+    pool_of,
+    window_of,
+)
 from services.recommender.metrics import RecommenderMetrics
 from services.recommender.model.assortment import PRODUCT_OFFER, Assortment
 from services.recommender.model.consent import UnknownConsent, allowed
+from services.recommender.model.ghosts import is_ghost
 from services.recommender.model.groups import Group, group_of
-from services.recommender.model.policy import NOBODY, POLICY_VERSION, Slot, fill_slots, rank, seed_of
+from services.recommender.model.policy import (
+    NOBODY,
+    POLICY_VERSION,
+    Draw,
+    Exploration,
+    fill_slots,
+    seed_of,
+)
 from services.recommender.model.situation import Positions, Situation, situation
 from services.recommender.model.tables import TableMaker
 from services.recommender.model.who import Who
@@ -159,29 +176,26 @@ class Decider:
         )
         limit = placement.limit if ask.limit is None else ask.limit
         also = _baseline(here, placement, limit) if group == "baseline" else NONE
-        pool = gather(here, tables.authored, placement, _kinds(ask, placement), also)
-        ranking = rank(pool.by, placement.contact_cost > 0.0)
-        seed = seed_of(question.decision_id)
-        drawn = False
-        if group == "none":
-            slots = [_alone(NOBODY)]
-        elif group == "baseline":
-            slots = [_alone(at) for at in _of_baseline(pool, placement, also)[:limit]]
-        elif question.stale and placement.fallback == "none":
-            slots = []
-        else:
-            drawn = True
-            slots = fill_slots(ranking, limit, placement.exploration, seed)
+        where = Where(placement, ask.channel, ask.context, _kinds(ask, placement), also)
+        pool = gather(here, tables, where)
+        seed, window = seed_of(question.decision_id), window_of(placement, ask.channel)
+        draws = self._draws(question, placement, group, pool, limit, seed, window)
+        instead = _instead(group, pool, placement, also, limit)
+        shown = [(draw.chosen, draw.propensity) for draw in draws if not draw.ghost]
+        if instead is not None:
+            shown = [(at, 1.0) for at in instead]
+        shown = [(at, propensity) for at, propensity in shown if at != NOBODY]
+        chosen = pool.chosen([at for at, _ in shown])
         return Slate(
             decision_id=question.decision_id,
             key=question.who.key,
             group=group,
             placement=placement,
+            window=window,
             pool=pool,
-            ranking=ranking,
-            slots=slots,
-            placed=pool.chosen([slot.chosen for slot in slots if slot.chosen != NOBODY]),
-            drawn=drawn,
+            draws=draws,
+            instead=instead,
+            placed=[(one, propensity) for one, (_, propensity) in zip(chosen, shown, strict=True)],
             seed=seed,
             decided_at=question.now,
             recorded_at=question.recorded_at,
@@ -189,13 +203,43 @@ class Decider:
             forced=question.group is not None,
         )
 
+    def _draws(
+        self,
+        question: Question,
+        placement: Placement,
+        group: Group,
+        pool: Pool,
+        limit: int,
+        seed: int,
+        window: Millis,
+    ) -> list[Draw]:
+        """What the policy draws; of a holdout group too, so that it is known what it did not see."""
+        if question.stale and placement.fallback == "none":
+            return []
+
+        def withheld(at: int) -> bool:
+            offer = pool.offer_ids[at]
+            return is_ghost(
+                question.who.key, offer, question.now, window, placement.ghosts, self._holdout.salt
+            )
+
+        # Nobody can be seen to do without an offer who is not known, or sees none of them.
+        judged = group == "treatment" and not is_nobody(question.who.key)
+        return fill_slots(
+            pool.by,
+            pool.worlds,
+            limit,
+            Exploration(placement.exploration, placement.near_best),
+            seed,
+            no_offer=placement.contact_cost > 0.0,
+            is_ghost=withheld if judged and placement.ghosts > 0.0 else None,
+        )
+
     def _offers(self, slate: Slate, dry_run: bool) -> list[Offered]:
-        explainer = Explainer(slate.pool, slate.placed)
-        # "No offer" ends a slate, so that offers and slots go side by side up to there.
-        pairs = zip(slate.placed, slate.slots, strict=False)
+        explainer = Explainer(slate.pool, [one for one, _ in slate.placed])
         return [
-            self._offer(slate, one, slot.propensity, place, explainer.reasons(one), dry_run)
-            for place, (one, slot) in enumerate(pairs, start=1)
+            self._offer(slate, one, propensity, rank, explainer.reasons(one), dry_run)
+            for rank, (one, propensity) in enumerate(slate.placed, start=1)
         ]
 
     def _offer(
@@ -243,8 +287,11 @@ def _kinds(ask: Ask, placement: Placement) -> Collection[str] | None:
     return ask.kinds if placement.kinds is None else set(ask.kinds) & set(placement.kinds)
 
 
-def _alone(at: int) -> Slot:
-    return Slot(at, 1.0, np.array([at]))
+def _instead(group: Group, pool: Pool, placement: Placement, also: Positions, limit: int) -> list[int] | None:
+    """What a holdout group is shown in place of what the policy drew."""
+    if group == "treatment":
+        return None
+    return [NOBODY] if group == "none" else _of_baseline(pool, placement, also)[:limit]
 
 
 def _baseline(here: Situation, placement: Placement, limit: int) -> Positions:
@@ -253,10 +300,10 @@ def _baseline(here: Situation, placement: Placement, limit: int) -> Positions:
         return NONE
     if placement.baseline == "popular":
         # Twice as many, because kinds that were not asked for fall out later.
-        return popular(here.look, 2 * limit)
+        return popular(here.look, min(2 * limit, MOST))
     index = here.tables.shelf.index
     places = [index.get(offer_id.removeprefix(PRODUCT_OFFER), -1) for offer_id in placement.baseline]
-    return np.array([place for place in places if place >= 0 and here.open[place]], dtype=np.int64)
+    return np.array([place for place in places if place >= 0 and here.open[place]][:MOST], dtype=np.int64)
 
 
 def _of_baseline(pool: Pool, placement: Placement, also: Positions) -> list[int]:

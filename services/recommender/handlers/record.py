@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,12 +12,12 @@ from libs.common.clock import DAY, SECOND, Millis
 from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import DecidedOffer, Decision, encode_event
 from libs.common.contracts.vectors import pack
-from libs.common.scoring.features import FEATURE_SET
 from libs.common.scoring.sources.union import SOURCES
-from services.recommender.candidates.gather import Chosen, Pool
+from libs.common.scoring.trial import FEATURE_SET
+from services.recommender.candidates.pool import Chosen, Pool
 from services.recommender.model.groups import Group
-from services.recommender.model.policy import POLICY_VERSION, Slot
-from services.recommender.model.pool import PoolRecord, encode_pool, packed_slots
+from services.recommender.model.policy import POLICY_VERSION, Draw
+from services.recommender.model.pool import PoolRecord, encode_pool, packed_draws, rules_of
 from services.recommender.model.wire import Ask
 
 SOURCE = "recommender"
@@ -41,23 +41,23 @@ class Slate(NamedTuple):
     ----------
     decided_at, recorded_at:
         The moment decided for, and the platform's present.
-    ranking:
-        Indices of the pool, best first, `NOBODY` for "no offer".
-    slots:
-        What was placed; where ``drawn`` is false it was not drawn from the ranking.
+    draws:
+        What the policy drew, ghosts among it.
+    instead:
+        What a holdout group is shown in place of that, as indices of the pool or `NOBODY`.
     placed:
-        The offers in the slots, those without an offer left out.
+        The offers shown, with the propensity of each.
     """
 
     decision_id: str
     key: str
     group: Group
     placement: Placement
+    window: Millis
     pool: Pool
-    ranking: Sequence[int] | np.ndarray[Any, Any]
-    slots: list[Slot]
-    placed: list[Chosen]
-    drawn: bool
+    draws: list[Draw]
+    instead: list[int] | None
+    placed: list[tuple[Chosen, float]]
     seed: int
     decided_at: Millis
     recorded_at: Millis
@@ -71,10 +71,9 @@ class Slate(NamedTuple):
 
 
 def decision_of(slate: Slate, ask: Ask) -> Decision:
-    """The event; features of the lower ranks are left out where it would grow over `MOST_BYTES`."""
+    """The event; vectors of the lower ranks are left out where it would grow over `MOST_BYTES`."""
     model, catalogue = slate.versions
-    placed = slate.placed
-    vectors = pack(slate.pool.features[[one.at for one in placed]])
+    offers, ghosts = _offers(slate)
     event = Decision(
         id=slate.decision_id,
         source=SOURCE,
@@ -89,26 +88,65 @@ def decision_of(slate: Slate, ask: Ask) -> Decision:
         catalogue_version=catalogue,
         seed=slate.seed,
         objective=slate.placement.objective,
-        offers=tuple(
-            _decided(one, slot.propensity, place, vectors[place - 1])
-            for place, (one, slot) in enumerate(zip(placed, slate.slots, strict=False), start=1)
-        ),
-        feature_set=FEATURE_SET if placed else "",
+        offers=offers,
         context=_context(ask),
         customer_id=ask.customer_id,
         anonymous_id=ask.anonymous_id,
-        assumed_shown=_assumed(slate.placement, len(placed)),
+        assumed_shown=_assumed(slate.placement, len(offers)),
         replay=slate.replay,
         forced=slate.forced,
-        window=window_of(slate.placement, ask.channel),
+        shared=pack(slate.pool.shared[None])[0] if offers else b"",
+        feature_set=FEATURE_SET if offers else "",
+        ghosts=ghosts,
+        window=slate.window,
     )
     return event if len(encode_event(event)) <= MOST_BYTES else _slimmer(event)
+
+
+def _offers(slate: Slate) -> tuple[tuple[DecidedOffer, ...], tuple[DecidedOffer, ...]]:
+    """The offers shown, and the ghosts that have one in their place."""
+    shown = [(one, propensity, rank) for rank, (one, propensity) in enumerate(slate.placed, start=1)]
+    ghosts = [
+        (draw.chosen, draw.propensity, draw.rank)
+        for draw in slate.draws
+        if draw.ghost and draw.rank <= len(shown) and slate.instead is None
+    ]
+    told = slate.pool.chosen([at for at, _, _ in ghosts])
+    rows = [
+        *shown,
+        *((one, propensity, rank) for one, (_, propensity, rank) in zip(told, ghosts, strict=True)),
+    ]
+    vectors = pack(slate.pool.own[[one.at for one, _, _ in rows]])
+    decided = tuple(
+        DecidedOffer(
+            offer_id=one.offer_id,
+            product_id=one.product_id,
+            kind=one.kind,
+            rank=rank,
+            score=short(one.score),
+            propensity=propensity,
+            mean=short(one.mean),
+            source=one.source,
+            price=one.price,
+            chance=short(one.chance),
+            vector=vector,
+            cell=one.cell,
+        )
+        for (one, propensity, rank), vector in zip(rows, vectors, strict=True)
+    )
+    return decided[: len(shown)], decided[len(shown) :]
+
+
+def short(number: float) -> float:
+    """``number`` to six digits, which is more than it is sure to, in a third of the bytes."""
+    return float(f"{number:.6g}")
 
 
 def pool_of(slate: Slate) -> bytes:
     """The packed pool of the decision."""
     pool = slate.pool
     model, catalogue = slate.versions
+    drawn = bool(slate.draws) and slate.draws[0].open is not None
     return encode_pool(
         PoolRecord(
             decision_id=slate.decision_id,
@@ -116,46 +154,31 @@ def pool_of(slate: Slate) -> bytes:
             customer=slate.key,
             placement=slate.placement.placement_id,
             group=slate.group,
+            objective=slate.placement.objective,
             policy=POLICY_VERSION,
             model=model,
             catalogue=catalogue,
             seed=slate.seed,
             exploration=slate.placement.exploration,
-            drawn=slate.drawn,
-            offers=pool.offer_ids,
+            offers=[None if offer is None else offer.offer_id for offer in pool.offers],
             products=pool.product_ids,
             kinds=pool.kinds.tobytes(),
             sources=pool.sources.tobytes(),
             source_names=list(SOURCES),
-            mean=pool.chance.astype("<f4").tobytes(),
-            value=pool.score.astype("<f4").tobytes(),
-            ranking=np.asarray(slate.ranking, dtype="<i2").tobytes(),
-            slots=packed_slots(slate.slots),
+            rules=rules_of(slate.draws, len(pool), slate.placement.near_best is not None).tobytes(),
+            chance=_floats(pool.chance),
+            mean=_floats(pool.mean),
+            variance=_floats(pool.draws.var(axis=0)) if drawn else b"",
+            value=_floats(pool.score),
+            draws=packed_draws(slate.draws),
+            placed=slate.instead,
             rejected=pool.here.rejected,
         )
     )
 
 
-def _decided(one: Chosen, propensity: float, place: int, vector: bytes) -> DecidedOffer:
-    return DecidedOffer(
-        offer_id=one.offer_id,
-        product_id=one.product_id,
-        kind=one.kind,
-        rank=place,
-        score=one.score,
-        propensity=propensity,
-        mean=one.chance,
-        source=one.source,
-        price=one.price,
-        chance=one.chance,
-        vector=vector,
-    )
-
-
-def _assumed(placement: Placement, placed: int) -> int:
-    if placement.impressions != "assumed":
-        return 0
-    return placed if placement.visible is None else min(placed, placement.visible)
+def _floats(values: np.ndarray[Any, Any]) -> bytes:
+    return values.astype("<f4").tobytes()
 
 
 def window_of(placement: Placement, channel: str) -> Millis:
@@ -188,6 +211,12 @@ def basket_of(ask: Ask) -> list[str]:
         return []
     found = (line.get("product_id") if isinstance(line, dict) else line for line in basket)
     return list(dict.fromkeys(product_id for product_id in found if isinstance(product_id, str)))
+
+
+def _assumed(placement: Placement, placed: int) -> int:
+    if placement.impressions != "assumed":
+        return 0
+    return placed if placement.visible is None else min(placed, placement.visible)
 
 
 def _slimmer(event: Decision) -> Decision:

@@ -68,6 +68,7 @@ def _facts(product: Product) -> tuple[Any, ...]:
         product.unit,
         product.brand,
         product.available_from,
+        product.attributes,
     )
 
 

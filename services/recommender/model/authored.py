@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from libs.common.clock import Millis
 from libs.common.contracts.catalogue import Offer
+from libs.common.scoring.trial import SKETCH, offer_sketch
 from services.recommender.model.assortment import Assortment, closes, opens
 from services.recommender.model.value import KIND_CODES
 
@@ -28,8 +31,10 @@ class Authored:
         The offers, by value, the greatest first.
     position:
         Row of the product of each, `NO_PRODUCT` for content alone, `MISSING` where there is no such product.
-    kind, margin, cost:
-        Kind code; what one conversion earns, as said or as the product says; what it costs us.
+    kind, margin:
+        Kind code; what one conversion earns, as said or as the product says, less what it costs us.
+    sketch:
+        Array (n, `SKETCH`): the attributes of each one's product, and its content.
     """
 
     def __init__(self, assortment: Assortment) -> None:
@@ -40,6 +45,9 @@ class Authored:
         self.position: Ints = np.array([_position(o, assortment) for o in ranked], dtype=np.int64)
         self.kind = np.array([KIND_CODES[o.kind] for o in ranked], dtype=np.int8)
         self.margin: Floats = np.array([margins[o.offer_id] - o.cost for o in ranked], dtype=np.float64)
+        self.sketch: Floats = np.array(
+            [offer_sketch(_attributes(o, assortment)) for o in ranked], dtype=np.float64
+        ).reshape(-1, SKETCH)
         self._from: Ints = np.array([opens(o.available_from) for o in ranked], dtype=np.int64)
         self._until: Ints = np.array([closes(o.available_until) for o in ranked], dtype=np.int64)
 
@@ -59,6 +67,11 @@ def _position(offer: Offer, assortment: Assortment) -> int:
     if offer.product_id is None:
         return NO_PRODUCT
     return assortment.rows.get(offer.product_id, MISSING)
+
+
+def _attributes(offer: Offer, assortment: Assortment) -> dict[str, Any]:
+    product = assortment.product(offer.product_id) if offer.product_id is not None else None
+    return offer.content if product is None else {**product.attributes, **offer.content}
 
 
 def _margin(offer: Offer, assortment: Assortment) -> float:

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from libs.common.contracts.catalogue import CatalogueEntry, Id, Offer, Placement, Product, Share
+from libs.common.contracts.catalogue import CatalogueEntry, Id, Offer, Placement, Product
 from libs.common.contracts.identity import RESERVED_PREFIXES
 from libs.common.errors import Invalid
 from libs.common.times import parse_time
-from services.recommender.errors import ForeignCurrency, NotBuilt, ReservedName
+from services.recommender.errors import ForeignCurrency, ReservedName
 from services.recommender.model.assortment import PRODUCT_OFFER
 from services.recommender.model.wire import NO_OFFER
 
@@ -32,10 +32,9 @@ class OfferIn(Offer, frozen=True, kw_only=True, tag=False):
 
 
 class PlacementIn(Placement, frozen=True, kw_only=True, tag=False):
-    """A placement as sent. Ghosts are not made yet, so that none is what a silent caller gets."""
+    """A placement as sent."""
 
     placement_id: Id | None = None  # type: ignore[assignment]
-    ghosts: Share = 0.0
 
 
 EntryIn = ProductIn | OfferIn | PlacementIn
@@ -59,13 +58,7 @@ def offer_of(sent: OfferIn) -> Offer:
 
 
 def placement_of(sent: PlacementIn) -> Placement:
-    """The placement to store; raises `Invalid`, also for what would promise something that is not built."""
-    if sent.near_best is not None:
-        raise NotBuilt("near_best")
-    if sent.ghosts > 0.0:
-        raise NotBuilt("ghosts")
-    if sent.window is not None:
-        raise NotBuilt("window")
+    """The placement to store; raises `Invalid`."""
     return Placement(**_fields(sent))
 
 

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 import msgspec
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from libs.common.clock import Millis
 from libs.common.contracts.catalogue import KINDS
-from services.recommender.model.policy import NOBODY, Slot, propensities
+from services.recommender.model.assortment import offer_id_of
+from services.recommender.model.policy import Draw, propensities
 from services.recommender.model.wire import (
     NO_OFFER,
     Chance,
@@ -21,14 +23,31 @@ from services.recommender.model.wire import (
     Versions,
 )
 
+RULES = ("ghost", "not_near_best")
+"""Why a candidate was not placed though it passed everything, by bit."""
 
-class PoolRecord(Struct, frozen=True, kw_only=True, array_like=True):
+
+class PackedDraw(Struct, frozen=True, array_like=True):
+    """A `Draw`: ``open`` one bit for each candidate and "no offer" behind them, ``winners`` and ``wins``
+    a byte each for those that were the best in any posterior draw. Empty where nothing was drawn."""
+
+    rank: int
+    chosen: int
+    propensity: float
+    ghost: bool
+    open: bytes = b""
+    winners: bytes = b""
+    wins: bytes = b""
+
+
+class PoolRecord(Struct, frozen=True, kw_only=True, array_like=True, tag="pool/2"):
     """Everything needed to explain, replay and evaluate a decision, without computing anything again.
 
-    ``offers`` and ``products`` are ids in candidate order; ``kinds`` and ``sources`` one byte each,
-    ``mean`` and ``value`` float32, ``ranking`` int16 (`NOBODY` for "no offer"), little endian.
-    ``slots`` are (index, propensity); where ``drawn`` is false nothing was drawn from the ranking (a
-    baseline, a holdout) and each slot's pool is the offer itself.
+    ``offers`` and ``products`` are ids in candidate order; the offer of a product's own is None there.
+    ``kinds``, ``sources`` and ``rules`` (bits of `RULES`) are one byte each, ``chance`` (P(choice)),
+    ``mean``, ``variance`` (of q; empty where nothing was drawn) and ``value`` float32, little endian.
+    ``draws`` fill the slots; of a holdout they are what it would have been shown, and ``placed`` says what
+    it was shown instead.
     """
 
     decision_id: str
@@ -36,21 +55,24 @@ class PoolRecord(Struct, frozen=True, kw_only=True, array_like=True):
     customer: str
     placement: str
     group: str
+    objective: str
     policy: str
     model: int
     catalogue: int
     seed: int
     exploration: float
-    drawn: bool
-    offers: list[str]
+    offers: list[str | None]
     products: list[str | None]
     kinds: bytes
     sources: bytes
     source_names: list[str]
+    rules: bytes
+    chance: bytes
     mean: bytes
+    variance: bytes
     value: bytes
-    ranking: bytes
-    slots: list[tuple[int, float]]
+    draws: list[PackedDraw]
+    placed: list[int] | None
     rejected: dict[str, int]
 
 
@@ -67,52 +89,103 @@ def decode_pool(data: bytes) -> PoolRecord:
     return _decoder.decode(data)
 
 
-def packed_slots(slots: Sequence[Slot]) -> list[tuple[int, float]]:
-    return [(slot.chosen, slot.propensity) for slot in slots]
+def packed_draws(draws: Sequence[Draw]) -> list[PackedDraw]:
+    """``draws`` as they are kept."""
+    if not draws or draws[0].open is None:
+        return [PackedDraw(draw.rank, draw.chosen, draw.propensity, draw.ghost) for draw in draws]
+    open_ = np.packbits(np.stack([draw.open for draw in draws if draw.open is not None]), axis=1)
+    wins = np.stack([draw.wins for draw in draws if draw.wins is not None])
+    won, winner = wins.nonzero()
+    ends = np.bincount(won, minlength=len(draws)).cumsum().tolist()
+    winners, counts = winner.astype(np.uint8).tobytes(), wins[won, winner].astype(np.uint8).tobytes()
+    return [
+        PackedDraw(
+            draw.rank,
+            draw.chosen,
+            draw.propensity,
+            draw.ghost,
+            bits.tobytes(),
+            winners[begin:end],
+            counts[begin:end],
+        )
+        for draw, bits, begin, end in zip(draws, open_, [0, *ends], ends, strict=False)
+    ]
+
+
+def rules_of(draws: Sequence[Draw], size: int, near_best: bool) -> NDArray[np.uint8]:
+    """The bits of `RULES` of each of ``size`` candidates."""
+    rules = np.zeros(size, dtype=np.uint8)
+    rules[[draw.chosen for draw in draws if draw.ghost]] |= 1
+    if near_best:
+        near = [draw.open[:size] for draw in draws if draw.open is not None]
+        rules[~np.logical_or.reduce(near, axis=0, initial=False)] |= 2
+    return rules
 
 
 def report_of(record: PoolRecord) -> DecisionReport:
-    """The decision as the contract shows it, every slot with its whole pool."""
-    mean = np.frombuffer(record.mean, dtype="<f4").tolist()
-    value = np.frombuffer(record.value, dtype="<f4").tolist()
-    candidates = [
-        Considered(
-            offer_id,
-            record.products[i],
-            KINDS[record.kinds[i]],
-            record.source_names[record.sources[i]],
-            mean[i],
-            value[i],
-            [],
-        )
-        for i, offer_id in enumerate(record.offers)
+    """The decision as the contract shows it, every draw with its whole pool."""
+    names = [
+        offer if offer is not None else offer_id_of(product or "")
+        for offer, product in zip(record.offers, record.products, strict=True)
     ]
+    # `NOBODY` finds the last one.
+    names.append(NO_OFFER)
+    shown = [_slot(draw, names, record.exploration) for draw in record.draws if not draw.ghost]
+    withheld = None
+    if record.placed is not None:
+        withheld = shown
+        shown = [
+            DecidedSlot(rank, names[at], 1.0, [Chance(names[at], 1.0)])
+            for rank, at in enumerate(record.placed, start=1)
+        ]
     return DecisionReport(
         decision_id=record.decision_id,
         decided_at=datetime.fromtimestamp(record.decided_at / 1000, UTC).isoformat().replace("+00:00", "Z"),
         customer=record.customer,
         placement=record.placement,
         group=record.group,
+        objective=record.objective,
         versions=Versions(record.policy, record.model, record.catalogue),
         seed=record.seed,
-        slots=_slots(record),
-        candidates=candidates,
+        slots=shown,
+        ghosts=[_slot(draw, names, record.exploration) for draw in record.draws if draw.ghost],
+        withheld=withheld,
+        candidates=_candidates(record, names),
         rejected=record.rejected,
     )
 
 
-def _slots(record: PoolRecord) -> list[DecidedSlot]:
-    def name(index: int) -> str:
-        return NO_OFFER if index == NOBODY else record.offers[index]
+def _candidates(record: PoolRecord, names: Sequence[str]) -> list[Considered]:
+    chance, mean, value = _numbers(record.chance), _numbers(record.mean), _numbers(record.value)
+    variance = _numbers(record.variance)
+    return [
+        Considered(
+            offer_id=names[at],
+            product_id=product_id,
+            kind=KINDS[record.kinds[at]],
+            source=record.source_names[record.sources[at]],
+            chance=chance[at],
+            mean=mean[at],
+            variance=variance[at] if variance else None,
+            value=value[at],
+            rules=[rule for bit, rule in enumerate(RULES) if record.rules[at] >> bit & 1],
+        )
+        for at, product_id in enumerate(record.products)
+    ]
 
-    left = np.frombuffer(record.ranking, dtype="<i2").tolist()
-    slots = []
-    for place, (chosen, propensity) in enumerate(record.slots, start=1):
-        if record.drawn:
-            chances = propensities(len(left), record.exploration).tolist()
-            pool = [Chance(name(i), chance) for i, chance in zip(left, chances, strict=True) if chance > 0.0]
-            left.remove(chosen)
-        else:
-            pool = [Chance(name(chosen), propensity)]
-        slots.append(DecidedSlot(place, name(chosen), propensity, pool))
-    return slots
+
+def _numbers(data: bytes) -> list[float]:
+    found: list[float] = np.frombuffer(data, dtype="<f4").tolist()
+    return found
+
+
+def _slot(draw: PackedDraw, names: Sequence[str], exploration: float) -> DecidedSlot:
+    name = names[draw.chosen]
+    if not draw.open:
+        return DecidedSlot(draw.rank, name, draw.propensity, [Chance(name, draw.propensity)])
+    open_ = np.unpackbits(np.frombuffer(draw.open, dtype=np.uint8), count=len(names)).astype(bool)
+    wins = np.zeros(len(names), dtype=np.int64)
+    wins[list(draw.winners)] = list(draw.wins)
+    chances = propensities(wins, open_, exploration).tolist()
+    pool = [Chance(names[at], chances[at]) for at in open_.nonzero()[0].tolist()]
+    return DecidedSlot(draw.rank, name, draw.propensity, pool)

@@ -9,6 +9,7 @@ from libs.common.scoring.features import ScoringTables, Shelf
 from libs.common.scoring.learned import LearnedModels
 from services.recommender.model.assortment import Assortment
 from services.recommender.model.authored import Authored
+from services.recommender.model.signs import Signs
 
 MOST_PAUSE = 0.4
 """Seconds that a change may wait at most: what is stored is served within one."""
@@ -21,6 +22,7 @@ class Tables(NamedTuple):
 
     scoring: ScoringTables
     authored: Authored
+    signs: Signs
 
 
 class TableMaker:
@@ -60,7 +62,7 @@ class TableMaker:
         if before is None or stale:
             self._facts = self._assortment.facts
             shelf = Shelf(self._assortment.products)
-            tables = Tables(ScoringTables.align(shelf, learned), Authored(self._assortment))
+            tables = Tables(ScoringTables.align(shelf, learned), Authored(self._assortment), Signs.of(shelf))
         else:
             shelf = before.scoring.shelf
             tables = before._replace(scoring=ScoringTables.align(shelf, learned, before.scoring))

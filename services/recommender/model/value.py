@@ -2,57 +2,60 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.common.contracts.catalogue import KINDS, Kind, Objective
+from libs.common.contracts.catalogue import KINDS, Objective
+
+Floats = NDArray[np.float64]
+Some = TypeVar("Some", NDArray[np.float64], NDArray[np.float32])
 
 KIND_CODES: dict[str, int] = {kind: code for code, kind in enumerate(KINDS)}
 """Kinds as small integers, for arrays."""
 
-_CAUSED: dict[Kind, float] = {
-    "repeat": 0.1,
-    "cross_sell": 0.5,
-    "up_sell": 0.7,
-    "retrofit": 0.9,
-    "service": 0.9,
-    "retention": 0.5,
-    "content": 0.5,
-}
 
-CAUSED_BY_KIND: tuple[float, ...] = tuple(_CAUSED[kind] for kind in KINDS)
-"""κ by kind code: the share of conversions that showing causes, before anything is learned about it.
+@dataclass(frozen=True, eq=False)
+class Worth:
+    """What candidates bring when they are taken up.
 
-A regular buys his coffee whether he is shown it or not; nobody finds the retrofit kit by himself.
-"""
-
-
-def incremental_margin(
-    chance: NDArray[np.float64],
-    kinds: NDArray[np.int8],
-    margin: NDArray[np.float64],
-    contact_cost: float,
-) -> NDArray[np.float64]:
-    """P(choice) × κ × margin − contact cost, for each candidate.
-
-    ``margin`` is per sale; of an up-sell it is the difference to the product it replaces.
+    Attributes
+    ----------
+    caused:
+        κ, array (m,): the share of conversions that showing causes.
+    margin:
+        Array (m,): per sale, of an up-sell the difference to the product it replaces.
+    returned:
+        Array (m,): probability that the sale comes back.
+    contact_cost:
+        What showing costs, whatever comes of it.
     """
-    caused = np.array(CAUSED_BY_KIND)[kinds]
-    worth: NDArray[np.float64] = chance * caused * margin - contact_cost
-    return worth
 
+    caused: Floats
+    margin: Floats
+    returned: Floats
+    contact_cost: float
 
-def ranked_by(
-    objective: Objective,
-    chance: NDArray[np.float64],
-    margin: NDArray[np.float64],
-    score: NDArray[np.float64],
-    contact_cost: float,
-) -> NDArray[np.float64]:
-    """The number candidates are ranked by: uplift, value (whoever caused it) or acceptance."""
-    if objective == "acceptance":
-        return chance
-    if objective == "value":
-        expected: NDArray[np.float64] = chance * margin - contact_cost
-        return expected
-    return score
+    def score(self, chance: Floats) -> Floats:
+        """Expected incremental margin: q · κ · margin · (1 − return probability) − contact cost."""
+        return self.ranked_by("uplift", chance)
+
+    def ranked_by(self, objective: Objective, chance: Some) -> Some:
+        """The number candidates are ranked by, for chances q (m,) or draws of them (n, m).
+
+        ``uplift`` is the score, ``value`` the margin whoever caused it, ``acceptance`` q itself.
+        """
+        if objective == "acceptance":
+            return chance
+        factor = self.margin * (1.0 - self.returned)
+        if objective == "uplift":
+            factor = factor * self.caused
+        ranking: Some = np.multiply(chance, factor.astype(chance.dtype), order="C")
+        ranking -= self.contact_cost
+        return ranking
+
+    def at(self, kept: NDArray[np.int64]) -> Worth:
+        """Of the candidates at ``kept`` only."""
+        return Worth(self.caused[kept], self.margin[kept], self.returned[kept], self.contact_cost)

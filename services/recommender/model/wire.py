@@ -83,7 +83,7 @@ class Chance(Struct, frozen=True):
 
 
 class DecidedSlot(Struct, frozen=True):
-    """One slot of a decision: what was placed, and what could have been."""
+    """One draw of a decision: what it chose, and what it could have."""
 
     rank: int
     offer_id: str
@@ -91,14 +91,20 @@ class DecidedSlot(Struct, frozen=True):
     pool: list[Chance]
 
 
-class Considered(Struct, frozen=True):
-    """One candidate of a decision: the probability of its choice, and its value."""
+class Considered(Struct, frozen=True, kw_only=True):
+    """One candidate of a decision.
+
+    ``chance`` is P(choice), ``mean`` and ``variance`` (null where nothing was drawn) those of the
+    probability that it is taken up when shown, ``value`` its score, ``rules`` what kept it from being placed.
+    """
 
     offer_id: str
     product_id: str | None
     kind: str
     source: str
+    chance: float
     mean: float
+    variance: float | None
     value: float
     rules: list[str]
 
@@ -111,19 +117,26 @@ class Versions(Struct, frozen=True):
     catalogue: int
 
 
-class DecisionReport(Struct, frozen=True):
-    """A decision as ``GET /v1/decisions/{id}`` shows it."""
+class DecisionReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A decision as ``GET /v1/decisions/{id}`` shows it.
+
+    ``ghosts`` were drawn and taken out, see docs/glossary.md; ``withheld`` is what a customer of a holdout
+    group would have been shown.
+    """
 
     decision_id: str
     decided_at: str
     customer: str
     placement: str
     group: str
+    objective: str
     versions: Versions
     seed: int
     slots: list[DecidedSlot]
+    ghosts: list[DecidedSlot]
     candidates: list[Considered]
     rejected: dict[str, int]
+    withheld: list[DecidedSlot] | None = None
 
 
 EMPTY = msgspec.Raw(b"null")

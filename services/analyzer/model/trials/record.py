@@ -176,7 +176,7 @@ def _trial(offer: DecidedOffer, *, ghost: bool) -> Trial:
         ghost=ghost,
         propensity=_probability(offer.propensity),
         chance=_probability(offer.chance),
-        cell=0,
+        cell=offer.cell,
         vector=offer.vector,
     )
 
