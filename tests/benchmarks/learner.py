@@ -11,6 +11,8 @@ import asyncpg
 import numpy as np
 import uvloop
 
+from libs.common.clock import DAY, Millis
+from libs.common.contracts.customer_model import Decayed, Item, Items
 from libs.common.contracts.identity import PARTITIONS
 from services.analyzer.model.lessons import ORDER, LessonLine, OrderLesson, encode_lesson
 from tests.benchmarks.rig import Rig
@@ -19,6 +21,9 @@ from tests.benchmarks.rows import Row
 ORDERS = 40_000
 PRODUCTS = 3_000
 LINES = 9
+CUSTOMERS = 5_000
+KNOWN = 60
+"""Products in what was known of each customer."""
 
 Lesson = tuple[int, int, int, str, bytes]
 
@@ -26,6 +31,8 @@ Lesson = tuple[int, int, int, str, bytes]
 def learner(rig: Rig) -> Row:
     """The learner alone on one core, from the commit of the lessons until all of them are learned."""
     noted = json.loads((rig.data_dir / "platform.json").read_text())
+    for first in range(0, PRODUCTS, 1_000):
+        rig.call("recommender", "/v1/products", [_product(n) for n in range(first, first + 1_000)])
     rig.alone("learner")
     uvloop.run(_write(noted["postgres"], _lessons(int(time.time() * 1000) - 3_600_000)))
     before, began = rig.cpu_seconds("learner"), time.perf_counter()
@@ -36,7 +43,7 @@ def learner(rig: Rig) -> Row:
     rate = ORDERS / (time.perf_counter() - began)
     micros = 1e6 * (rig.cpu_seconds("learner") - before) / ORDERS
     return Row(
-        f"learner, orders of {LINES} lines, {PRODUCTS:,} products, solves and publications included",
+        f"learner, orders of {LINES} lines, {PRODUCTS:,} products, solves, choices and publications included",
         f"{rate:,.0f} orders/s, {micros:.0f} µs CPU an order",
         "–",
         None,
@@ -48,6 +55,7 @@ def learner(rig: Rig) -> Row:
 def _lessons(first: int) -> list[Lesson]:
     """Orders over an hour, of products as unevenly popular as a supermarket's."""
     draw = np.random.default_rng(1)
+    known = [_items(f"c{n}", first, draw) for n in range(CUSTOMERS)]
     share = np.cumsum(1 / np.arange(1, PRODUCTS + 1) ** 0.8)
     found: list[Lesson] = []
     for n in range(ORDERS):
@@ -56,14 +64,55 @@ def _lessons(first: int) -> list[Lesson]:
         while len(chosen) < LINES:
             chosen[int(np.searchsorted(share, draw.random() * share[-1]))] = None
         lines = [LessonLine(f"p{product}", 1.0, 2.5) for product in chosen]
-        lesson = OrderLesson(customer=f"c{n % 5_000}", at=at, occurred_at=at, order_id=f"o{n}", lines=lines)
+        before = known[n % CUSTOMERS]
+        lesson = OrderLesson(
+            customer=before.customer,
+            at=at,
+            occurred_at=at,
+            order_id=f"o{n}",
+            lines=lines,
+            channel="web",
+            before=before,
+        )
         found.append((n % PARTITIONS, n + 1, at // 1000, ORDER, encode_lesson(lesson)))
     return found
 
 
+def _items(customer: str, now: Millis, draw: np.random.Generator) -> Items:
+    """What was known of a customer: products he bought over the last months, some of them often."""
+    times = draw.geometric(0.5, KNOWN).tolist()
+    ages = (draw.random(KNOWN) * 120 * DAY).astype(int).tolist()
+    chosen = draw.choice(PRODUCTS, KNOWN, replace=False).tolist()
+    items = {
+        f"p{product}": Item(
+            orders=orders,
+            bought=Decayed(float(orders), now - age),
+            last_bought_at=now - age,
+            cycle=float(14 * DAY) if orders > 1 else 0.0,
+            quantity=1.0,
+            price=2.5,
+        )
+        for product, orders, age in zip(chosen, times, ages, strict=True)
+    }
+    return Items(customer=customer, items=items)
+
+
+def _product(n: int) -> dict[str, object]:
+    return {
+        "product_id": f"p{n}",
+        "name": f"Product {n}",
+        "category": f"category {n % 150}",
+        "price": 1.0 + n % 37,
+        "currency": "EUR",
+    }
+
+
 async def _write(postgres: str, lessons: list[Lesson]) -> None:
     connection = await asyncpg.connect(postgres)
-    await connection.copy_records_to_table("lessons", schema_name="analyzer", records=lessons)
+    columns = ["partition", "number", "second", "kind", "body"]
+    await connection.copy_records_to_table(
+        "lessons", schema_name="analyzer", columns=columns, records=lessons
+    )
     await connection.close()
 
 

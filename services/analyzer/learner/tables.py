@@ -16,11 +16,8 @@ from services.analyzer.learner.goods import GoodsLearner
 from services.analyzer.learner.pairs import Lists
 from services.analyzer.learner.popular import popular_of
 
-GROWTH = 1.1
-"""Tables are made anew when orders have grown by this factor (and `LEAST` more), …"""
-LEAST = 20
 LONGEST: Millis = DAY
-"""… after this much journal time, and after a solve."""
+"""Tables are made anew after a solve, and after this much journal time in which orders came."""
 
 
 class TablesState(Struct, frozen=True, kw_only=True):
@@ -64,14 +61,10 @@ class Tables:
         self._made = None
 
     def _due(self, goods: GoodsLearner) -> bool:
-        state, orders = self.state, goods.counts.orders
+        state = self.state
         if not state.products:
             return self._changes != self.catalogue.changes
-        return (
-            orders >= state.orders * GROWTH + LEAST
-            or goods.last_at >= state.at + LONGEST
-            or goods.solved_orders != state.solved_orders
-        )
+        return goods.solved_orders != state.solved_orders or goods.last_at >= state.at + LONGEST
 
     def _note(self, goods: GoodsLearner) -> None:
         products = self.state.products
