@@ -11,8 +11,6 @@ STILL = 1.5
 """Seconds for which nothing may change: services report what they accepted at most once a second."""
 PUBLISHERS = ("collector", "recommender", "feedback")
 """Services with a spool."""
-WAITED = 5.0
-"""Seconds after which a record in a spool is stuck: ticks, too, are applied within one or two."""
 ENDS = (
     ("accepted", "answered 202"),
     ("applied", "counted in a model"),
@@ -30,14 +28,18 @@ def settle(
     monotonic: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> dict[str, Any]:
-    """Ask for the ledger until it balances, nothing is in flight and nothing new comes; then return it.
+    """Ask for the ledger until it balances and everything is applied that was accepted before the first look.
 
-    Returns the last one after ``seconds`` whatever it says.
+    Returns the last one after ``seconds`` whatever it says. ``watched`` is for how many seconds spools had
+    been looked at when it was asked for: what has waited longer than that was there before.
     """
-    deadline = monotonic() + seconds
-    accepted, since = -1, monotonic()
+    began = monotonic()
+    deadline = began + seconds
+    accepted, since = -1, began
     while True:
-        ledger = ask()
+        # Trap: taken before asking, so that nothing older than the first look can seem younger.
+        watched = monotonic() - began
+        ledger = {**ask(), "watched": watched}
         if ledger.get("accepted") != accepted:
             accepted, since = int(ledger.get("accepted", 0)), monotonic()
         done = in_order(ledger) and monotonic() - since >= STILL
@@ -54,10 +56,11 @@ def in_order(ledger: dict[str, Any]) -> bool:
 def broken_hop(ledger: dict[str, Any]) -> str | None:
     """The first hop at which something is missing or waits, in an event's order; None if all is well.
 
-    ``spools``, where it is there, holds what each service says of its spool, see `spool_of`.
+    ``spools``, where it is there, holds what each service says of its spool, see `spool_of`. A record in it
+    waits if it is older than the watch (`settle`): younger ones, such as ticks, are always on their way.
     """
     for service, spool in ledger.get("spools", {}).items():
-        if spool["age"] > WAITED:
+        if spool["records"] and spool["age"] >= ledger.get("watched", 0.0):
             hop = f"{service} → bus" if spool["unshipped"] else "bus → analyzer"
             what = "not acknowledged by the broker" if spool["unshipped"] else "on the bus and not applied"
             count = spool["unshipped"] or spool["records"]

@@ -6,11 +6,14 @@ import asyncio
 import gc
 import warnings
 import weakref
+from contextlib import suppress
 
 import pytest
+import uvloop
 
 from deploy.local.broker import EmbeddedBroker
 from libs.common.bus.kafka import KafkaBus
+from libs.common.bus.kafka.client import BROKEN, BoundClient
 from libs.common.errors import Transient
 
 
@@ -70,6 +73,34 @@ async def test_connection_that_is_given_up_while_it_waits_is_closed(
             gc.collect()
         assert door.stalled == 1
     assert not [str(warning.message) for warning in caught]
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("moments", range(4))
+def test_connection_that_was_just_reset_is_a_broker_that_is_away(
+    embedded_broker: EmbeddedBroker, moments: int
+) -> None:
+    """On uvloop, as services run: for a moment aiokafka takes what was cut for a connection."""
+
+    async def cut_and_ask() -> None:
+        client = BoundClient(cluster=None, bootstrap_servers=embedded_broker.address)
+        await client.bootstrap()
+        try:
+            for connection in client._conns.values():
+                transport = connection._writer.transport
+                lost = transport.get_protocol().connection_lost
+                transport.get_protocol().connection_lost = lambda _, lost=lost: lost(ConnectionResetError())
+                transport.abort()
+            for _ in range(moments):
+                await asyncio.sleep(0)
+            with suppress(*BROKEN):
+                await client.fetch_all_metadata()
+            assert (await client.fetch_all_metadata()).brokers()
+        finally:
+            await client.abort()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(cut_and_ask())
 
 
 @pytest.mark.embedded

@@ -11,6 +11,8 @@ from tests.survival.load import Caller
 from tests.survival.world import World
 
 EVERY = 0.25
+DYING = 0.5
+"""Seconds after which a killed process is known to be dead: its connections are cut before that."""
 
 
 class Probe:
@@ -64,6 +66,8 @@ class Probe:
             self.statuses[reply.status] += 1
             if reply.status == 200:
                 answered = starts
+            else:
+                self._ending.wait(DYING)
             # Killed before or while it was asked, or still starting: not this guarantee's matter.
             if answered != starts or self._world.life("recommender") != (starts, True):
                 continue

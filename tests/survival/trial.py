@@ -20,7 +20,7 @@ from tests.survival.judge import Count, Verdict, judge_events, judge_ledger, jud
 from tests.survival.ledger import Books, Fate
 from tests.survival.load import Load, Mix
 from tests.survival.probe import Probe
-from tests.survival.reader import read_models, read_tables
+from tests.survival.reader import Stored, read_models, read_tables
 from tests.survival.world import ROOT, Shape, World, mkdtemp
 
 REST_SECONDS = 90.0
@@ -137,8 +137,7 @@ def _break(world: World, trial: Trial, seed: int) -> None:
 def judge(world: World, books: Books, probe: Probe, rebuild: bool) -> Verdict:
     """Wait until the platform is at rest, then compare."""
     recovered = at_rest(world, len(books.of(Fate.ACCEPTED)))
-    stored = read_tables(world.postgres)
-    published = read_models(world.kafka)
+    stored, published = read_both(world)
     verdict = judge_events(books, stored, published)
     verdict["buried"] = judge_poison(world.poisoned, stored.dead_letters)
     ledger = world.get("analyzer", "/v1/ledger")
@@ -152,6 +151,17 @@ def judge(world: World, books: Books, probe: Probe, rebuild: bool) -> Verdict:
         verdict["rebuilt"] = Count()
         verdict["rebuilt"].add(1, compare_rebuild(world))
     return verdict
+
+
+def read_both(world: World, tries: int = 5) -> tuple[Stored, dict[str, bytes]]:
+    """Tables and topic of one state: read again where a late decision changed the tables meanwhile."""
+    stored = read_tables(world.postgres)
+    while True:
+        published = read_models(world.kafka)
+        before, stored = stored, read_tables(world.postgres)
+        tries -= 1
+        if stored.bodies == before.bodies or not tries:
+            return stored, published
 
 
 def of_source(ledger: dict[str, object], source: str) -> dict[str, object]:

@@ -331,11 +331,31 @@ def test_verify_waits_until_nothing_is_in_flight_or_time_is_up() -> None:
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    assert settle(lambda: next(answers), monotonic=lambda: now[0], sleep=sleep) == LEDGER
+    told = settle(lambda: next(answers), monotonic=lambda: now[0], sleep=sleep)
+    assert told == {**LEDGER, "watched": now[0]}
     assert 1.5 <= now[0] <= 3.0
     stuck = {**LEDGER, "in_flight": 3, "applied": 4}
-    assert settle(lambda: stuck, seconds=30, monotonic=lambda: now[0], sleep=sleep) == stuck
+    told = settle(lambda: stuck, seconds=30, monotonic=lambda: now[0], sleep=sleep)
+    assert told["in_flight"] == 3
     assert now[0] >= 30
+
+
+def test_verify_waits_for_what_was_in_a_spool_before_it_looked() -> None:
+    """The ledger knows nothing of it: what a spool accepted is told on the very bus that hangs."""
+    now, applied_at = [0.0], 6.0
+
+    def ask() -> dict[str, Any]:
+        hung = {"records": 62, "unshipped": 62, "age": now[0] + 0.2}
+        return {**LEDGER, "spools": {"collector": hung if now[0] < applied_at else QUIET}}
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    assert in_order(settle(ask, seconds=30, monotonic=lambda: now[0], sleep=sleep))
+    assert applied_at <= now[0] <= applied_at + 1
+    now[0], applied_at = 0.0, 60.0
+    left = settle(ask, seconds=4, monotonic=lambda: now[0], sleep=sleep)
+    assert (broken_hop(left) or "").startswith("collector → bus: 62 ")
 
 
 def test_ledger_table_has_a_row_for_each_hop() -> None:
@@ -424,7 +444,7 @@ QUIET = {"records": 12, "unshipped": 12, "age": 0.4}
 )
 def test_hop_that_does_not_balance_is_named(change: dict[str, Any], hop: str | None) -> None:
     by_source = [{**LEDGER, "source": "shop"}]
-    found = broken_hop({**LEDGER, "by_source": by_source, **change})
+    found = broken_hop({**LEDGER, "watched": 5.0, "by_source": by_source, **change})
     assert (found or "").startswith(hop or "")
     assert (found is None) == (hop is None)
 

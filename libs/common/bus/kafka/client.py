@@ -85,6 +85,8 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
             host, port, client_id=self._client_id, request_timeout_ms=self._request_timeout_ms
         )
         try:
+            if not _stands(connection):
+                raise KafkaConnectionError(f"{host}:{port} hung up")
             self.cluster.update_metadata(await connection.send(MetadataRequest([])))
         except BaseException:
             connection.close(reason=CloseReason.CONNECTION_BROKEN)
@@ -105,7 +107,9 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
         if self._aborted and connection is not None:
             connection.close(reason=CloseReason.SHUTDOWN)
             return None
-        if connection is None or connection in self._known:
+        if connection is None or not _stands(connection):
+            return None
+        if connection in self._known:
             return connection
         # Trap: a broker that came back at the same address may be another, empty one. Its offsets would
         # be taken for the old ones, so this connection must not carry one request before that is known.
@@ -121,7 +125,7 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
             return None
         self._known.add(connection)
         _say(connection.host, connection.port, True)
-        return connection
+        return connection if _stands(connection) else None
 
     def _meet(self, found: str) -> None:
         self.cluster_id = found
@@ -167,6 +171,17 @@ class BoundClient(AIOKafkaClient):  # type: ignore[misc]
             error = closing.exception()
             if error is not None and not isinstance(error, BROKEN):
                 raise error
+
+
+def _stands(connection: Any) -> bool:
+    """Whether something can be written; closes it where the peer has hung up."""
+    writer = connection._writer
+    if writer is not None and not writer.transport.is_closing():
+        return True
+    # Trap: aiokafka hears of it a moment later. A write until then is no OSError on uvloop but a
+    # RuntimeError, which nobody takes for a broker that is away: it would end the process.
+    connection.close(reason=CloseReason.CONNECTION_BROKEN)
+    return False
 
 
 async def leaders(client: BoundClient, topic: str) -> dict[int, int]:
