@@ -137,8 +137,10 @@ def create_service(
     publisher = CataloguePublisher(bus, stores.catalogue, metrics, random, assortment.reached)
     pools = PoolKeeper(outlet.journal, stores.decisions, metrics, random, settings.decision_days, forgetting)
     background = [*outlet.background, *(view.watch for view in models.views), publisher.run, pools.run]
+    decider = _decider(settings, assortment, models.learned, metrics, monotonic)
+    registry.before_scrape(decider.honesty.show)
     recommender = Recommender(
-        _decider(settings, assortment, models.learned, metrics, monotonic),
+        decider,
         ViewPeople(models.customers, metrics, settings.people),
         outlet.board,
         outlet.journal,

@@ -36,6 +36,7 @@ class RecommenderMetrics:
             "degraded_answers_total", "Answers that say what they lacked", {"reason": ("stale", "unrecorded")}
         )
         self._measure(metrics)
+        self._measure_honesty(metrics)
 
     def _measure(self, metrics: Metrics) -> None:
         """What is measured beside what is counted."""
@@ -81,3 +82,23 @@ class RecommenderMetrics:
         self.published = metrics.counter("published_entries_total", "Catalogue entries published")
         self.kept = metrics.counter("kept_decisions_total", "Decision pools stored in the database")
         self.broken = metrics.counter("unreadable_records_total", "Records of views that could not be read")
+
+    def _measure_honesty(self, metrics: Metrics) -> None:
+        """What `handlers.honesty.PolicyHonesty` sees of the draws."""
+        self.draws = metrics.counter("policy_draws_total", "Draws for slots, ghosts among them")
+        self.uniform_weight = metrics.counter(
+            "policy_uniform_weight_total",
+            "Sum over the draws of what an even choice weighs, (1/|A|)/p: as many as draws, where p is true",
+        )
+        self.uniform_weight_squares = metrics.counter(
+            "policy_uniform_weight_squares_total", "Sum of the squares of these weights"
+        )
+        self.explored = metrics.counter(
+            "policy_explored_total", "Expected number of the draws that exploration made, not belief"
+        )
+        self.standing = metrics.gauge(
+            "policy_standing_rows", "Offers that competed in a hundred decisions of late that were looked at"
+        )
+        self.starved = metrics.gauge(
+            "policy_starved_rows", "Those of them that belief would choose in fewer than one of a thousand"
+        )

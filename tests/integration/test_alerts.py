@@ -76,12 +76,32 @@ def healthy() -> dict[str, str]:
     found[PASSED] = f"0+15x{STEPS}"
     found[ELECTED] = steady(1)
     found[LAST] = f"0+15x{STEPS}"
+    found |= drawn(1.0)
+    for model in ("choice", "response"):
+        found[series("closedloop_learner_drift_alarms_total", "learner", model=model)] = steady(0)
+    found[GAIN] = steady(0.05)
     return found
+
+
+def drawn(mean: float) -> dict[str, str]:
+    """A hundred draws a second whose even weights have this mean, and squares of mean 20."""
+    named = {
+        "draws": 1500.0,
+        "uniform_weight": 1500.0 * mean,
+        "uniform_weight_squares": 30_000.0,
+        "explored": 30.0,
+    }
+    return {
+        series(f"closedloop_recommender_policy_{name}_total", "recommender"): growing(by)
+        for name, by in named.items()
+    }
 
 
 LETTERS = series("closedloop_analyzer_dead_letters_total", "analyzer", code="undecodable")
 CAUGHT_UP = series("closedloop_recommender_view_caught_up", "recommender", topic="customer-models")
 VIEW_LAG = series("closedloop_recommender_view_lag_seconds", "recommender", topic="customer-models")
+GAIN = series("closedloop_learner_log_loss_gain_ratio", "learner", model="choice")
+DRIFTS = series("closedloop_learner_drift_alarms_total", "learner", model="response")
 PASSED = series("closedloop_learner_passed_timestamp_seconds", "learner")
 ELECTED = series("closedloop_learner_elected_learners", "learner")
 LAST = series("closedloop_collector_last_accepted_timestamp_seconds", "collector", source="shop")
@@ -162,6 +182,13 @@ CASES = {
         gauge("analyzer", "erasure_notices_records", "0x40 2x80"), "ErasureWaits", at="22m"
     ),
     "erasure under way": case(gauge("analyzer", "erasure_notices_records", "0x40 2x20 0x60"), at="22m"),
+    "drift": case({DRIFTS: "0x40 1x80"}, "ModelDrift"),
+    "drift long ago": case({DRIFTS: "1x120"}),
+    "worse than the prior": case({GAIN: steady(-0.05)}, "LearnerWorseThanPrior", at="25m"),
+    "worse than the prior for a quarter": case({GAIN: "0.05x20 -0.05x60 0.05x40"}, at="19m30s"),
+    "a little worse than the prior": case({GAIN: steady(-0.01)}, at="25m"),
+    "wrong propensities": case(drawn(1.2), "PropensitiesWrong"),
+    "propensities as far off as chance explains": case(drawn(1.02)),
     "busy": case(slow("analyzer", "loop_lag_seconds", "0.005", "0.05", "0.25"), "EventLoopBusy"),
     "busy, but not too busy": case(slow("analyzer", "loop_lag_seconds", "0.005", "0.05")),
     "files": case({series("process_open_fds", "collector"): "60x40 900x80"}, "FilesExhausted", at="18m"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
+from deploy.local.dashboards.honesty import honesty
 from deploy.local.dashboards.loop import loop
 from deploy.local.dashboards.pipes import pipes
 from deploy.local.dashboards.runbook import runbook
@@ -17,7 +18,13 @@ FOLDER = Path(__file__).parents[2] / "grafana" / "dashboards"
 
 def dashboards() -> dict[str, str]:
     """Every dashboard by file name, as it should be now."""
-    made: list[Dashboard] = [loop(), pipes(), *(service(*one) for one in SERVICES.items()), runbook()]
+    made: list[Dashboard] = [
+        loop(),
+        honesty(),
+        pipes(),
+        *(service(*one) for one in SERVICES.items()),
+        runbook(),
+    ]
     encoder = JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False)
     found = {}
     for one in made:

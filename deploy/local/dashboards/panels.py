@@ -46,9 +46,13 @@ def graph(
     limits: Limits | None = None,
     runbook: str | None = None,
     stacked: bool = False,
+    negative: bool = False,
     width: int = 8,
 ) -> timeseries.Panel:
-    """Values over time; the legend is a table with the last and the greatest value of each series."""
+    """Values over time; the legend is a table with the last and the greatest value of each series.
+
+    The axis begins at 0, except where values may be ``negative``.
+    """
     panel = (
         timeseries.Panel()
         .title(title)
@@ -57,7 +61,6 @@ def graph(
         .unit(unit)
         .height(8)
         .span(width)
-        .min(0)
         .line_width(1)
         .fill_opacity(20 if stacked else 8)
         .show_points(options.VisibilityMode.NEVER)
@@ -74,6 +77,8 @@ def graph(
             .calcs(["lastNotNull", "max"])
         )
     )
+    if not negative:
+        panel = panel.min(0)
     if stacked:
         panel = panel.stacking(common.StackingConfig().mode(options.StackingMode.NORMAL))
     if limits is not None:

@@ -17,6 +17,7 @@ from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.choice import ChoiceLearner
 from services.analyzer.learner.drift import DriftWatch
 from services.analyzer.learner.fold import Fold, Parameters
+from services.analyzer.learner.honesty import Honesty
 from services.analyzer.learner.metrics import LearnerMetrics
 from services.analyzer.learner.ports import Claim, LearnerStore, LessonRow
 from services.analyzer.learner.publish import Publisher
@@ -72,6 +73,7 @@ class Learner:
         self._checkpoint = checkpoint_seconds
         self._watch = watch_seconds
         self._drift = DriftWatch()
+        self._honesty = Honesty(metrics)
         self._saved = 0.0
         self._saved_place: object = None
         self.elected = False
@@ -166,6 +168,7 @@ class Learner:
         self._metrics.choice_loss.set(choice.honest.loss)
         self._metrics.choice_prior_loss.set(choice.honest.prior)
         self._metrics.choice_ndcg.set(choice.honest.ndcg)
+        self._honesty.compare("choice", choice.honest.loss, choice.honest.prior)
         self._metrics.drift.add(self._drift.alarms(choice.losses), "choice")
         choice.losses.clear()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from libs.common.contracts.catalogue import KINDS
+from libs.common.scoring.response import HEADS
 from libs.common.telemetry import Metrics
 
 
@@ -44,4 +46,33 @@ class LearnerMetrics:
             "choice_ndcg_ratio", "Running mean of NDCG@10 of the next order of the panel, ranked beforehand"
         )
         self.products = registry.gauge("products_known_rows", "Products counted")
+        self._measure_honesty(registry)
         self.pairs = registry.gauge("pairs_known_rows", "Pairs of products counted")
+
+    def _measure_honesty(self, registry: Metrics) -> None:
+        """What was said before the outcome was learned; of responses, since the process was started."""
+        self.response_loss = registry.gauge(
+            "response_log_loss",
+            "Running mean per trial of -log P(what came of it), said before it was learned",
+            {"head": HEADS},
+        )
+        self.gain = registry.gauge(
+            "log_loss_gain_ratio",
+            "Share of the log loss of what was believed before any learning that learning took away;"
+            " below 0 it made things worse",
+            {"model": ("choice", *HEADS)},
+        )
+        self.auc = registry.gauge(
+            "auc_ratio",
+            "Of a trial whose product was bought and one whose was not, how often the first was given more",
+            {"model": ("response",)},
+        )
+        self.expected = registry.counter(
+            "conversions_expected_total", "Conversions as foretold, by kind of offer", {"kind": KINDS}
+        )
+        self.seen = registry.counter(
+            "conversions_seen_total", "Conversions that came, by kind of offer", {"kind": KINDS}
+        )
+        self.caused = registry.gauge(
+            "caused_ratio", "Share of conversions that showing an offer causes, by kind", {"kind": KINDS}
+        )

@@ -22,6 +22,7 @@ from services.recommender.candidates.gather import Where, gather
 from services.recommender.candidates.places import MOST
 from services.recommender.candidates.pool import Chosen, Pool
 from services.recommender.errors import STALE
+from services.recommender.handlers.honesty import PolicyHonesty
 from services.recommender.handlers.record import (
     Slate,
     basket_of,
@@ -126,6 +127,7 @@ class Decider:
         self._unknown_consent: UnknownConsent = unknown_consent
         self._metrics = metrics
         self._histories = Histories(people)
+        self.honesty = PolicyHonesty(metrics)
 
     def forget(self, customers: Sequence[CustomerKey]) -> None:
         """Drop what memory holds of ``customers``."""
@@ -150,6 +152,7 @@ class Decider:
         )
         if ask.dry_run:
             return Decided(answer, None, b"")
+        self.honesty.note(slate.draws, placement.exploration, slate.pool.offer_ids)
         return Decided(answer, decision_of(slate, ask), pool_of(slate))
 
     def _placement(self, ask: Ask) -> Placement:
