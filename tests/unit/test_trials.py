@@ -77,6 +77,7 @@ def offer(product: str, rank: int) -> DecidedOffer:
         mean=0.1,
         source="popular",
         chance=0.05,
+        cell=rank,
         vector=pack(np.array([[float(rank), 0.0, 1.0]]))[0],
     )
 

@@ -149,7 +149,8 @@ def _store(draft: Draft, event: AboutCustomer, body: bytes) -> None:
     step = fold_into(draft.customers, event, draft.journal_time, number, draft.panel)
     draft.number = number
     if step is not None:
-        draft.lessons += lesson_rows(draft.state.partition, number, draft.journal_time, step)
+        if step.lessons or step.looks:
+            draft.lessons += lesson_rows(draft.state.partition, number, draft.journal_time, step)
         if step.dropped:
             draft.note("crowded", step.dropped)
     fact = fact_row(draft.state.partition, number, event)

@@ -84,6 +84,8 @@ def fold(
     """
     if is_nobody(event.customer):
         return Step(models)
+    if models.trials.due >= journal_time:
+        return _fold(models, event, journal_time, panel, number)
     trials, looks = pass_time(event.customer, models.trials, journal_time)
     step = _fold(models._replace(trials=trials), event, journal_time, panel, number)
     return step._replace(looks=tuple(looks))
@@ -92,8 +94,7 @@ def fold(
 def _fold(models: Models, event: AboutCustomer, now: Millis, panel: Panel, number: int) -> Step:
     if isinstance(event, Touchpoint):
         return _on_touchpoint(models, event, now, panel)
-    profile, told = models.profile, Told(models.trials)
-    unmatched = False
+    profile, told, unmatched = models.profile, None, False
     if isinstance(event, IdentityLinked):
         profile = profile_folds.identified(profile, event)
         if event.internal:
@@ -108,7 +109,9 @@ def _fold(models: Models, event: AboutCustomer, now: Millis, panel: Panel, numbe
         unmatched = not matched
         told = trial_folds.answer(models.trials, event, now)
     profile = profile_folds.counted(profile, type_of(event))
-    after = models._replace(profile=profile, trials=told.trials)
+    if told is None:
+        return Step(Models(profile, models.items, models.trials), unmatched=unmatched)
+    after = Models(profile, models.items, told.trials)
     return Step(after, told.lessons, unmatched=unmatched, dropped=told.dropped)
 
 
@@ -117,7 +120,7 @@ def _on_touchpoint(models: Models, event: Touchpoint, now: Millis, panel: Panel)
     typed = _typed(event, shape) if shape is not None else None
     if event.echo:
         told = _tried(models.trials, event, typed, now)
-        return Step(models._replace(trials=told.trials), told.lessons)
+        return Step(Models(models.profile, models.items, told.trials), told.lessons)
     if not event.learn:
         return Step(models._replace(profile=profile_folds.counted(models.profile, event.type)))
     profile, items = profile_folds.touched(models.profile, event), models.items
@@ -139,6 +142,8 @@ def _on_touchpoint(models: Models, event: Touchpoint, now: Millis, panel: Panel)
     rating = profile_folds.rating_of(event)
     if rating is not None:
         profile = profile_folds.rated(profile, rating, at)
+    if not lessons or not models.trials.kept:
+        return Step(Models(profile, items, models.trials), lessons)
     told = _tried(models.trials, event, typed, now)
     return Step(Models(profile, items, told.trials), lessons + told.lessons)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -80,24 +80,29 @@ def buy(trials: Trials, event: Touchpoint, order_id: str, product_ids: Iterable[
     if not trials.kept:
         return Told(trials)
     changes = _Changes(trials, event, now)
-    offered = {trial.product_id for _, trial in changes.all()}
+    found: dict[str | None, list[_At]] = {}
+    for place, trial in changes.all():
+        found.setdefault(trial.product_id, []).append(place)
     for product_id in dict.fromkeys(product_ids):
-        if product_id not in offered:
-            continue
-        waiting = [
-            (place, trial)
-            for place, trial in changes.trials_of(product_id)
-            # Trap: a late order may tell of a time before the offer was seen.
-            if trial.open and trial.happened_at <= event.occurred_at
-        ]
-        credited = changes.credited(order_id, product_id)
-        for place, trial in waiting:
-            changes.put(place, replace(trial, orders=_with(trial.orders, order_id)))
-        shown = [(trial.shown_at, place[0], -place[1], place) for place, trial in waiting if not trial.ghost]
-        if shown and not credited:
-            *_, place = max(shown)
-            changes.convert(place, changes.at(place), order_id)
+        _bought(changes, event, order_id, found.get(product_id, ()))
     return changes.told()
+
+
+def _bought(changes: _Changes, event: Touchpoint, order_id: str, places: Sequence[_At]) -> None:
+    """A line of an order: ``places`` are the trials of its product."""
+    credited = any(changes.at(place).credit == order_id for place in places)
+    latest: tuple[Millis, str, int] | None = None
+    for place in places:
+        trial = changes.at(place)
+        # Trap: a late order may tell of a time before the offer was seen.
+        if not trial.open or trial.happened_at > event.occurred_at:
+            continue
+        changes.put(place, replace(trial, orders=_with(trial.orders, order_id)))
+        if not trial.ghost:
+            latest = max(latest or (0, "", 0), (trial.shown_at, place[0], -place[1]))
+    if latest is not None and not credited:
+        place = latest[1], -latest[2]
+        changes.convert(place, changes.at(place), order_id)
 
 
 def unbuy(trials: Trials, event: Touchpoint, order_id: str, product_ids: Iterable[str], now: Millis) -> Told:
@@ -124,42 +129,48 @@ class _Changes:
     """The trials of a customer while ``event`` changes them at journal time ``now``, and what it teaches."""
 
     def __init__(self, trials: Trials, event: Decision | Outcome | Touchpoint, now: Millis) -> None:
+        self._kept = trials.kept
         self._trials = trials
         self._event = event
         self._now = now
-        self._kept = dict(trials.kept)
-        self._changed = False
+        self._changed: dict[str, list[Trial]] = {}
         self._lessons: list[TrialLesson] = []
 
     def told(self, dropped: int = 0) -> Told:
         """The end of it."""
-        trials = Trials.of(self._kept) if self._changed else self._trials
-        return Told(trials, tuple(self._lessons), dropped)
+        if not self._changed and self._kept is self._trials.kept:
+            return Told(self._trials)
+        after = dict(self._kept)
+        for decision_id, trials in self._changed.items():
+            number, _, record = after[decision_id]
+            after[decision_id] = keep(number, replace(record, trials=tuple(trials)))
+        return Told(Trials.of(after), tuple(self._lessons), dropped)
 
     def at(self, place: _At) -> Trial:
-        return self._kept[place[0]].record.trials[place[1]]
+        decision_id, slot = place
+        changed = self._changed.get(decision_id)
+        return self._kept[decision_id].record.trials[slot] if changed is None else changed[slot]
 
     def all(self) -> Iterator[tuple[_At, Trial]]:
-        """All trials as they were when this was asked, by decision so that no dict's order matters."""
-        for decision_id, one in sorted(self._kept.items()):
-            for slot, trial in enumerate(one.record.trials):
-                yield (decision_id, slot), trial
-
-    def trials_of(self, product_id: str | None) -> list[tuple[_At, Trial]]:
-        """All trials of a product."""
-        return [(place, trial) for place, trial in self.all() if trial.product_id == product_id]
+        """All trials as they are now, by decision so that no dict's order matters."""
+        for decision_id in sorted(self._kept):
+            for slot in range(len(self._kept[decision_id].record.trials)):
+                place = decision_id, slot
+                yield place, self.at(place)
 
     def credited(self, order_id: str, product_id: str | None) -> bool:
         """Whether the line of ``order_id`` has its trial."""
-        return any(trial.credit == order_id for _, trial in self.trials_of(product_id))
+        return any(trial.credit == order_id and trial.product_id == product_id for _, trial in self.all())
 
     def remember(self, number: int, record: DecisionRecord) -> int:
         """One decision more; how many had to leave for it, each open trial with the look it has reached."""
-        self._kept[record.decision_id] = keep(number, record)
-        self._changed = True
-        crowd = sorted(self._kept, key=lambda key: (self._kept[key].record.at, key))[:-MAX_DECISIONS]
+        kept = {**self._kept, record.decision_id: keep(number, record)}
+        self._kept = kept
+        if len(kept) <= MAX_DECISIONS:
+            return 0
+        crowd = sorted(kept, key=lambda key: (kept[key].record.at, key))[:-MAX_DECISIONS]
         for decision_id in crowd:
-            gone = self._kept.pop(decision_id).record
+            gone = kept.pop(decision_id).record
             for trial in gone.trials:
                 look = look_early(self._event.customer, gone, trial, self._now)
                 if look is not None:
@@ -169,10 +180,9 @@ class _Changes:
     def put(self, place: _At, trial: Trial) -> None:
         """``trial`` as it is from here on."""
         decision_id, slot = place
-        number, _, record = self._kept[decision_id]
-        trials = (*record.trials[:slot], trial, *record.trials[slot + 1 :])
-        self._kept[decision_id] = keep(number, replace(record, trials=trials))
-        self._changed = True
+        if decision_id not in self._changed:
+            self._changed[decision_id] = list(self._kept[decision_id].record.trials)
+        self._changed[decision_id][slot] = trial
 
     def show(self, decision_id: str, rank: int) -> None:
         """The offer of ``rank`` was shown, within the window, and with it the ghosts whose place it has."""

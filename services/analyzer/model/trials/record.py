@@ -12,7 +12,7 @@ from msgspec import Struct
 from libs.common.clock import DAY, Millis
 from libs.common.contracts.customer_event import DecidedOffer, Decision
 from libs.common.contracts.identity import CustomerKey
-from libs.common.contracts.vectors import unpack
+from libs.common.contracts.vectors import is_sound
 from services.analyzer.model.lessons import TrialLesson, TrialStep
 
 TRIALS = "trials/"
@@ -136,8 +136,11 @@ def age_of(window: Millis, look: int) -> Millis:
 
 def due_of(record: DecisionRecord) -> Millis:
     """When the next look is due; where none is left, when the record is forgotten."""
-    looks = [trial.shown_at + age_of(record.window, trial.looks) for trial in record.trials if trial.open]
-    return min(looks) if looks else end_of(record)
+    due = NEVER
+    for trial in record.trials:
+        if trial.open:
+            due = min(due, trial.shown_at + age_of(record.window, trial.looks))
+    return end_of(record) if due == NEVER else due
 
 
 def end_of(record: DecisionRecord) -> Millis:
@@ -169,29 +172,21 @@ def record_of(event: Decision, journal_time: Millis) -> DecisionRecord:
 
 def _trial(offer: DecidedOffer, *, ghost: bool) -> Trial:
     return Trial(
-        offer_id=offer.offer_id,
-        product_id=offer.product_id,
-        kind=offer.kind,
-        rank=offer.rank,
-        ghost=ghost,
-        propensity=_probability(offer.propensity),
-        chance=_probability(offer.chance),
-        cell=offer.cell,
-        vector=offer.vector,
+        offer.offer_id,
+        offer.product_id,
+        offer.kind,
+        offer.rank,
+        ghost,
+        min(max(0.0, offer.propensity), 1.0),
+        min(max(0.0, offer.chance), 1.0),
+        offer.cell,
+        offer.vector,
     )
-
-
-def _probability(value: float) -> float:
-    return min(max(0.0, value), 1.0)
 
 
 def checked(vector: bytes) -> bytes:
     """``vector``, or nothing where it cannot be read: no lesson has numbers that are none."""
-    try:
-        unpack(vector)
-    except ValueError:
-        return b""
-    return vector
+    return vector if is_sound(vector) else b""
 
 
 def lesson_of(
