@@ -77,7 +77,7 @@ class Market:
     ) -> Pool:
         tables = self.tables.now()
         here = situation(self.assortment, tables.scoring, items or {}, now, page, basket, exclude)
-        return gather(here, tables, Where(placement or Placement(placement_id="p"), "web", {}, kinds))
+        return gather(here, tables, Where(placement or Placement(placement_id="p"), "web", {}, kinds=kinds))
 
 
 def kinds_of(pool: Pool) -> dict[str, str]:

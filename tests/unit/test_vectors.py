@@ -1,4 +1,4 @@
-"""Vectors of features in a decision's record: small, exact to float32, and never anything else."""
+"""Vectors of features in a decision's record: small, exact to three decimals, and never anything else."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from libs.common.contracts.customer_event import DecidedOffer, Decision, decode_event, encode_event
-from libs.common.contracts.vectors import MOST_COLUMNS, pack, trial_vector, unpack
+from libs.common.contracts.vectors import MOST, MOST_COLUMNS, SCALE, pack, trial_vector, unpack
+from libs.common.scoring.trial import DECIMALS, LIMIT
 
-numbers = st.one_of(st.just(0.0), st.floats(-1e6, 1e6, width=32))
+numbers = st.one_of(st.just(0.0), st.integers(-32_767, 32_767).map(lambda thousandths: thousandths / 1000))
 
 
 @given(arrays(np.float64, st.tuples(st.integers(0, 5), st.integers(0, MOST_COLUMNS)), elements=numbers))
@@ -24,11 +25,19 @@ def test_what_says_nothing_takes_no_room() -> None:
     row = np.zeros((1, 40))
     row[0, ::3] = 0.1
     (data,) = pack(row)
-    assert len(data) == 1 + 5 + 14 * 4
-    assert unpack(data)[3] == pytest.approx(0.1, rel=1e-7)
+    assert len(data) == 1 + 5 + 14 * 2
+    assert unpack(data)[3] == 0.1
 
 
-@pytest.mark.parametrize("data", [b"\x09\x01", b"\x01\x01", b"\x01\x00\0\0\0\0", b"\x01\x01\x00\x00\xc0\x7f"])
+def test_what_a_trial_is_scored_with_is_what_is_recorded() -> None:
+    assert (10.0**DECIMALS, LIMIT < MOST) == (SCALE, True)
+
+
+def test_numbers_are_bounded_and_rounded_to_three_decimals() -> None:
+    assert unpack(pack(np.array([[1e300, -1e9, 0.1234, 0.0004]]))[0]) == [32.767, -32.767, 0.123, 0.0]
+
+
+@pytest.mark.parametrize("data", [b"\x09\x01", b"\x01\x01", b"\x01\x00\0\0", b"\x01\x01\x00"])
 def test_what_is_no_vector_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="a vector with"):
         unpack(data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import TypeVar
 from zlib import crc32
 
@@ -98,29 +98,22 @@ class Intercepts:
     mean, deviation:
         Arrays (n + c + 2, heads), float32: offers, then cells, then an offer and a cell that nothing is
         known of.
-    noise:
-        Array (n,): row of the normal numbers of each offer.
     """
 
     offers: Mapping[str, int]
     cells: Mapping[int, int]
     mean: Singles
     deviation: Singles
-    noise: Ints
 
-    def rows(self, offer_ids: Sequence[str], cells: Ints | None) -> tuple[Ints, Ints, Ints]:
-        """Rows of offers and of their cells, and the rows of their noise."""
+    def rows(self, offer_ids: Sequence[str], cells: Ints | None) -> tuple[Ints, Ints]:
+        """Rows of offers and of their cells."""
         new = len(self.mean) - 2
-        found = [self.offers.get(offer_id, new) for offer_id in offer_ids]
-        at: Ints = np.array(found, dtype=np.int64)
-        noise = np.zeros(len(at), dtype=np.int64)
-        known = at < len(self.noise)
-        noise[known] = self.noise[at[known]]
-        for place in np.flatnonzero(~known).tolist():
-            noise[place] = _noise_row(offer_ids[place])
-        if cells is None:
-            return at, np.full(len(at), new + 1), noise
-        return at, np.array([self.cells.get(cell, new + 1) for cell in cells.tolist()], dtype=np.int64), noise
+        find = self.offers.get
+        at: Ints = np.array([find(offer_id, new) for offer_id in offer_ids], dtype=np.int64)
+        if cells is None or not self.cells:
+            return at, np.full(len(at), new + 1)
+        find_cell = self.cells.get
+        return at, np.array([find_cell(cell, new + 1) for cell in cells.tolist()], dtype=np.int64)
 
 
 def start_mean(head: str) -> Floats:
@@ -174,7 +167,6 @@ def intercepts_of(parts: Sequence[InterceptsPart], heads: Sequence[Head]) -> Int
         cells=cells,
         mean=table[:, :, 0],
         deviation=np.sqrt(np.maximum(table[:, :, 1], 0.0)),
-        noise=np.array([_noise_row(offer_id) for offer_id in offers], dtype=np.int64),
     )
 
 
@@ -225,15 +217,17 @@ class ResponseModel:
     ) -> Singles:
         """q of each candidate under each of this version's weight vectors: (`DRAWS`, m), float32."""
         known = self._known
-        at, cell, noise = known.rows(offer_ids, cells)
+        at, cell = known.rows(offer_ids, cells)
+        noise: Ints = np.array([_noise_row(offer_id) for offer_id in offer_ids], dtype=np.int64)
         weights, normal = self._drawn
         # One product for all heads; what the offers share is multiplied once.
-        odds = own.astype(np.float32) @ weights[:_OWN] + shared.astype(np.float32) @ weights[_OWN:]
+        odds = own.astype(np.float32) @ weights[:_OWN]
+        odds += shared.astype(np.float32) @ weights[_OWN:]
         odds = odds.reshape(len(own), len(HEADS), DRAWS)
-        mean = known.mean[at] + known.mean[cell]
-        odds += mean[:, :, None]
-        deviation = np.sqrt(known.deviation[at] ** 2 + known.deviation[cell] ** 2)
-        odds += deviation[:, :, None] * normal[(noise + 1009 * self.version) % _NOISE]
+        odds += (known.mean[at] + known.mean[cell])[:, :, None]
+        spread = normal[(noise + 1009 * self.version) % _NOISE]
+        spread *= np.sqrt(known.deviation[at] ** 2 + known.deviation[cell] ** 2)[:, :, None]
+        odds += spread
         e, given, alone = odds[:, 0], odds[:, 1], odds[:, 2]
         return _chance(e, given, alone).T
 
@@ -269,7 +263,7 @@ class ResponseModel:
 
     def _mean_odds(self, own: Floats, shared: Floats, offer_ids: Sequence[str], cells: Ints | None) -> Floats:
         known = self._known
-        at, cell, _ = known.rows(offer_ids, cells)
+        at, cell = known.rows(offer_ids, cells)
         weights = np.stack([head.mean for head in self.heads], axis=1)
         odds = own @ weights[:_OWN] + shared @ weights[_OWN:]
         return np.asarray(odds + known.mean[at] + known.mean[cell])
@@ -285,8 +279,8 @@ def _chance(engaged: NDArray[_F], given: NDArray[_F], alone: NDArray[_F]) -> NDA
 
 def _expit(odds: NDArray[_F]) -> NDArray[_F]:
     # 1 / (1 + exp(-x)) in one array: these are the many numbers of a request.
-    x = np.clip(odds, -_FAR, _FAR)
-    np.negative(x, out=x)
+    x = np.negative(odds)
+    np.maximum(np.minimum(x, _FAR, out=x), -_FAR, out=x)
     np.exp(x, out=x)
     x += 1.0
     return np.reciprocal(x, out=x)
@@ -298,6 +292,7 @@ def _normal_table() -> Singles:
     return generator.standard_normal((_NOISE, len(HEADS), DRAWS), dtype=np.float32)
 
 
+@lru_cache(maxsize=65_536)
 def _noise_row(offer_id: str) -> int:
     return crc32(offer_id.encode("utf-8", "surrogatepass"))
 

@@ -36,13 +36,14 @@ _GROUPS = source_groups(SOURCES)
 class Where(NamedTuple):
     """What a request says of the place it comes from.
 
-    ``kinds`` are the only ones wanted (None: all); ``also`` are open positions that must be among the
-    candidates whatever they are worth (a baseline's).
+    ``limit`` is how many slots there are; ``kinds`` are the only ones wanted (None: all); ``also`` are open
+    positions that must be among the candidates whatever they are worth (a baseline's).
     """
 
     placement: Placement
     channel: str
     context: Mapping[str, Any]
+    limit: int = places.MOST
     kinds: Collection[str] | None = None
     also: Positions = NONE
 
@@ -59,43 +60,54 @@ class _Candidates(NamedTuple):
     sketch: Floats
     codes: Positions
 
+    def at(self, kept: Positions) -> _Candidates:
+        """Those at ``kept`` only."""
+        return _Candidates(
+            positions=self.positions[kept],
+            offers=[self.offers[at] for at in kept.tolist()],
+            kinds=self.kinds[kept],
+            sources=self.sources[kept],
+            replaces=self.replaces[kept],
+            margin=self.margin[kept],
+            sketch=self.sketch[kept],
+            codes=self.codes[kept],
+        )
+
 
 def gather(here: Situation, tables: Tables, where: Where) -> Pool:
-    """The at most `places.MOST` candidates of ``here`` that go on, the best at the posterior mean."""
+    """The at most `places.MOST` candidates of ``here`` that go on."""
     named, own_offers = _candidates(here, tables, where.also)
     chance, features = _chances(here, named.positions, own_offers)
-    own = _own(here, where, named, chance, features)
-    shared = _shared(here, where)
-    cells = cells_of(named.kinds, named.codes)
-    ids = offer_ids(here, named.offers, named.positions)
     response = here.tables.learned.response
-    mean = response.means(own, shared, ids, cells)
+    placement = where.placement
     worth = Worth(
-        caused=response.caused(named.kinds, where.placement.placement_id),
+        caused=response.caused(named.kinds, placement.placement_id),
         margin=named.margin,
         # Nothing says yet how often a product comes back.
-        returned=np.zeros(len(mean)),
-        contact_cost=where.placement.contact_cost,
+        returned=np.zeros(len(chance)),
+        contact_cost=placement.contact_cost,
     )
-    objective = where.placement.objective
-    kept = _best(here, named, worth.ranked_by(objective, mean), where)
-    own, cells, worth = own[kept], cells[kept], worth.at(kept)
-    ids = [ids[at] for at in kept.tolist()]
+    kept = _best(here, named, worth.ranked_by(placement.objective, chance), where)
+    named, chance, features, worth = named.at(kept), chance[kept], features[kept], worth.at(kept)
+    own, shared = _own(here, where, named, chance, features), _shared(here, where)
+    cells = cells_of(named.kinds, named.codes)
+    ids = offer_ids(here, named.offers, named.positions)
+    mean = response.means(own, shared, ids, cells)
     return Pool(
         here=here,
-        positions=named.positions[kept],
-        offers=[named.offers[at] for at in kept.tolist()],
+        positions=named.positions,
+        offers=named.offers,
         offer_ids=ids,
-        kinds=named.kinds[kept],
-        sources=named.sources[kept],
-        replaces=named.replaces[kept],
+        kinds=named.kinds,
+        sources=named.sources,
+        replaces=named.replaces,
         cells=cells,
-        chance=chance[kept],
-        mean=mean[kept],
-        score=worth.score(mean[kept]),
+        chance=chance,
+        mean=mean,
+        score=worth.score(mean),
         worth=worth,
-        objective=objective,
-        features=features[kept],
+        objective=placement.objective,
+        features=features,
         own=own,
         shared=shared,
         draw=lambda: response.draws(own, shared, ids, cells),
@@ -215,10 +227,10 @@ def _best(here: Situation, named: _Candidates, by: Floats, where: Where) -> Posi
         kept = kept[wanted]
         if refused := len(by) - len(kept):
             here.rejected[KIND] = refused
-    if len(kept) > places.MOST:
-        here.rejected[SURPLUS] = len(kept) - places.MOST
+    if len(kept) > (most := places.room(where.limit)):
+        here.rejected[SURPLUS] = len(kept) - most
         by = by[kept]
         if len(where.also):
             by = np.where(np.isin(named.positions[kept], where.also), np.inf, by)
-        kept = kept[places.best(by, named.sources[kept])]
+        kept = kept[places.best(by, named.sources[kept], most)]
     return kept

@@ -11,6 +11,8 @@ from libs.common.scoring.sources.union import CODES
 
 MOST = 100
 """So many candidates go on to the policy."""
+FEW, SHORT = 64, 16
+"""So many are enough for so few slots: those behind them are dear to judge and hardly ever drawn."""
 
 RESERVED: Mapping[int, int] = {
     CODES["new"]: 10,
@@ -19,6 +21,11 @@ RESERVED: Mapping[int, int] = {
     CODES["authored"]: 10,
 }
 """Places kept for the best of a source: what nobody was shown yet looks bad until it is drawn."""
+
+
+def room(limit: int) -> int:
+    """How many candidates go on for ``limit`` slots."""
+    return FEW if limit <= SHORT else MOST
 
 
 def best(

@@ -19,7 +19,7 @@ from libs.common.scoring.sources.popular import popular
 from libs.common.tokens import OfferToken
 from services.recommender.candidates.explain import Explainer
 from services.recommender.candidates.gather import Where, gather
-from services.recommender.candidates.places import MOST
+from services.recommender.candidates.places import room
 from services.recommender.candidates.pool import Chosen, Pool
 from services.recommender.errors import STALE
 from services.recommender.handlers.honesty import PolicyHonesty
@@ -179,7 +179,7 @@ class Decider:
         )
         limit = placement.limit if ask.limit is None else ask.limit
         also = _baseline(here, placement, limit) if group == "baseline" else NONE
-        where = Where(placement, ask.channel, ask.context, _kinds(ask, placement), also)
+        where = Where(placement, ask.channel, ask.context, limit, _kinds(ask, placement), also)
         pool = gather(here, tables, where)
         seed, window = seed_of(question.decision_id), window_of(placement, ask.channel)
         draws = self._draws(question, placement, group, pool, limit, seed, window)
@@ -303,10 +303,12 @@ def _baseline(here: Situation, placement: Placement, limit: int) -> Positions:
         return NONE
     if placement.baseline == "popular":
         # Twice as many, because kinds that were not asked for fall out later.
-        return popular(here.look, min(2 * limit, MOST))
+        return popular(here.look, min(2 * limit, room(limit)))
     index = here.tables.shelf.index
     places = [index.get(offer_id.removeprefix(PRODUCT_OFFER), -1) for offer_id in placement.baseline]
-    return np.array([place for place in places if place >= 0 and here.open[place]][:MOST], dtype=np.int64)
+    return np.array(
+        [place for place in places if place >= 0 and here.open[place]][: room(limit)], dtype=np.int64
+    )
 
 
 def _of_baseline(pool: Pool, placement: Placement, also: Positions) -> list[int]:

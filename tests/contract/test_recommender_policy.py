@@ -1,0 +1,199 @@
+"""What the policy drew, as answers, events and reports tell it: propensities, ghosts, holdouts, sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from libs.common.clock import DAY
+from libs.common.contracts.catalogue import Placement, Product
+from libs.common.contracts.customer_event import encode_event
+from libs.common.contracts.vectors import trial_vector
+from libs.common.scoring.trial import FEATURE_SET, TRIAL_FEATURES
+from services.recommender.handlers import decide
+from services.recommender.model.policy import Draw
+from tests.audit import deviation
+from tests.contract.recommender_world import SHELF, URL, World, ask, products, stocked
+
+PLACEMENTS = {
+    "haunted": Placement(placement_id="haunted", exploration=0.5, ghosts=0.4, limit=1, window=86_400),
+    "all-ghosts": Placement(placement_id="all-ghosts", exploration=0.5, ghosts=1.0, limit=3),
+    "greedy": Placement(placement_id="greedy", exploration=0.0, ghosts=1.0),
+    "calls": Placement(placement_id="calls", exploration=0.5, near_best=0.1, ghosts=0.0, limit=1),
+    "wide": Placement(placement_id="wide", exploration=0.2, limit=10),
+}
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> World:
+    made = await stocked(tmp_path)
+    await made.stores.catalogue.put("placement", list(PLACEMENTS.items()))
+    return made
+
+
+async def report(client: httpx.AsyncClient, answer: dict[str, Any]) -> dict[str, Any]:
+    response = await client.get(f"/v1/decisions/{answer['decision_id']}")
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def chances(slot: dict[str, Any]) -> dict[str, float]:
+    return {chance["offer_id"]: chance["propensity"] for chance in slot["pool"]}
+
+
+async def audited(client: httpx.AsyncClient, numbers: range) -> float:
+    """The greatest deviation of what ``lucky`` answers from what it states, over many decisions."""
+    names = [f"product:{name}" for name in SHELF]
+    drawn: list[list[list[float]]] = [[], [], []]
+    stated: list[list[list[float]]] = [[], [], []]
+    for number in numbers:
+        answer = await ask(client, placement="lucky", decision_id=f"audit {number}")
+        slots = (await report(client, answer))["slots"]
+        for rank, (offer, slot) in enumerate(zip(answer["offers"], slots, strict=True)):
+            drawn[rank].append([float(name == offer["offer_id"]) for name in names])
+            stated[rank].append([chances(slot).get(name, 0.0) for name in names])
+    return max(deviation(np.array(one), np.array(said)) for one, said in zip(drawn, stated, strict=True))
+
+
+async def test_offers_are_answered_as_often_as_was_stated(world: World) -> None:
+    async with world.up() as client:
+        assert await audited(client, range(150)) < 4.5
+
+
+def by_value(fill: Callable[..., list[Draw]]) -> Callable[..., list[Draw]]:
+    """The step somebody might add: show what was drawn in the order of its value."""
+
+    def sorted_slots(values: np.ndarray, *args: Any, **more: Any) -> list[Draw]:
+        draws = fill(values, *args, **more)
+        best = sorted((draw.chosen for draw in draws), key=lambda at: -float(values[at]))
+        return [draw._replace(chosen=at) for draw, at in zip(draws, best, strict=True)]
+
+    return sorted_slots
+
+
+async def test_a_step_after_the_draw_is_found_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decide, "fill_slots", by_value(decide.fill_slots))
+    async with world.up() as client:
+        assert await audited(client, range(150)) > 4.5
+
+
+async def test_ghosts_are_told_and_not_shown_and_stay_ghosts_all_through_the_window(world: World) -> None:
+    shown, withheld = set(), set()
+    async with world.up() as client:
+        for number in range(60):
+            answer = await ask(client, placement="haunted", customer_id="c1", decision_id=f"d{number}")
+            decision = await report(client, answer)
+            for slot in (*decision["slots"], *decision["ghosts"]):
+                assert sum(chances(slot).values()) == pytest.approx(1.0, abs=1e-9)
+                assert chances(slot)[slot["offer_id"]] == pytest.approx(slot["propensity"], abs=1e-12)
+            ghosts = [slot["offer_id"] for slot in decision["ghosts"]]
+            assert not set(ghosts) & set(chances(decision["slots"][0]))
+            told = {one["offer_id"] for one in decision["candidates"] if one["rules"] == ["ghost"]}
+            assert told == set(ghosts)
+            event = world.decisions[-1]
+            assert [(one.offer_id, one.rank) for one in event.ghosts] == [(name, 1) for name in ghosts]
+            assert all(len(trial_vector(event, one)) == len(TRIAL_FEATURES) for one in event.ghosts)
+            assert event.window == DAY
+            shown |= {offer["offer_id"] for offer in answer["offers"]}
+            withheld |= set(ghosts)
+    assert shown
+    assert withheld
+    assert not shown & withheld
+
+
+async def test_ghosts_leave_no_slot_empty_and_nothing_of_them_without_exploration(world: World) -> None:
+    async with world.up() as client:
+        answer = await ask(client, placement="all-ghosts", customer_id="c1")
+        assert len(answer["offers"]) == 3
+        assert len((await report(client, answer))["ghosts"]) == len(SHELF) - 3
+        answer = await ask(client, placement="greedy", customer_id="c1")
+        assert {offer["propensity"] for offer in answer["offers"]} == {1.0}
+        decision = await report(client, answer)
+        assert (decision["ghosts"], decision["candidates"][0]["variance"]) == ([], None)
+        await ask(client, placement="all-ghosts")
+    assert [len(event.ghosts) for event in world.decisions[1:]] == [0, 0], "nobody is known: no ghosts"
+
+
+async def test_dry_run_shows_what_would_be_shown_and_writes_no_ghost(world: World) -> None:
+    async with world.up() as client:
+        body = {"placement": "all-ghosts", "customer_id": "c1", "decision_id": "once"}
+        dry = await ask(client, dry_run=True, **body)
+        assert world.decisions == []
+        real = await ask(client, **body)
+        assert products(dry) == products(real)
+        assert await ask(client, **body) == real, "a sticky answer is the same decision"
+    assert len(world.decisions) == 1
+
+
+@pytest.mark.parametrize("group", ["none", "baseline"])
+async def test_held_out_customers_have_the_same_decision_withheld(world: World, group: str) -> None:
+    async with world.up() as client:
+        body = {"placement": "all-ghosts", "customer_id": "c1", "decision_id": "d1"}
+        response = await client.post(URL, json=body, headers={"closedloop-group": group})
+        answer = response.json()
+        decision = await report(client, answer)
+    assert (answer["group"], decision["group"], decision["ghosts"]) == (group, group, [])
+    assert [slot["propensity"] for slot in decision["slots"]] == [1.0] * len(decision["slots"])
+    assert len(decision["withheld"]) == 3
+    for slot in decision["withheld"]:
+        assert sum(chances(slot).values()) == pytest.approx(1.0, abs=1e-9)
+    (event,) = world.decisions
+    assert (len(event.offers), event.ghosts) == (0 if group == "none" else 3, ())
+    assert event.forced
+    if group == "none":
+        assert [slot["offer_id"] for slot in decision["slots"]] == ["none"]
+
+
+async def test_calls_draw_near_the_best_only(world: World) -> None:
+    async with world.up() as client:
+        for number in range(15):
+            decision = await report(client, await ask(client, placement="calls", decision_id=f"d{number}"))
+            (slot,) = decision["slots"]
+            value = {one["offer_id"]: one["value"] for one in decision["candidates"]}
+            best = max(value.values())
+            near = {name for name, worth in value.items() if worth >= 0.9 * best}
+            assert set(chances(slot)) == near
+            far = {one["offer_id"] for one in decision["candidates"] if one["rules"] == ["not_near_best"]}
+            assert far == set(value) - near
+
+
+async def test_ten_offers_keep_their_features_in_four_kilobytes(world: World) -> None:
+    shelf = [
+        Product(
+            product_id=f"{10_000_000 + number}", name=f"Product {number}", category=f"shop/c{number % 9}/x",
+            price=2.0 + number / 7, currency="EUR",
+            attributes={"colour": "red", "origin": f"land {number % 5}", "organic": number % 2 == 0},
+        )
+        for number in range(150)
+    ]  # fmt: skip
+    await world.stores.catalogue.put("product", [(one.product_id, one) for one in shelf])
+    async with world.up() as client:
+        world.progress()
+        world.knows("customer-000001", *(one.product_id for one in shelf[:40]))
+        context = {
+            "product_id": "10000003",
+            "basket": ["10000004", "10000005"],
+            "season": "winter",
+            "vip": True,
+        }
+        answer = await ask(client, placement="wide", customer_id="customer-000001", context=context)
+        decision = await report(client, answer)
+        kept = await world.journal.find_local(answer["decision_id"])
+    assert len(answer["offers"]) == 10
+    (event,) = world.decisions
+    assert len(encode_event(event)) <= 4_000
+    assert event.feature_set == FEATURE_SET
+    vectors = [trial_vector(event, offer) for offer in event.offers]
+    assert {len(vector) for vector in vectors} == {len(TRIAL_FEATURES)}
+    assert len({tuple(vector) for vector in vectors}) == 10
+    assert kept is not None
+    assert len(kept) <= 3_500 + len(str(answer))
+    assert decision["rejected"]["surplus"] > 0
+    for one, offer in zip(event.offers, answer["offers"], strict=True):
+        assert one.score == pytest.approx(offer["score"], rel=1e-5)
+        assert one.propensity == offer["propensity"]
