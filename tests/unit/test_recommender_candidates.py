@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from libs.common.clock import DAY
 from libs.common.contracts.catalogue import KINDS, Offer, Placement, Product, Withdrawn
 from libs.common.contracts.customer_model import Decayed, Item
-from libs.common.contracts.learned_model import Neighbour, Popular
+from libs.common.contracts.learned_model import InterceptsPart, Neighbour, Popular
 from libs.common.scoring.learned import LearnedModels, complements_of, popularity_of
+from libs.common.scoring.response import ResponseModel, intercepts_of
 from libs.common.scoring.sources.look import top_of
 from libs.common.scoring.sources.union import SOURCES
 from services.recommender.candidates.explain import Explainer
@@ -256,6 +258,26 @@ def test_authored_offers_need_their_product_and_content_needs_none() -> None:
     assert pool.score[deal] == pytest.approx(pool.mean[deal] * 0.5 * 4.0)
     assert pool.product_ids[pool.offer_ids.index("read")] is None
     assert sorted(market.pool(page="a").offer_ids) == ["read"], "an offer goes with its product"
+
+
+def test_authored_offers_that_nobody_takes_make_room_for_others() -> None:
+    market = Market(*(product(f"x{i}", category=f"c{i}") for i in range(150)))
+    names = [f"a{i:02}" for i in range(60)]
+    for name in names:
+        market.put("offer", name, Offer(offer_id=name, kind="content", content={"title": name}, value=0.1))
+    before = {offer for offer in market.pool().offer_ids if offer in names}
+    assert 0 < len(before) < len(names)
+    poor = InterceptsPart(
+        version=1, part=0, offers=sorted(before), cells=[], numbers=np.tile([-3.0, 0.1], (len(before), 3))
+        .astype("<f4").tobytes(),
+    )  # fmt: skip
+    heads = ResponseModel().heads
+    market.learned = replace(
+        market.learned, version=2, response=ResponseModel(2, heads, intercepts_of([poor], heads))
+    )
+    after = {offer for offer in market.pool().offer_ids if offer in names}
+    assert after
+    assert not after & before
 
 
 def test_content_is_offered_from_an_empty_catalogue() -> None:

@@ -265,6 +265,7 @@ def _one(salt: str, word: str) -> Floats:
 
 
 def _bounded(x: Floats) -> Floats:
-    bounded = np.clip(np.nan_to_num(x, nan=0.0, posinf=LIMIT, neginf=-LIMIT), -LIMIT, LIMIT)
+    bounded = np.clip(x, -LIMIT, LIMIT)
+    bounded[np.isnan(bounded)] = 0.0
     # Adding 0 makes a negative zero positive: the record must read back as what was scored.
     return np.asarray(bounded.round(DECIMALS) + 0.0)

@@ -74,12 +74,30 @@ class _Candidates(NamedTuple):
         )
 
 
+class _Judged(NamedTuple):
+    """What the response model says of candidates, and what it was told, as arrays (m,)."""
+
+    own: Floats
+    cells: Positions
+    ids: list[str]
+    mean: Floats
+
+    def at(self, kept: Positions) -> _Judged:
+        """Those at ``kept`` only."""
+        ids = [self.ids[at] for at in kept.tolist()]
+        return _Judged(self.own[kept], self.cells[kept], ids, self.mean[kept])
+
+
 def gather(here: Situation, tables: Tables, where: Where) -> Pool:
-    """The at most `places.MOST` candidates of ``here`` that go on."""
+    """The candidates of ``here`` that go on, see `places`.
+
+    P(choice) decides which. Where there are authored offers, of which it says little, the response model is
+    asked about all: those that nobody takes must make room for others.
+    """
     named, own_offers = _candidates(here, tables, where.also)
     chance, features = _chances(here, named.positions, own_offers)
+    shared, placement = _shared(here, where), where.placement
     response = here.tables.learned.response
-    placement = where.placement
     worth = Worth(
         caused=response.caused(named.kinds, placement.placement_id),
         margin=named.margin,
@@ -87,12 +105,13 @@ def gather(here: Situation, tables: Tables, where: Where) -> Pool:
         returned=np.zeros(len(chance)),
         contact_cost=placement.contact_cost,
     )
-    kept = _best(here, named, worth.ranked_by(placement.objective, chance), where)
+    authored = own_offers < len(chance)
+    judged = _judged(here, where, named, chance, features, shared) if authored else None
+    likely = chance if judged is None else judged.mean
+    kept = _best(here, named, worth.ranked_by(placement.objective, likely), where)
     named, chance, features, worth = named.at(kept), chance[kept], features[kept], worth.at(kept)
-    own, shared = _own(here, where, named, chance, features), _shared(here, where)
-    cells = cells_of(named.kinds, named.codes)
-    ids = offer_ids(here, named.offers, named.positions)
-    mean = response.means(own, shared, ids, cells)
+    judged = _judged(here, where, named, chance, features, shared) if judged is None else judged.at(kept)
+    own, cells, ids, mean = judged
     return Pool(
         here=here,
         positions=named.positions,
@@ -112,6 +131,15 @@ def gather(here: Situation, tables: Tables, where: Where) -> Pool:
         shared=shared,
         draw=lambda: response.draws(own, shared, ids, cells),
     )
+
+
+def _judged(
+    here: Situation, where: Where, named: _Candidates, chance: Floats, features: Floats, shared: Floats
+) -> _Judged:
+    own = _own(here, where, named, chance, features)
+    cells = cells_of(named.kinds, named.codes)
+    ids = offer_ids(here, named.offers, named.positions)
+    return _Judged(own, cells, ids, here.tables.learned.response.means(own, shared, ids, cells))
 
 
 def _candidates(here: Situation, tables: Tables, also: Positions) -> tuple[_Candidates, int]:

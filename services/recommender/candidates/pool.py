@@ -109,6 +109,8 @@ class Pool:
 
     def chosen(self, places: Sequence[int]) -> list[Chosen]:
         """The candidates at ``places``; arrays are read once for all of them."""
+        if not places:
+            return []
         some = np.array(places, dtype=np.int64)
         positions = self.positions[some]
         prices = self.here.assortment.price[positions].tolist() if len(self.here.assortment.price) else []

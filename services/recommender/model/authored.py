@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 NO_PRODUCT = -1
 MISSING = -2
-MOST = 100
+MOST = 400
 """So many authored offers can be candidates at once, the most valuable first."""
 
 
