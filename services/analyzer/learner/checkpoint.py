@@ -7,13 +7,14 @@ import hashlib
 import msgspec
 from msgspec import Struct
 
-from services.analyzer.learner import goods_state
+from services.analyzer.learner import goods_state, responses_state
 from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.choice import ChoiceState
 from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.goods_state import GoodsState
+from services.analyzer.learner.responses_state import ResponseState
 
-FORMAT = 5
+FORMAT = 6
 
 
 class _Checkpoint(Struct, frozen=True, kw_only=True):
@@ -22,6 +23,7 @@ class _Checkpoint(Struct, frozen=True, kw_only=True):
     place: tuple[int, int, int, int]
     goods: GoodsState
     choice: ChoiceState
+    response: ResponseState
     trials: int
 
 
@@ -37,6 +39,7 @@ def save(fold: Fold) -> bytes:
         place=(*fold.place,),
         goods=goods_state.state_of(fold.goods),
         choice=fold.choice.state(),
+        response=responses_state.state_of(fold.response),
         trials=fold.trials,
     )
     return _encoder.encode(checkpoint)
@@ -59,6 +62,7 @@ def restore(body: bytes | None, parameters: Parameters, catalogue: Catalogue | N
     fold.place = Place(*saved.place)
     goods_state.restore(fold.goods, saved.goods)
     fold.choice.restore(saved.choice)
+    responses_state.restore(fold.response, saved.response)
     fold.trials = saved.trials
     return fold
 

@@ -11,6 +11,7 @@ from libs.common.clock import Millis
 from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.choice import ChoiceLearner, ChoiceParameters
 from services.analyzer.learner.goods import GoodsLearner, GoodsParameters
+from services.analyzer.learner.responses import ResponseLearner, ResponseParameters
 from services.analyzer.model.lessons import Lesson, OrderLesson, TrialLesson, decode_lesson
 
 
@@ -32,9 +33,10 @@ class Parameters(Struct, frozen=True, kw_only=True):
         Counts up when the code of the fold changes what it computes.
     """
 
-    version: int = 6
+    version: int = 7
     goods: GoodsParameters = GoodsParameters()
     choice: ChoiceParameters = ChoiceParameters()
+    response: ResponseParameters = ResponseParameters()
 
 
 class Fold:
@@ -51,6 +53,8 @@ class Fold:
         How popular products are, and what goes with what.
     choice:
         Which candidates customers choose.
+    response:
+        What comes of offers that are shown.
     trials:
         How many offers were shown, ghosts left out.
     """
@@ -60,6 +64,7 @@ class Fold:
         self.place = Place()
         self.goods = GoodsLearner(self.parameters.goods)
         self.choice = ChoiceLearner(self.parameters.choice, catalogue or Catalogue())
+        self.response = ResponseLearner(self.parameters.response)
         self.trials = 0
 
     def learn_one(self, place: Place, lesson: Lesson) -> None:
@@ -69,6 +74,7 @@ class Fold:
         self.place = place
         if isinstance(lesson, TrialLesson):
             self.trials += lesson.step == "shown" and not lesson.ghost
+            self.response.learn_one(lesson)
         else:
             if isinstance(lesson, OrderLesson):
                 # Trap: before it is counted, or the features would know what is to be foreseen.

@@ -14,6 +14,7 @@ from libs.common.clock import SECOND, Millis
 from libs.common.errors import Fenced, Transient
 from services.analyzer.learner import checkpoint
 from services.analyzer.learner.catalogue import Catalogue
+from services.analyzer.learner.caused import EVERYWHERE
 from services.analyzer.learner.choice import ChoiceLearner
 from services.analyzer.learner.drift import DriftWatch
 from services.analyzer.learner.fold import Fold, Parameters
@@ -108,6 +109,7 @@ class Learner:
     async def _lead(self, claim: Claim) -> None:
         fold = await in_thread(checkpoint.restore, claim.checkpoint, self._parameters, self._catalogue)
         self.fold = fold = fold or Fold(self._parameters, self._catalogue)
+        fold.response.observer = self._honesty
         await self._stocked()
         self._saved, self._saved_place = time.monotonic(), fold.place
         publisher = Publisher(
@@ -162,6 +164,7 @@ class Learner:
             self._metrics.products.set(len(fold.goods.counts.products))
             self._metrics.pairs.set(len(fold.goods.counts.pairs))
             self._tell(fold.choice)
+            self._honesty.show(fold.response.caused.shares().get(EVERYWHERE, {}))
 
     def _tell(self, choice: ChoiceLearner) -> None:
         self._metrics.choices.set(choice.logit.samples)

@@ -13,11 +13,14 @@ from msgspec.structs import replace
 
 from libs.common.clock import Millis
 from libs.common.contracts.learned_model import (
+    CAUSED,
     CHOICE,
     COMPLEMENTS,
+    INTERCEPTS,
     MAX_PART_BYTES,
     PAIRS,
     POPULARITY,
+    RESPONSE,
     ChoicePart,
     ComplementsPart,
     LearnedModel,
@@ -32,6 +35,13 @@ from libs.common.scoring.choice import FEATURES
 from services.analyzer.learner.fold import Fold
 from services.analyzer.learner.pairs import Lists, row_bytes
 from services.analyzer.learner.popular import popular_of
+from services.analyzer.learner.response_parts import (
+    ResponseContents,
+    Responses,
+    caused_part,
+    intercepts_part,
+    response_part,
+)
 
 PART_BYTES = 128_000
 """Aim for the size of a part; half of what is allowed leaves room for uneven ones."""
@@ -47,6 +57,7 @@ class Content(NamedTuple):
     complements: list[Lists]
     pairs: list[Lists]
     choice: ChoicePart
+    response: Responses
 
 
 def content_of(fold: Fold, journal_time: Millis, solved: Solved) -> Content:
@@ -59,13 +70,21 @@ def content_of(fold: Fold, journal_time: Millis, solved: Solved) -> Content:
         complements=solved.parts(fold),
         pairs=fold.goods.pair_log.with_pending(fold.goods.pending_pairs()).parts,
         choice=_choice(fold),
+        response=solved.responses.of(fold.response),
     )
 
 
 class Solved:
-    """The lists of the latest solution in parts, kept because they change only when it does."""
+    """The lists of the latest solution in parts, kept because they change only when it does.
+
+    Attributes
+    ----------
+    responses:
+        The same of the response model.
+    """
 
     def __init__(self) -> None:
+        self.responses = ResponseContents()
         self._of: object = None
         self._parts: list[Lists] = []
 
@@ -142,6 +161,9 @@ def _parts(content: Content) -> Iterator[tuple[str, Callable[[int, int, Any], Le
     yield COMPLEMENTS, _complements_part, content.complements
     yield PAIRS, _pairs_part, content.pairs
     yield CHOICE, _choice_part, [content.choice]
+    yield RESPONSE, response_part, content.response.heads
+    yield INTERCEPTS, intercepts_part, content.response.intercepts
+    yield CAUSED, caused_part, content.response.caused
 
 
 def _popularity_part(version: int, part: int, products: list[Popular]) -> PopularityPart:

@@ -1,0 +1,105 @@
+"""How long it takes until something comes of an offer: the share seen by an age, from a life table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+AGES = (1 / 64, 1 / 16, 1 / 4, 1.0)
+"""Ends of the spans of age that are told apart, as shares of the window: where trials are looked at."""
+EVERYWHERE = ""
+START = (0.35, 0.6, 0.85, 1.0)
+"""Shares seen by `AGES` before anything is known."""
+START_WEIGHT, PLACE_WEIGHT = 4.0, 20.0
+"""Events that this start is worth, and what holds everywhere for a placement."""
+RARE = 0.02
+"""How many trials something comes of, before anything is known."""
+MOST_PLACES = 64
+
+
+class Delays:
+    """Learns F: of what comes of a trial within its window, the share that has come by an age.
+
+    Events and survivors are counted span by span, as in a life table (Kaplan & Meier 1958): trials that are
+    still young count in the spans they have passed and in no other. A histogram of the ages of events would
+    take the first days' haste for the rule.
+
+    Attributes
+    ----------
+    counts:
+        By placement (`EVERYWHERE`: all of them) an array (2, spans): events, and trials that passed without.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[str, Floats] = {EVERYWHERE: np.zeros((2, len(AGES)))}
+        self._known: dict[str, tuple[float, ...]] = {}
+
+    def event(self, placement: str, age: float) -> None:
+        """Something came at ``age``, a share of the window."""
+        self._count(placement, 0, _span(age))
+
+    def passed(self, placement: str, since: float, age: float) -> None:
+        """Nothing came between the ages ``since`` and ``age``."""
+        for span, end in enumerate(AGES):
+            if since < end <= age:
+                self._count(placement, 1, span)
+
+    def seen(self, placement: str, age: float) -> float:
+        """F(age), 0 at first and 1 at the end of the window; between `AGES` a straight line."""
+        shares = self.shares(placement)
+        if age >= 1.0:
+            return 1.0
+        begin = low = 0.0
+        for end, high in zip(AGES, shares, strict=True):
+            if age <= end:
+                return low + (high - low) * max(age - begin, 0.0) / (end - begin)
+            begin, low = end, high
+        return 1.0
+
+    def shares(self, placement: str) -> tuple[float, ...]:
+        """F at `AGES`."""
+        if placement not in self.counts:
+            placement = EVERYWHERE
+        known = self._known.get(placement)
+        if known is None:
+            if placement == EVERYWHERE:
+                known = _shares(self.counts[EVERYWHERE], START, START_WEIGHT)
+            else:
+                known = _shares(self.counts[placement], self.shares(EVERYWHERE), PLACE_WEIGHT)
+            self._known[placement] = known
+        return known
+
+    def fade(self, factor: float) -> None:
+        """Let all counts be ``factor`` of what they were."""
+        for counts in self.counts.values():
+            counts *= factor
+        self._known.clear()
+
+    def _count(self, placement: str, row: int, span: int) -> None:
+        self.counts[EVERYWHERE][row, span] += 1.0
+        own = self.counts.get(placement)
+        if own is None and len(self.counts) < MOST_PLACES:
+            own = self.counts[placement] = np.zeros((2, len(AGES)))
+        if own is not None and placement != EVERYWHERE:
+            own[row, span] += 1.0
+        self._known.clear()
+
+
+def _span(age: float) -> int:
+    return next((span for span, end in enumerate(AGES) if age <= end), len(AGES) - 1)
+
+
+def _shares(counts: Floats, before: Sequence[float], weight: float) -> tuple[float, ...]:
+    """F at `AGES` from counts and from ``before``, which is worth ``weight`` events."""
+    shape = np.diff(before, prepend=0.0)
+    events, passed = counts
+    # How often something comes of a trial at all, if it came in the old shape.
+    level = (float(events.sum()) + weight) / (float((events + passed) @ shape) + weight / RARE)
+    hazard = (events + weight * shape) / (events + passed + weight / level)
+    left = np.cumprod(1.0 - np.minimum(hazard, 0.999999))
+    share = np.minimum((1.0 - left) / (1.0 - left[-1]), 1.0)
+    return tuple(share.tolist())

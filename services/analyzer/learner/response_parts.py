@@ -1,0 +1,139 @@
+"""What is published of the response model: heads, intercepts, and what showing causes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from libs.common.contracts.learned_model import CausedPart, InterceptsPart, ResponsePart
+from libs.common.scoring.response import HEADS
+from libs.common.scoring.trial import TRIAL_FEATURES
+from services.analyzer.learner.delays import EVERYWHERE
+from services.analyzer.learner.logit import BayesianLogit, Effects, Floats, Key, slot_odds
+from services.analyzer.learner.responses import ALONE, ENGAGED, LAST_RANK, ResponseLearner, slot_name
+
+OFFERS_AT_ONCE = 2_000
+"""Intercepts of so many offers in one part: about 100 kB."""
+
+
+class Heads(NamedTuple):
+    """One head, before it has a version."""
+
+    head: str
+    mean: bytes
+    root: bytes
+    offer_variance: float
+    cell_variance: float
+
+
+class Rows(NamedTuple):
+    """Intercepts of some offers and cells."""
+
+    offers: list[str]
+    cells: list[int]
+    numbers: bytes
+
+
+class Shares(NamedTuple):
+    """What showing causes, where and when it is seen."""
+
+    shares: dict[str, dict[str, float]]
+    slots: dict[str, list[float]]
+    delays: dict[str, list[float]]
+
+
+class Responses(NamedTuple):
+    """Everything of one state; empty before the first trial, which says what readers believe anyway."""
+
+    heads: tuple[Heads, ...] = ()
+    intercepts: tuple[Rows, ...] = ()
+    caused: tuple[Shares, ...] = ()
+
+
+class ResponseContents:
+    """The content of the latest state, kept because orders come without trials."""
+
+    def __init__(self) -> None:
+        self._learned = 0
+        self._content = Responses()
+
+    def of(self, learner: ResponseLearner) -> Responses:
+        """The very same objects while ``learner`` has learned nothing new."""
+        if learner.learned != self._learned:
+            self._learned = learner.learned
+            self._content = _content(learner)
+        return self._content
+
+
+def response_part(version: int, part: int, head: Heads) -> ResponsePart:
+    return ResponsePart(version=version, part=part, names=list(TRIAL_FEATURES), **head._asdict())
+
+
+def intercepts_part(version: int, part: int, rows: Rows) -> InterceptsPart:
+    return InterceptsPart(version=version, part=part, **rows._asdict())
+
+
+def caused_part(version: int, part: int, shares: Shares) -> CausedPart:
+    return CausedPart(version=version, part=part, **shares._asdict())
+
+
+def _content(learner: ResponseLearner) -> Responses:
+    models = [learner.heads[name] for name in HEADS]
+    offers, offer_numbers = _joined([model.offers for model in models])
+    cells, cell_numbers = _joined([model.cells for model in models])
+    rows = [Rows(offers[part], [], _bytes(offer_numbers[part])) for part in _slices(len(offers))]
+    rows += [Rows([], cells[part], _bytes(cell_numbers[part])) for part in _slices(len(cells))]
+    return Responses(
+        heads=tuple(_head(name, model) for name, model in learner.heads.items()),
+        intercepts=tuple(rows),
+        caused=(Shares(learner.caused.shares(), _slots(learner), _delays(learner)),),
+    )
+
+
+def _slices(size: int) -> list[slice]:
+    return [slice(begin, begin + OFFERS_AT_ONCE) for begin in range(0, size, OFFERS_AT_ONCE)]
+
+
+def _head(name: str, model: BayesianLogit) -> Heads:
+    return Heads(
+        head=name,
+        mean=model.mean[: model.size].astype("<f8").tobytes(),
+        root=_bytes(model.root()[np.tril_indices(model.size)]),
+        offer_variance=model.offers.variance,
+        cell_variance=model.cells.variance,
+    )
+
+
+def _joined(effects: Iterable[Effects[Key]]) -> tuple[list[Key], Floats]:
+    """Keys of all heads in the sequence they were met, and an array (n, heads, 2) of mean and variance."""
+    found = list(effects)
+    keys = list(dict.fromkeys(key for one in found for key in one.keys))
+    index = {key: row for row, key in enumerate(keys)}
+    numbers = np.zeros((len(keys), len(found), 2))
+    for head, one in enumerate(found):
+        numbers[:, head, 1] = one.variance
+        rows = [index[key] for key in one.keys]
+        numbers[rows, head, 0], numbers[rows, head, 1] = one.arrays()
+    return keys, numbers
+
+
+def _slots(learner: ResponseLearner) -> dict[str, list[float]]:
+    """Odds by slot, of being engaged with; where nobody engages, of being bought."""
+    model = learner.heads[ENGAGED]
+    if not learner.engaging.counts[EVERYWHERE][0].any():
+        model = learner.heads[ALONE]
+    placements = dict.fromkeys(name.split(" ", 1)[1] for name in model.slots)
+    return {
+        placement: slot_odds(model, [slot_name(placement, rank) for rank in range(1, LAST_RANK + 1)])
+        for placement in sorted(placements)
+    }
+
+
+def _delays(learner: ResponseLearner) -> dict[str, list[float]]:
+    return {placement: list(learner.converting.shares(placement)) for placement in learner.converting.counts}
+
+
+def _bytes(numbers: Floats) -> bytes:
+    return numbers.astype("<f4").tobytes()

@@ -1,0 +1,225 @@
+"""Learns from trials what comes of offers: the heads of the response model, delays and κ."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from libs.common.clock import DAY
+from libs.common.scoring.response import HEADS, start_deviation, start_mean
+from libs.common.scoring.trial import FEATURE_SET, LIMIT, TRIAL_FEATURES
+from services.analyzer.learner.caused import Caused
+from services.analyzer.learner.delays import AGES, Delays
+from services.analyzer.learner.logit import BayesianLogit, LogitParameters, Seen, expit
+from services.analyzer.model.lessons import TrialLesson
+
+Floats = NDArray[np.float64]
+
+ENGAGED, GIVEN, ALONE = HEADS
+_INTERCEPT = TRIAL_FEATURES.index("intercept")
+LAST_RANK = 10
+"""Slots below it count as one."""
+
+
+class ResponseParameters(Struct, frozen=True, kw_only=True):
+    """What decides what trials become.
+
+    Parameters
+    ----------
+    half_life_days:
+        Journal days after which a trial counts half; 0: for ever.
+    """
+
+    half_life_days: float = 180.0
+    logit: LogitParameters = LogitParameters()
+
+
+class Observation(NamedTuple):
+    """``successes`` of ``trials`` of a head, the log odds it gave them, and those of its prior."""
+
+    head: str
+    kind: str
+    odds: float
+    before: float
+    successes: float
+    trials: float
+
+
+class Observer(Protocol):
+    """Who looks on while is learned; changes nothing."""
+
+    def observed(self, observation: Observation) -> None: ...
+
+    def judged(self, lesson: TrialLesson, chance: float) -> None: ...
+
+
+class ResponseLearner:
+    """Three regressions, delays and κ from the lessons of trials.
+
+    Nothing is subtracted. Each trial is in the end one trial of its head, told bit by bit: a look without
+    conversion adds what conversions are usually seen by then, F(age₂) − F(age₁); a conversion adds a success
+    and the rest of the trial, 1 − F(looked at before), which makes good what the looks said against it. (As
+    likelihood exp(s·z − n·log(1 + eᶻ)): what was added in parts is the whole, see `BayesianLogit`.)
+
+    Attributes
+    ----------
+    heads:
+        By name, see `libs.common.scoring.response.HEADS`.
+    engaging, converting:
+        How long until a customer engages with an offer, and until he converts.
+    refused:
+        Lessons that teach nothing, by why.
+    day:
+        Journal day up to which data have faded.
+    observer:
+        Looks on, where there is one; no part of the state.
+    """
+
+    def __init__(self, parameters: ResponseParameters | None = None) -> None:
+        self.parameters = parameters or ResponseParameters()
+        self.heads = {
+            name: BayesianLogit(start_mean(name), start_deviation(), self.parameters.logit, _INTERCEPT)
+            for name in HEADS
+        }
+        self.engaging, self.converting = Delays(), Delays()
+        self.caused = Caused()
+        self.refused: Counter[str] = Counter()
+        self.learned = 0
+        """Lessons that changed something: what is published changes with it."""
+        self.day = 0
+        self.observer: Observer | None = None
+
+    def learn_one(self, lesson: TrialLesson) -> None:
+        """Take one lesson; what cannot be learned from is counted and changes no weight."""
+        self._fade(lesson.at // DAY)
+        if lesson.judged and _comparable(lesson):
+            self.learned += 1
+            self.caused.learn_one(lesson.placement, lesson.offer_kind, lesson.ghost, lesson.bought)
+        if lesson.ghost:
+            return
+        refused, x = _vector(lesson)
+        if refused is not None:
+            self.refused[refused] += 1
+            return
+        self.learned += 1
+        seen = Seen(x, lesson.offer_id, lesson.cell, _slot(lesson))
+        if self.observer is not None and lesson.judged:
+            self.observer.judged(lesson, self.chance(seen))
+        if lesson.step == "look":
+            self._look(lesson, seen)
+        elif lesson.step == "engaged":
+            self._engaged(lesson, seen)
+        elif lesson.step == "converted":
+            self._converted(lesson, seen)
+        elif lesson.step == "returned":
+            self._observe(GIVEN if lesson.engaged else ALONE, lesson, seen, 0.0, 1.0)
+        elif lesson.step == "declined":
+            self._observe(ENGAGED, lesson, seen, 0.0, 1.0)
+
+    def chance(self, seen: Seen) -> float:
+        """q where it was shown: P(engaged) · P(converted | engaged) + P(converted, not engaged)."""
+        engaged, given, alone = (expit(self.heads[name].predict_one(_of_head(name, seen))) for name in HEADS)
+        return min(engaged * given + alone, 1.0)
+
+    def _look(self, lesson: TrialLesson, seen: Seen) -> None:
+        since, age = _age(lesson, lesson.age_from), _age(lesson, lesson.age_to)
+        if age <= since:
+            return
+        self.converting.passed(lesson.placement, since, age)
+        said = self.converting.seen(lesson.placement, age) - self.converting.seen(lesson.placement, since)
+        if lesson.engaged:
+            self._observe(GIVEN, lesson, seen, 0.0, said)
+            return
+        self._observe(ALONE, lesson, seen, 0.0, said)
+        self.engaging.passed(lesson.placement, since, age)
+        said = self.engaging.seen(lesson.placement, age) - self.engaging.seen(lesson.placement, since)
+        self._observe(ENGAGED, lesson, seen, 0.0, said)
+
+    def _engaged(self, lesson: TrialLesson, seen: Seen) -> None:
+        """It is no trial without engagement any more, and one with it as far as looks have said no."""
+        age = _age(lesson, lesson.age_to)
+        looked = _looked(age)
+        self._observe(ENGAGED, lesson, seen, 1.0, 1.0 - self.engaging.seen(lesson.placement, looked))
+        self.engaging.event(lesson.placement, age)
+        known = self.converting.seen(lesson.placement, looked)
+        self._observe(ALONE, lesson, seen, 0.0, 1.0 - known)
+        self._observe(GIVEN, lesson, seen, 0.0, known)
+
+    def _converted(self, lesson: TrialLesson, seen: Seen) -> None:
+        looked = _age(lesson, lesson.seen_to)
+        rest = 1.0 - self.converting.seen(lesson.placement, looked)
+        self._observe(GIVEN if lesson.engaged else ALONE, lesson, seen, 1.0, rest)
+        if not lesson.engaged:
+            # He bought without it: that is known to the end.
+            self._observe(ENGAGED, lesson, seen, 0.0, 1.0 - self.engaging.seen(lesson.placement, looked))
+        self.converting.event(lesson.placement, _age(lesson, lesson.age_to))
+
+    def _observe(self, head: str, lesson: TrialLesson, seen: Seen, successes: float, trials: float) -> None:
+        trials = min(max(trials, 0.0), 1.0)
+        model, seen = self.heads[head], _of_head(head, seen)
+        if self.observer is not None:
+            odds, before = model.predict_one(seen), float(seen.x @ model.start)
+            self.observer.observed(Observation(head, lesson.offer_kind, odds, before, successes, trials))
+        model.learn_one(seen, successes, trials)
+
+    def _fade(self, day: int) -> None:
+        """Let data grow old, at the turn of journal days: so it is the same wherever reads cut."""
+        if self.day and day > self.day and self.parameters.half_life_days > 0.0:
+            factor = math.exp2(-(day - self.day) / self.parameters.half_life_days)
+            for head in self.heads.values():
+                head.fade(factor)
+            for counts in (self.engaging, self.converting, self.caused):
+                counts.fade(factor)
+        self.day = max(self.day, day)
+
+
+def _comparable(lesson: TrialLesson) -> bool:
+    """Whether a trial is one that could have been a ghost: one whose slot was drawn."""
+    return lesson.ghost or (lesson.group == "treatment" and lesson.propensity < 1.0)
+
+
+def _vector(lesson: TrialLesson) -> tuple[str | None, Floats]:
+    """The features, or why there are none to learn from."""
+    if lesson.feature_set != FEATURE_SET:
+        return "feature_set", np.empty(0)
+    try:
+        x = lesson.features()
+    except ValueError:
+        return "features", np.empty(0)
+    if len(x) != len(TRIAL_FEATURES):
+        return "features", x
+    # Trap: a NaN compares to nothing, so it is asked whether all are within, and not whether one is without.
+    if not bool((np.abs(x) <= LIMIT).all()):
+        return "not_finite", x
+    if lesson.window <= 0:
+        return "window", x
+    return None, x
+
+
+def _slot(lesson: TrialLesson) -> str | None:
+    """The indicator of a lower slot; the first is what the others are compared with."""
+    rank = min(lesson.rank, LAST_RANK)
+    return slot_name(lesson.placement, rank) if rank > 1 else None
+
+
+def slot_name(placement: str, rank: int) -> str:
+    return f"{rank} {placement}"
+
+
+def _of_head(head: str, seen: Seen) -> Seen:
+    """Who has engaged has seen it, in whatever slot."""
+    return seen._replace(slot=None) if head == GIVEN else seen
+
+
+def _age(lesson: TrialLesson, age: int) -> float:
+    return min(max(age / lesson.window, 0.0), 1.0)
+
+
+def _looked(age: float) -> float:
+    """The age of the last look before ``age``."""
+    return max((end for end in AGES if end <= age), default=0.0)

@@ -1,0 +1,121 @@
+"""The state of what is learned from trials, as it stands in a checkpoint: arrays as bytes."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from services.analyzer.learner.delays import AGES, Delays
+from services.analyzer.learner.logit import BayesianLogit, Effects
+from services.analyzer.learner.responses import ResponseLearner
+
+_Key = TypeVar("_Key", str, int)
+
+
+class OffersState(Struct, frozen=True, kw_only=True):
+    keys: list[str]
+    variance: float
+    numbers: bytes
+
+
+class CellsState(Struct, frozen=True, kw_only=True):
+    keys: list[int]
+    variance: float
+    numbers: bytes
+
+
+class HeadState(Struct, frozen=True, kw_only=True):
+    mean: bytes
+    covariance: bytes
+    slots: list[str]
+    seen: int
+    revised: int
+    offers: OffersState
+    cells: CellsState
+
+
+class ResponseState(Struct, frozen=True, kw_only=True):
+    heads: dict[str, HeadState]
+    engaging: dict[str, bytes]
+    converting: dict[str, bytes]
+    caused: list[tuple[str, str, bytes]]
+    refused: dict[str, int]
+    learned: int
+    day: int
+
+
+def state_of(learner: ResponseLearner) -> ResponseState:
+    """Everything ``learner`` knows; equal knowledge gives equal states."""
+    return ResponseState(
+        heads={name: _head(model) for name, model in learner.heads.items()},
+        engaging=_delays(learner.engaging),
+        converting=_delays(learner.converting),
+        caused=[(*key, _bytes(counts)) for key, counts in sorted(learner.caused.counts.items())],
+        refused=dict(learner.refused),
+        learned=learner.learned,
+        day=learner.day,
+    )
+
+
+def restore(learner: ResponseLearner, saved: ResponseState) -> None:
+    """Have a new ``learner`` know what was saved."""
+    for name, head in saved.heads.items():
+        _restore_head(learner.heads[name], head)
+    _restore_delays(learner.engaging, saved.engaging)
+    _restore_delays(learner.converting, saved.converting)
+    learner.caused.counts = {
+        (placement, kind): _array(counts).reshape(2, 2) for placement, kind, counts in saved.caused
+    }
+    learner.refused.update(saved.refused)
+    learner.learned, learner.day = saved.learned, saved.day
+
+
+def _head(model: BayesianLogit) -> HeadState:
+    offers, cells = model.offers, model.cells
+    return HeadState(
+        mean=_bytes(model.mean),
+        covariance=_bytes(model.covariance),
+        slots=list(model.slots),
+        seen=model.seen,
+        revised=model.revised,
+        offers=OffersState(keys=offers.keys, variance=offers.variance, numbers=_numbers(offers)),
+        cells=CellsState(keys=cells.keys, variance=cells.variance, numbers=_numbers(cells)),
+    )
+
+
+def _restore_head(model: BayesianLogit, saved: HeadState) -> None:
+    model.mean = _array(saved.mean)
+    model.covariance = _array(saved.covariance).reshape(len(model.mean), len(model.mean))
+    model.slots = {slot: column for column, slot in enumerate(saved.slots, model.size)}
+    model.seen, model.revised = saved.seen, saved.revised
+    _restore_effects(model.offers, saved.offers.keys, saved.offers.variance, saved.offers.numbers)
+    _restore_effects(model.cells, saved.cells.keys, saved.cells.variance, saved.cells.numbers)
+
+
+def _restore_effects(effects: Effects[_Key], keys: list[_Key], variance: float, numbers: bytes) -> None:
+    effects.keys, effects.variance = list(keys), variance
+    effects.index = {key: row for row, key in enumerate(keys)}
+    effects.trials, effects.expected, effects.successes = _array(numbers).reshape(3, len(keys)).tolist()
+
+
+def _numbers(effects: Effects[_Key]) -> bytes:
+    return _bytes(np.array([effects.trials, effects.expected, effects.successes]))
+
+
+def _delays(delays: Delays) -> dict[str, bytes]:
+    return {placement: _bytes(counts) for placement, counts in delays.counts.items()}
+
+
+def _restore_delays(delays: Delays, saved: dict[str, bytes]) -> None:
+    delays.counts = {placement: _array(counts).reshape(2, len(AGES)) for placement, counts in saved.items()}
+
+
+def _bytes(array: NDArray[np.float64]) -> bytes:
+    return array.astype("<f8").tobytes()
+
+
+def _array(data: bytes) -> NDArray[np.float64]:
+    return np.frombuffer(data, "<f8").astype(np.float64)

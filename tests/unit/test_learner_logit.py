@@ -1,0 +1,150 @@
+"""The regression behind the heads: exact where it can be checked, bounded whatever it is told."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from services.analyzer.learner.logit import (
+    BayesianLogit,
+    EffectParameters,
+    Effects,
+    LogitParameters,
+    Seen,
+    expit,
+    mode,
+    moments,
+)
+
+ALONE = LogitParameters(offers=EffectParameters(variance=0.0), cells=EffectParameters(variance=0.0))
+
+
+def posterior(before: float, variance: float, successes: float, trials: float) -> tuple[float, float, float]:
+    """Mode, mean and variance on a fine grid."""
+    z = np.linspace(before - 12, before + 12, 200_001)
+    height = successes * z - trials * np.logaddexp(0, z) - (z - before) ** 2 / (2 * variance)
+    mass = np.exp(height - height.max())
+    mass /= mass.sum()
+    mean = float(mass @ z)
+    return float(z[height.argmax()]), mean, float(mass @ (z - mean) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "variance", "successes", "trials"),
+    [
+        (-4.0, 0.5, 3.0, 500.0),
+        (-4.0, 0.5, 0.0, 500.0),
+        (0.0, 1.0, 1.0, 1.0),
+        (-5.0, 1.0, 1.0, 0.0),
+        (2.0, 0.3, 7.0, 9.0),
+    ],
+)
+def test_mode_and_moments_are_those_of_the_posterior(
+    before: float, variance: float, successes: float, trials: float
+) -> None:
+    top, mean, spread = posterior(before, variance, successes, trials)
+    assert mode(before, variance, successes, trials) == pytest.approx(top, abs=2e-4)
+    found = moments(np.array([before]), variance, np.array([successes]), np.array([trials]))
+    assert found[0][0] == pytest.approx(mean, abs=1e-3)
+    assert found[1][0] == pytest.approx(spread, rel=5e-3)
+
+
+def test_weights_are_those_of_all_data_at_once() -> None:
+    """Against the mode and curvature of the whole posterior, by Newton's method."""
+    random = np.random.default_rng(3)
+    true = np.array([-1.5, 0.8, -0.5, 0.0])
+    x = np.column_stack([np.ones(3000), random.standard_normal((3000, 3))])
+    y = (random.random(3000) < 1 / (1 + np.exp(-x @ true))).astype(float)
+    model = BayesianLogit(np.zeros(4), np.full(4, 1.0), ALONE)
+    for row, label in zip(x, y, strict=True):
+        model.learn_one(Seen(row, "o"), label, 1.0)
+    w = np.zeros(4)
+    for _ in range(20):
+        p = 1 / (1 + np.exp(-x @ w))
+        precision = (x * (p * (1 - p))[:, None]).T @ x + np.eye(4)
+        w += np.linalg.solve(precision, x.T @ (y - p) - w)
+    assert model.mean == pytest.approx(w, abs=0.03)
+    assert np.sqrt(np.diag(model.covariance)) == pytest.approx(
+        np.sqrt(np.diag(np.linalg.inv(precision))), rel=0.05
+    )
+
+
+def test_a_trial_told_bit_by_bit_is_one_trial() -> None:
+    """No conversion for a while and then one: together exactly one success of one trial."""
+    for said in (0.0, 0.4, 1.0):
+        z = np.linspace(-8, 2, 11)
+        parts = -said * np.logaddexp(0, z) + (z - (1 - said) * np.logaddexp(0, z))
+        assert parts == pytest.approx(z - np.logaddexp(0, z))
+    whole, parts_ = (BayesianLogit(np.array([-3.0]), np.array([0.3]), ALONE) for _ in range(2))
+    for n in range(400):
+        success = float(n % 20 == 0)
+        whole.learn_one(Seen(np.ones(1), "o"), success, 1.0)
+        for trials in (0.25, 0.25):
+            parts_.learn_one(Seen(np.ones(1), "o"), 0.0, trials)
+        parts_.learn_one(Seen(np.ones(1), "o"), success, 0.5)
+    assert parts_.mean[0] == pytest.approx(whole.mean[0], abs=0.02)
+    assert parts_.covariance[0, 0] == pytest.approx(whole.covariance[0, 0], rel=0.03)
+
+
+def test_contradicting_labels_and_endless_ones_stay_finite() -> None:
+    model = BayesianLogit(np.zeros(3), np.full(3, 0.7))
+    wild = Seen(np.array([1.0, 30.0, -30.0]), "o", 5, "2 home")
+    for _ in range(300):
+        model.learn_one(wild, 1.0, 1.0)
+        model.learn_one(wild, 0.0, 1.0)
+    assert expit(model.predict_one(wild)) == pytest.approx(0.5, abs=0.05)
+    for _ in range(2000):
+        model.learn_one(wild, 1.0, 0.0)
+    assert np.isfinite(model.mean).all()
+    assert np.isfinite(model.root()).all()
+    assert np.abs(model.mean).max() < 100
+
+
+def test_offers_differ_as_much_as_data_say_and_take_no_common_part() -> None:
+    random = np.random.default_rng(4)
+    rates = -2.0 + 0.8 * random.standard_normal(40)
+    model = BayesianLogit(np.array([-3.0]), np.array([0.7]))
+    for offer in random.permutation(np.repeat(np.arange(40), 150)).tolist():
+        success = float(random.random() < 1 / (1 + math.exp(-rates[offer])))
+        model.learn_one(Seen(np.ones(1), f"o{offer}"), success, 1.0)
+    assert math.sqrt(model.offers.variance) == pytest.approx(rates.std(), rel=0.3)
+    assert model.mean[0] + model.cells.of(0)[0] == pytest.approx(rates.mean(), abs=0.25)
+    assert abs(model.offers.arrays()[0].mean()) < 0.1
+
+
+def test_forgetting_goes_back_to_what_was_believed_first() -> None:
+    model = BayesianLogit(np.array([-3.0, 0.0]), np.array([0.7, 0.2]))
+    random = np.random.default_rng(5)
+    for _ in range(500):
+        x = np.array([1.0, random.standard_normal()])
+        model.learn_one(Seen(x, "o", 3, "2 home" if x[1] > 0 else None), float(random.random() < 0.4), 1.0)
+    sure, moved = model.covariance[0, 0], model.mean[0] + 3.0
+    assert sure < 0.2
+    assert moved > 1.5
+    model.fade(0.5)
+    assert sure < model.covariance[0, 0] < 0.49
+    for _ in range(60):
+        model.fade(0.5)
+    assert model.mean == pytest.approx([-3.0, 0.0, 0.0], abs=1e-6)
+    assert np.diag(model.covariance) == pytest.approx([0.49, 0.04, 0.49])
+
+
+def test_what_was_tried_least_is_forgotten_where_there_is_no_room() -> None:
+    effects: Effects[str] = Effects(EffectParameters(variance=0.1, most=10))
+    for n in range(10):
+        effects.learn_one(f"o{n}", 0.0, float(n + 1), 0.1)
+    effects.learn_one("new", 1.0, 1.0, 0.1)
+    assert effects.keys == [*(f"o{n}" for n in range(2, 10)), "new"]
+    assert all(effects.keys[row] == key for key, row in effects.index.items())
+    assert effects.of("o0") == (0.0, 0.1)
+    assert effects.of("new")[0] > 0.0
+
+
+def test_slots_beyond_the_room_share_none() -> None:
+    model = BayesianLogit(np.zeros(1), np.ones(1), LogitParameters(most_slots=2))
+    for n in range(5):
+        model.learn_one(Seen(np.ones(1), "o", 0, f"{n} home"), 1.0, 1.0)
+    assert list(model.slots) == ["0 home", "1 home"]
+    assert model.mean.shape == (3,)
