@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,19 +10,13 @@ import pytest
 from libs.common.telemetry import Metrics
 from services.analyzer.learner.honesty import FEW, HALF_LIFE, JUDGED, Honesty, auc
 from services.analyzer.learner.metrics import LearnerMetrics
+from services.analyzer.learner.responses import Observation, ResponseLearner
+from services.analyzer.model.lessons import TrialLesson
+from tests.unit.trial_world import DAY, T0, in_order, lesson, life, vector
 
 
-class Told(NamedTuple):
-    head: str
-    kind: str
-    odds: float
-    before: float
-    successes: float
-    trials: float
-
-
-class Trial(NamedTuple):
-    bought: bool
+def closed(bought: bool) -> TrialLesson:
+    return lesson(step="look", judged=True, bought=bought)
 
 
 class Seen:
@@ -52,10 +45,10 @@ def logit(chance: float) -> float:
 
 def test_nothing_is_told_of_few(seen: Seen) -> None:
     for _ in range(int(FEW) - 1):
-        seen.honesty.observed(Told("converted_alone", "repeat", 0.0, 0.0, 0.0, 1.0))
+        seen.honesty.observed(Observation("converted_alone", "repeat", 0.0, 0.0, 0.0, 1.0))
     assert seen.shown("response_log_loss", head="converted_alone") is None
-    seen.honesty.observed(Told("converted_alone", "repeat", 0.0, 0.0, 0.0, 1.0))
-    seen.honesty.observed(Told("converted_alone", "repeat", 0.0, 0.0, 0.0, 1.0))
+    seen.honesty.observed(Observation("converted_alone", "repeat", 0.0, 0.0, 0.0, 1.0))
+    seen.honesty.observed(Observation("converted_alone", "repeat", 0.0, 0.0, 0.0, 1.0))
     assert seen.shown("response_log_loss", head="converted_alone") == pytest.approx(math.log(2))
 
 
@@ -66,7 +59,7 @@ def test_gain_over_the_prior_is_positive_only_where_learning_helps(
     draw = np.random.default_rng(3)
     for _ in range(3_000):
         success = float(draw.random() < 0.1)
-        seen.honesty.observed(Told("engaged", "repeat", logit(said), logit(0.02), success, 1.0))
+        seen.honesty.observed(Observation("engaged", "repeat", logit(said), logit(0.02), success, 1.0))
     gain = seen.shown("log_loss_gain_ratio", model="engaged")
     assert gain is not None
     assert (gain > 0.0) is gains
@@ -75,10 +68,10 @@ def test_gain_over_the_prior_is_positive_only_where_learning_helps(
 def test_trial_told_in_parts_loses_as_one_told_at_once(seen: Seen) -> None:
     other = Seen()
     for _ in range(100):
-        seen.honesty.observed(Told("converted_alone", "repeat", logit(0.2), 0.0, 1.0, 1.0))
+        seen.honesty.observed(Observation("converted_alone", "repeat", logit(0.2), 0.0, 1.0, 1.0))
         for share in (0.25, 0.5):
-            other.honesty.observed(Told("converted_alone", "repeat", logit(0.2), 0.0, 0.0, share))
-        other.honesty.observed(Told("converted_alone", "repeat", logit(0.2), 0.0, 1.0, 0.25))
+            other.honesty.observed(Observation("converted_alone", "repeat", logit(0.2), 0.0, 0.0, share))
+        other.honesty.observed(Observation("converted_alone", "repeat", logit(0.2), 0.0, 1.0, 0.25))
     loss = seen.shown("response_log_loss", head="converted_alone")
     assert loss == pytest.approx(-math.log(0.2))
     assert other.shown("response_log_loss", head="converted_alone") == pytest.approx(loss, rel=2 / HALF_LIFE)
@@ -88,12 +81,12 @@ def test_trial_told_in_parts_loses_as_one_told_at_once(seen: Seen) -> None:
 
 
 def test_engagements_are_no_conversions_and_odd_numbers_count_nowhere(seen: Seen) -> None:
-    seen.honesty.observed(Told("engaged", "repeat", 0.0, 0.0, 1.0, 1.0))
+    seen.honesty.observed(Observation("engaged", "repeat", 0.0, 0.0, 1.0, 1.0))
     for odd in (math.nan, math.inf, -math.inf):
-        seen.honesty.observed(Told("converted_alone", "repeat", odd, 0.0, 1.0, 1.0))
-        seen.honesty.observed(Told("converted_alone", "repeat", 0.0, odd, 1.0, 1.0))
-        seen.honesty.judged(Trial(True), odd)
-    seen.honesty.observed(Told("converted_alone", "whatever", 0.0, 0.0, 1.0, 1.0))
+        seen.honesty.observed(Observation("converted_alone", "repeat", odd, 0.0, 1.0, 1.0))
+        seen.honesty.observed(Observation("converted_alone", "repeat", 0.0, odd, 1.0, 1.0))
+        seen.honesty.judged(closed(True), odd)
+    seen.honesty.observed(Observation("converted_alone", "whatever", 0.0, 0.0, 1.0, 1.0))
     assert seen.shown("conversions_seen_total", kind="repeat") == 0.0
     assert seen.shown("auc_ratio", model="response") is None
     assert seen.shown("caused_ratio", kind="repeat") == 0.25
@@ -111,9 +104,9 @@ def test_area_under_the_curve_is_the_share_of_pairs_in_order(ties: int) -> None:
 
 def test_only_the_latest_trials_are_judged(seen: Seen) -> None:
     for _ in range(JUDGED):
-        seen.honesty.judged(Trial(True), 0.1)
+        seen.honesty.judged(closed(True), 0.1)
     for n in range(JUDGED):
-        seen.honesty.judged(Trial(n % 2 == 0), 0.9 if n % 2 == 0 else 0.2)
+        seen.honesty.judged(closed(n % 2 == 0), 0.9 if n % 2 == 0 else 0.2)
     assert seen.shown("auc_ratio", model="response") == 1.0
 
 
@@ -122,7 +115,7 @@ def test_drift_is_alarmed_where_losses_rise_and_not_where_they_fall_or_stay(seen
 
     def world(rate: float, said: float, trials: int) -> float | None:
         for _ in range(trials):
-            seen.honesty.judged(Trial(bool(draw.random() < rate)), said)
+            seen.honesty.judged(closed(bool(draw.random() < rate)), said)
         return seen.shown("drift_alarms_total", model="response")
 
     assert world(0.05, 0.05, 5_000) == 0.0
@@ -131,3 +124,38 @@ def test_drift_is_alarmed_where_losses_rise_and_not_where_they_fall_or_stay(seen
     assert risen is not None
     assert risen >= 1.0
     assert seen.shown("drift_alarms_total", model="choice") == 0.0
+
+
+def test_response_model_is_seen_to_be_calibrated_and_better_than_its_prior(seen: Seen) -> None:
+    """Trials of two offers, one of which nobody takes and one that more people take than is believed."""
+    draw = np.random.default_rng(13)
+    learner = ResponseLearner()
+    learner.observer = seen.honesty
+    lives = []
+    for n in range(700):
+        good = n % 2 == 0
+        own, shared = vector(0.05)
+        age = float(draw.random())
+        lives.append(
+            life(
+                T0 + n * DAY // 60,
+                converted=age if draw.random() < (0.25 if good else 0.0) else None,
+                offer_id="product:good" if good else "product:bad",
+                vector=own,
+                shared=shared,
+            )
+        )
+    for one in in_order(lives):
+        learner.learn_one(one)
+    came = seen.shown("conversions_seen_total", kind="cross_sell")
+    foretold = seen.shown("conversions_expected_total", kind="cross_sell")
+    assert came is not None
+    assert foretold is not None
+    assert came == pytest.approx(87.5, rel=0.3)
+    assert foretold == pytest.approx(came, rel=0.35)
+    gain = seen.shown("log_loss_gain_ratio", model="converted_alone")
+    area = seen.shown("auc_ratio", model="response")
+    assert gain is not None
+    assert area is not None
+    assert gain > 0.05
+    assert area > 0.75

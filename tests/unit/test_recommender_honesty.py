@@ -50,7 +50,7 @@ class Seen:
 @pytest.mark.parametrize("exploration", [Exploration(0.1), Exploration(0.3, near_best=0.5)])
 def test_true_propensities_average_to_one(exploration: Exploration) -> None:
     seen = Seen()
-    seen.draw(1_500, exploration)
+    seen.draw(900, exploration)
     mean, error = seen.mean()
     assert error < 0.1
     assert abs(mean - 1.0) < 4.0 * error
@@ -65,7 +65,7 @@ def test_propensities_that_forget_exploration_do_not() -> None:
         return draw._replace(propensity=max(won, 1e-3))
 
     seen = Seen()
-    seen.draw(1_500, Exploration(0.1), forgetful)
+    seen.draw(900, Exploration(0.1), forgetful)
     mean, error = seen.mean()
     assert abs(mean - 1.0) > 5.0 * error
 

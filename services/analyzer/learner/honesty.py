@@ -7,7 +7,6 @@ anew with each process.
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,8 @@ from river.drift import ADWIN
 from libs.common.contracts.catalogue import KINDS
 from libs.common.scoring.response import HEADS
 from services.analyzer.learner.metrics import LearnerMetrics
+from services.analyzer.learner.responses import Observation
+from services.analyzer.model.lessons import TrialLesson
 
 Floats = NDArray[np.float64]
 
@@ -29,30 +30,6 @@ FEW = 50.0
 """Before as many no loss is told: it would be noise, and compared with the prior's it would be an alarm."""
 
 LEAST_CHANCE = 1e-9
-
-
-class Observation(Protocol):
-    """``successes`` of ``trials`` of a head, the odds it gave them before, and those of its prior."""
-
-    @property
-    def head(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def odds(self) -> float: ...
-    @property
-    def before(self) -> float: ...
-    @property
-    def successes(self) -> float: ...
-    @property
-    def trials(self) -> float: ...
-
-
-class Judged(Protocol):
-    """A trial at its end."""
-
-    @property
-    def bought(self) -> bool: ...
 
 
 class _Losses:
@@ -112,7 +89,7 @@ class Honesty:
             self._metrics.expected.add(expected, observation.kind)
             self._metrics.seen.add(observation.successes, observation.kind)
 
-    def judged(self, lesson: Judged, chance: float) -> None:
+    def judged(self, lesson: TrialLesson, chance: float) -> None:
         """A trial that was given ``chance`` is at its end."""
         if not math.isfinite(chance):
             return

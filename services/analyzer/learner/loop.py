@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 ROWS_AT_ONCE = 2_000
 RETRY_SECONDS = (0.2, 2.0)
 _STOP_SECONDS = 6.0
+SHOWN_EVERY = 1.0
+"""Seconds between two looks at how honest predictions were: it sorts some thousand of them."""
 
 
 class Learner:
@@ -75,6 +77,7 @@ class Learner:
         self._watch = watch_seconds
         self._drift = DriftWatch()
         self._honesty = Honesty(metrics)
+        self._shown = float("-inf")
         self._saved = 0.0
         self._saved_place: object = None
         self.elected = False
@@ -164,7 +167,9 @@ class Learner:
             self._metrics.products.set(len(fold.goods.counts.products))
             self._metrics.pairs.set(len(fold.goods.counts.pairs))
             self._tell(fold.choice)
-            self._honesty.show(fold.response.caused.shares().get(EVERYWHERE, {}))
+            if (now := time.monotonic()) - self._shown >= SHOWN_EVERY:
+                self._shown = now
+                self._honesty.show(fold.response.caused.shares().get(EVERYWHERE, {}))
 
     def _tell(self, choice: ChoiceLearner) -> None:
         self._metrics.choices.set(choice.logit.samples)
