@@ -77,6 +77,14 @@ def test_state_is_the_same_to_the_bit_wherever_it_is_cut_and_restored() -> None:
     assert checkpoint.digest(folded(world(80, seed=2))) != whole
 
 
+def test_a_checkpoint_says_what_it_was_learned_with() -> None:
+    saved = checkpoint.save(Fold(PARAMETERS))
+    assert checkpoint.parameters_of(saved) == PARAMETERS != Parameters()
+    assert checkpoint.restore(saved, Parameters()) is None
+    assert checkpoint.parameters_of(checkpoint.save(Fold(Parameters(version=1)))) is None
+    assert checkpoint.parameters_of(b"nothing") is None
+
+
 def published(fold: Fold, version: int = 7) -> ResponseModel:
     assembler = LearnedAssembler()
     records, manifest = Publications().records(content_of(fold, T0, Solved()), version)

@@ -50,13 +50,8 @@ def restore(body: bytes | None, parameters: Parameters, catalogue: Catalogue | N
 
     The products it knew are remembered by ``catalogue``.
     """
-    if body is None:
-        return None
-    try:
-        saved = _decoder.decode(body)
-    except msgspec.DecodeError:
-        return None
-    if saved.format != FORMAT or saved.parameters != parameters:
+    saved = _read(body)
+    if saved is None or saved.parameters != parameters:
         return None
     fold = Fold(parameters, catalogue)
     fold.place = Place(*saved.place)
@@ -65,6 +60,22 @@ def restore(body: bytes | None, parameters: Parameters, catalogue: Catalogue | N
     responses_state.restore(fold.response, saved.response)
     fold.trials = saved.trials
     return fold
+
+
+def parameters_of(body: bytes | None) -> Parameters | None:
+    """What the fold was saved with; None where there is nothing, or what other code has saved."""
+    saved = _read(body)
+    return None if saved is None or saved.parameters.version != Parameters().version else saved.parameters
+
+
+def _read(body: bytes | None) -> _Checkpoint | None:
+    if body is None:
+        return None
+    try:
+        saved = _decoder.decode(body)
+    except msgspec.DecodeError:
+        return None
+    return saved if saved.format == FORMAT else None
 
 
 def digest(fold: Fold) -> str:

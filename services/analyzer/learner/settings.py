@@ -24,6 +24,13 @@ class LearnerSettings(CommonSettings):
         le=60,
         description="Least time between two publications; by default 1, on a journal clock 0.1",
     )
+    half_life_days: float = Field(
+        default=180.0,
+        ge=0,
+        le=36_500,
+        description="Journal days after which a trial counts half in the response model, 0 for never;"
+        " another value learns everything anew",
+    )
     checkpoint_seconds: float = Field(
         default=30.0, ge=0, le=3600, description="Least time between two checkpoints"
     )

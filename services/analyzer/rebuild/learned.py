@@ -22,7 +22,9 @@ async def learn_anew(store: PostgresLearnerStore, *, switch: bool) -> bool | Non
     watermark = await store.watermark()
     if lineage is None or watermark is None:
         return None
-    parameters, catalogue = Parameters(), Catalogue()
+    # What the live learner was set to, so that what is learned anew is what it goes on from.
+    parameters = checkpoint.parameters_of(lineage.checkpoint) or Parameters()
+    catalogue = Catalogue()
     # Trap: restored first. The live learner's catalogue comes with it, and is the one to learn anew with.
     live = await in_thread(checkpoint.restore, lineage.checkpoint, parameters, catalogue)
     anew = Fold(parameters, catalogue)
