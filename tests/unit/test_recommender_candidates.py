@@ -164,6 +164,16 @@ def test_only_the_most_bought_of_comparable_products_is_the_usual_one() -> None:
     assert kinds_of(market.pool({"good": once, "cheap": often}))["product:good"] == "up_sell"
 
 
+def test_acceptance_orders_by_choice_before_anything_was_learned_of_trials() -> None:
+    market = Market(*(product(f"x{i}", category=f"c{i % 7}", price=1.0 + i) for i in range(80)))
+    market.learn({f"x{i}": 0.3 / (i + 1) for i in range(60)}, {"x1": {"x70": 0.4, "x71": 0.1}})
+    placement = Placement(placement_id="p", objective="acceptance")
+    pool = market.pool({"x9": bought(), "x33": bought(1, 0.4)}, basket=["x1"], placement=placement)
+    assert [pool.offer_ids[at] for at in (-pool.by).argsort(kind="stable")[:20]] == [
+        pool.offer_ids[at] for at in (-pool.chance).argsort(kind="stable")[:20]
+    ]
+
+
 def test_up_sell_is_worth_the_difference_of_margins() -> None:
     market = Market(
         product("cheap", category="coffee", price=4.0, margin=1.0),
