@@ -154,6 +154,10 @@ def test_near_best_draws_only_among_offers_near_the_best_of_what_is_left() -> No
         if draws[0].chosen == 0:
             assert draws[1].chosen in {1, 2}
     assert len(seen) >= 3
+    first = fill(values, worlds, 1, Exploration(0.5, 0.1))[0]
+    assert first.wins is not None
+    ahead = int((worlds[:, 0] >= worlds[:, 1]).sum())
+    assert first.wins.tolist() == [ahead, 128 - ahead, 0, 0, 0]
     below = fill(np.array([-1.0, -1.05, -2.0]), worlds[:, :3], 1, Exploration(0.5, 0.1))[0]
     assert below.open is not None
     assert below.open.tolist() == [True, True, False]
