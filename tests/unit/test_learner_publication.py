@@ -352,6 +352,7 @@ async def test_learner_waits_for_the_catalogue_and_publishes_what_it_learned_of_
     view = MemoryView(rig.bus, CATALOGUE, catalogue.on_batch)
     learner = rig.learner(catalogue=catalogue, whole=lambda: started.is_set() and view.caught_up)
     async with rig.running(learner):
+        await until(lambda: learner.fold is not None)
         await asyncio.sleep(0.03)
         assert learner.fold is not None
         assert learner.fold.goods.counts.orders == 0

@@ -68,6 +68,16 @@ def test_history_fades_and_cycles_are_due() -> None:
     assert column(scene, "category")[:3] == [1.0, 1.0, 0.0]
 
 
+def test_orders_so_far_season_trend_and_aisle_of_the_basket() -> None:
+    items = {"bread": Item(orders=3, bought=Decayed(2.0, T0), last_bought_at=T0)}
+    scene = Scene.of(tables(*SHOP), items, T0 + 90 * DAY, basket=["jam", "butter", "salt", "unheard of"])
+    assert column(scene, "times") == pytest.approx([np.log(4.0), 0.0, 0.0, 0.0])
+    assert column(scene, "season") == pytest.approx([0.5, 0.0, 0.0, 0.0])
+    assert column(scene, "aisle") == pytest.approx([2 / 3, 2 / 3, 1 / 3, 2 / 3])
+    assert column(scene, "trend") == scene.tables.rankings.trend.tolist()
+    assert column(Scene.of(tables(*SHOP), items, T0, page="jam"), "aisle") == [0.0] * 4
+
+
 def test_features_are_finite_for_a_stranger_and_an_empty_shop() -> None:
     scene = Scene.of(tables(*SHOP), {}, T0, page="nothing", basket=[])
     assert np.isfinite(candidate_features(scene, np.arange(len(SHOP)))).all()

@@ -23,6 +23,7 @@ FEATURES = (
     "trend",
     "times",
     "season",
+    "aisle",
 )
 """What candidates are judged by: columns of the matrix of `candidate_features`.
 
@@ -43,6 +44,7 @@ START_WEIGHTS: Mapping[str, float] = {
     "trend": 0.3,
     "times": -0.4,
     "season": -1.0,
+    "aisle": 0.75,
 }
 """Weights before anything was learned about choices.
 

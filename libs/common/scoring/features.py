@@ -55,12 +55,15 @@ class Scene:
     page, basket:
         Complement scores (n,) of the page's product, and of the basket (its sum over the square root of
         its size).
+    aisle:
+        Share of the basket in each category (categories,).
     """
 
     tables: ScoringTables
     past: History
     page: Floats
     basket: Floats
+    aisle: Floats
 
     @classmethod
     def of(
@@ -84,6 +87,7 @@ class Scene:
             past=past,
             page=tables.complement_scores((page,) if page else (), (1.0,) if page else ()),
             basket=tables.complement_scores(basket, np.full(len(basket), max(len(basket), 1) ** -0.5)),
+            aisle=_aisle(tables.shelf, basket),
         )
 
     @property
@@ -118,7 +122,16 @@ def candidate_features(scene: Scene, candidates: Ints) -> Floats:
     x[:, 10] = tables.rankings.trend[candidates]
     x[:, 11] = np.log1p(past.times[candidates])
     x[:, 12] = np.exp2(-age / SEASON_DAYS)
+    x[:, 13] = scene.aisle[tables.shelf.category[candidates]]
     return x
+
+
+def _aisle(shelf: Shelf, basket: Sequence[str]) -> Floats:
+    places = [place for product_id in basket if (place := shelf.index.get(product_id)) is not None]
+    if not places:
+        return np.zeros(shelf.categories)
+    counts = np.bincount(shelf.category[places], minlength=shelf.categories)
+    return np.asarray(counts / len(places), dtype=np.float64)
 
 
 def willingness(scene: Scene, candidates: Ints) -> Floats:
