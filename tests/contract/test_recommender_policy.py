@@ -25,6 +25,7 @@ PLACEMENTS = {
     "all-ghosts": Placement(placement_id="all-ghosts", exploration=0.5, ghosts=1.0, limit=3),
     "greedy": Placement(placement_id="greedy", exploration=0.0, ghosts=1.0),
     "calls": Placement(placement_id="calls", exploration=0.5, near_best=0.1, ghosts=0.0, limit=1),
+    "best": Placement(placement_id="best", exploration=0.0, near_best=0.1, fallback="none"),
     "wide": Placement(placement_id="wide", exploration=0.2, limit=10),
 }
 
@@ -160,6 +161,8 @@ async def test_calls_draw_near_the_best_only(world: World) -> None:
             assert set(chances(slot)) == near
             far = {one["offer_id"] for one in decision["candidates"] if one["rules"] == ["not_near_best"]}
             assert far == set(value) - near
+        greedy = await report(client, await ask(client, placement="best"))
+    assert {one["rules"] == [] for one in greedy["candidates"]} == {True}
 
 
 async def test_ten_offers_keep_their_features_in_four_kilobytes(world: World) -> None:

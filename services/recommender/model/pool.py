@@ -116,9 +116,9 @@ def rules_of(draws: Sequence[Draw], size: int, near_best: bool) -> NDArray[np.ui
     """The bits of `RULES` of each of ``size`` candidates."""
     rules = np.zeros(size, dtype=np.uint8)
     rules[[draw.chosen for draw in draws if draw.ghost]] |= 1
-    if near_best:
-        near = [draw.open[:size] for draw in draws if draw.open is not None]
-        rules[~np.logical_or.reduce(near, axis=0, initial=False)] |= 2
+    near = [draw.open[:size] for draw in draws if near_best and draw.open is not None]
+    if near:
+        rules[~np.logical_or.reduce(near, axis=0)] |= 2
     return rules
 
 
