@@ -33,7 +33,7 @@ class Parameters(Struct, frozen=True, kw_only=True):
         Counts up when the code of the fold changes what it computes.
     """
 
-    version: int = 7
+    version: int = 8
     goods: GoodsParameters = GoodsParameters()
     choice: ChoiceParameters = ChoiceParameters()
     response: ResponseParameters = ResponseParameters()
