@@ -14,7 +14,7 @@ import pytest
 
 from libs.common.bus.memory import MemoryBus
 from libs.common.bus.ports import Record
-from libs.common.clock import ManualClock
+from libs.common.clock import DAY, HOUR, ManualClock
 from libs.common.contracts.customer_event import (
     ConsentGiven,
     CustomerEvent,
@@ -33,6 +33,8 @@ from services.analyzer.metrics import ENDS
 from services.analyzer.ports import LearnedState
 from services.analyzer.settings import AnalyzerSettings
 from services.analyzer.store.memory import MemoryAnalyzerStore
+from tests.unit.test_trials import decision as offered
+from tests.unit.test_trials import outcome as showing
 
 T0 = 1_790_000_000_000
 SPOOL = "0f3a9c1e"
@@ -359,3 +361,29 @@ async def test_export_holds_everything_of_a_customer_and_his_visitors(caller: Ca
     assert (await caller.get("/v1/consents/c-7")) == {"customer": "c-7", "consents": refused}
     await caller.get("/v1/customers/nobody/export", 404)
     await caller.get("/v1/consents/nobody", 404)
+
+
+async def test_export_tells_how_an_offer_is_judged(caller: Caller) -> None:
+    order = {"order_id": "o", "products": [{"product_id": "coffee", "quantity": 2, "price": 7.5}]}
+    await caller.happen(
+        offered("d-1", T0, ["coffee", "filter"], customer="c-7"),
+        showing("d-1", "coffee", "shown", T0 + 10, customer="c-7"),
+        touch("b", T0 + 2 * HOUR, type="order_completed", properties=order),
+        touch("later", T0 + 3 * HOUR),
+    )
+    seen = await caller.get("/v1/customers/c-7/export")
+    taught = {
+        (event["type"], lesson["kind"], lesson.get("step"))
+        for event in seen["events"]
+        for lesson in event.get("lessons", [])
+    }
+    assert taught == {
+        ("shown", "trial", "shown"),
+        ("order_completed", "order", None),
+        ("order_completed", "trial", "converted"),
+    }
+    (record,) = seen["models"][0]["trials"]
+    assert [trial[0] for trial in record["trials"]] == ["product:coffee", "product:filter"]
+    await caller.happen(touch("much later", T0 + 9 * DAY))
+    judged = (await caller.get("/v1/customers/c-7/export"))["events"][0]
+    assert (judged["id"], [one["bought"] for one in judged["lessons"]]) == ("d-1", [True])

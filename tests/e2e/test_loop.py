@@ -102,6 +102,25 @@ def test_propensities_of_each_slot_sum_to_one(shop: Up) -> None:
         assert slot["propensity"] == pytest.approx(offer["propensity"])
 
 
+def test_what_was_shown_and_bought_is_a_conversion_that_is_learned(shop: Up) -> None:
+    eventually(lambda: bool(recommend(shop, customer_id="c-trial", dry_run=True)["offers"]), 2.0)
+    offer = recommend(shop, customer_id="c-trial", limit=2)["offers"][0]
+    path = "/v1/customers/c-trial/export"
+
+    def steps() -> set[str]:
+        answer = shop.get("analyzer", path)
+        events = answer.json()["events"] if answer.status_code == 200 else []
+        return {lesson["step"] for event in events for lesson in event.get("lessons", []) if "step" in lesson}
+
+    told = shop.post("feedback", "/v1/outcomes", {"token": offer["token"], "outcome": "shown"})
+    assert told.status_code == 202, told.text
+    eventually(lambda: steps() == {"shown"}, 5.0)
+    bought = shop.post("collector", "/v1/touchpoints", order(7, "c-trial", offer["product_id"]))
+    assert bought.status_code == 202, bought.text
+    eventually(lambda: steps() == {"shown", "converted"}, 5.0)
+    eventually(lambda: shop.get("analyzer", "/v1/models").json()["learned"]["trials"] >= 1, 10.0)
+
+
 def test_all_of_it_is_seen_under_the_customer_once_he_is_known(shop: Up) -> None:
     viewed = {"type": "product_viewed", "channel": "web", "properties": {"product_id": "p3"}}
     assert shop.post("collector", "/v1/touchpoints", {**viewed, "anonymous_id": "v2"}).status_code == 202

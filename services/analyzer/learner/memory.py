@@ -27,7 +27,7 @@ class MemoryLearnerStore:
     def __init__(self) -> None:
         self.rows: dict[Place, bytes] = {}
         self.journal_times: dict[int, Millis] = {}
-        self.state = Published(version=0, journal_time=0, orders=0)
+        self.state = Published(version=0, journal_time=0, orders=0, trials=0)
         self.cluster = ""
         self.place = Place()
         self.body: bytes | None = None

@@ -47,7 +47,7 @@ class Published:
     version: int
     journal_time: Millis
     orders: int
-    trials: int = 0
+    trials: int
 
 
 class LearnerStore(Protocol):

@@ -96,7 +96,7 @@ class Publisher:
             content = await in_thread(content_of, fold, journal_time, self._solved)
             self._start(self._send(content), state, journal_time)
         elif self._said[1] < journal_time:
-            self._start(self._pass(fold.goods.counts.orders, journal_time), state, journal_time)
+            self._start(self._pass(fold.goods.counts.orders, fold.trials, journal_time), state, journal_time)
         else:
             self._start(self._watch(), state, journal_time)
 
@@ -146,7 +146,7 @@ class Publisher:
             self._publications.forget()
             self._said = None
 
-    async def _pass(self, orders: int, journal_time: Millis) -> None:
+    async def _pass(self, orders: int, trials: int, journal_time: Millis) -> None:
         """Say that nothing happened up to ``journal_time``."""
         if self._manifest is None or await self._another_bus():
             self._publications.forget()
@@ -154,7 +154,7 @@ class Publisher:
             return
         self._manifest = later(self._manifest, journal_time)
         await self._write([_record(MANIFEST_KEY, self._manifest, self._version)])
-        await self._note(orders, journal_time)
+        await self._note(Published(self._version, journal_time, orders, trials))
 
     async def _send(self, content: Content) -> None:
         if await self._another_bus():
@@ -171,7 +171,8 @@ class Publisher:
             # What a view holds beyond this is of a broker that was lost.
             await self._write([_marker(self._cluster or "", version)])
             self._closed = self._cluster or ""
-        await self._note(content.orders, content.journal_time)
+        told = content.journal_time, content.orders, content.trials
+        await self._note(Published(self._version, *told))
         size = sum(len(value) for _, value, _ in missing)
         self._metrics.publications.add()
         self._metrics.publication_bytes.add(size)
@@ -190,8 +191,7 @@ class Publisher:
             raise Transient("the topic of learned models was made anew")
         self._offset = offset
 
-    async def _note(self, orders: int, journal_time: Millis) -> None:
-        published = Published(version=self._version, journal_time=journal_time, orders=orders)
+    async def _note(self, published: Published) -> None:
         await self._store.published(self._epoch, self._closed, published)
         self._noted = published
 
