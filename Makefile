@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo up test check conformance integration e2e survival survive breakages bench docs lock clean
+.PHONY: help install demo up test check conformance integration e2e survival survive breakages bench bench-quality docs lock clean
 
 help: ## Print the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "closedloop needs Python 3.11 or newer; set PYTHON=python3.x"; exit 1; }
@@ -55,6 +55,9 @@ breakages: $(STAMP) ## Break the product on purpose, see which test goes red
 
 bench: $(STAMP) ## Measure against the bars; prints the table of docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks
+
+bench-quality: $(STAMP) ## How good the answers are on real baskets; prints the table of docs/quality.md
+	$(BIN)/python -m tests.benchmarks.quality $(QUALITY)
 
 docs: $(STAMP) ## Write the generated reference, dashboards and golden schemas anew
 	$(BIN)/python -m deploy.local.reference

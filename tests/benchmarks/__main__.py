@@ -44,9 +44,11 @@ def measure(chosen: set[str]) -> list[Row]:
         ("collector", lambda rig: rows.collector_single(rig, 128)),
         ("batches", rows.collector_batches),
         ("analyzer", rows.analyzer),
-        ("recommender", rows.recommender),
+        ("recommender", lambda rig: rows.recommender(rig, 500, 10_000)),
+        ("recommender-large", lambda rig: rows.recommender(rig, 5_000, 100_000)),
         ("closure", rows.loop_closure),
-        ("learner", learner),
+        ("learner", lambda rig: learner(rig, 500, 10_000)),
+        ("learner-large", lambda rig: learner(rig, 5_000, 100_000)),
         ("rebuild", rebuild),
     ]
     for name, row in shared:

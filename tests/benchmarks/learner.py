@@ -10,6 +10,7 @@ import urllib.request
 import asyncpg
 import numpy as np
 import uvloop
+from msgspec.structs import replace
 
 from libs.common.clock import DAY, Millis
 from libs.common.contracts.customer_model import Decayed, Item, Items
@@ -19,22 +20,23 @@ from tests.benchmarks.rig import Rig
 from tests.benchmarks.rows import Row
 
 ORDERS = 40_000
-PRODUCTS = 3_000
 LINES = 9
-CUSTOMERS = 5_000
+HISTORIES = 5_000
+"""So many different ones; of more customers several have the same."""
 KNOWN = 60
 """Products in what was known of each customer."""
 
 Lesson = tuple[int, int, int, str, bytes]
 
 
-def learner(rig: Rig) -> Row:
+def learner(rig: Rig, products: int, customers: int) -> Row:
     """The learner alone on one core, from the commit of the lessons until all of them are learned."""
     noted = json.loads((rig.data_dir / "platform.json").read_text())
-    for first in range(0, PRODUCTS, 1_000):
-        rig.call("recommender", "/v1/products", [_product(n) for n in range(first, first + 1_000)])
+    shelf = [_product(n) for n in range(products)]
+    for first in range(0, products, 1_000):
+        rig.call("recommender", "/v1/products", shelf[first : first + 1_000])
     rig.alone("learner")
-    uvloop.run(_write(noted["postgres"], _lessons(int(time.time() * 1000) - 3_600_000)))
+    uvloop.run(_write(noted["postgres"], _lessons(int(time.time() * 1000) - 3_600_000, products, customers)))
     before, began = rig.cpu_seconds("learner"), time.perf_counter()
     while (done := _learned(rig)) < ORDERS:
         if time.perf_counter() - began > 120:
@@ -43,7 +45,8 @@ def learner(rig: Rig) -> Row:
     rate = ORDERS / (time.perf_counter() - began)
     micros = 1e6 * (rig.cpu_seconds("learner") - before) / ORDERS
     return Row(
-        f"learner, orders of {LINES} lines, {PRODUCTS:,} products, solves, choices and publications included",
+        f"learner, orders of {LINES} lines, {products:,} products, {customers:,} customers, "
+        "solves, choices and publications included",
         f"{rate:,.0f} orders/s, {micros:.0f} µs CPU an order",
         "–",
         None,
@@ -52,11 +55,11 @@ def learner(rig: Rig) -> Row:
     )
 
 
-def _lessons(first: int) -> list[Lesson]:
+def _lessons(first: int, products: int, customers: int) -> list[Lesson]:
     """Orders over an hour, of products as unevenly popular as a supermarket's."""
     draw = np.random.default_rng(1)
-    known = [_items(f"c{n}", first, draw) for n in range(CUSTOMERS)]
-    share = np.cumsum(1 / np.arange(1, PRODUCTS + 1) ** 0.8)
+    known = [_items(f"c{n}", first, products, draw) for n in range(min(customers, HISTORIES))]
+    share = np.cumsum(1 / np.arange(1, products + 1) ** 0.8)
     found: list[Lesson] = []
     for n in range(ORDERS):
         at = first + n * 3_000_000 // ORDERS
@@ -64,7 +67,7 @@ def _lessons(first: int) -> list[Lesson]:
         while len(chosen) < LINES:
             chosen[int(np.searchsorted(share, draw.random() * share[-1]))] = None
         lines = [LessonLine(f"p{product}", 1.0, 2.5) for product in chosen]
-        before = known[n % CUSTOMERS]
+        before = replace(known[n % len(known)], customer=f"c{n % customers}")
         lesson = OrderLesson(
             customer=before.customer,
             at=at,
@@ -78,11 +81,11 @@ def _lessons(first: int) -> list[Lesson]:
     return found
 
 
-def _items(customer: str, now: Millis, draw: np.random.Generator) -> Items:
+def _items(customer: str, now: Millis, products: int, draw: np.random.Generator) -> Items:
     """What was known of a customer: products he bought over the last months, some of them often."""
     times = draw.geometric(0.5, KNOWN).tolist()
     ages = (draw.random(KNOWN) * 120 * DAY).astype(int).tolist()
-    chosen = draw.choice(PRODUCTS, KNOWN, replace=False).tolist()
+    chosen = draw.choice(products, KNOWN, replace=False).tolist()
     items = {
         f"p{product}": Item(
             orders=orders,

@@ -174,18 +174,18 @@ def _kafka_of(rig: Rig) -> str:
     return str(noted["kafka"])
 
 
-def recommender(rig: Rig) -> Row:
-    """500 products, 10,000 customers, 10 offers, against the bare endpoint."""
-    prepare_shop(rig, products=500, customers=10_000)
+def recommender(rig: Rig, products: int, customers: int) -> Row:
+    """10 offers for any of the customers, against the bare endpoint."""
+    prepare_shop(rig, products, customers)
     rig.alone("recommender")
     rng = random.Random(1)
 
     def make() -> bytes:
         body = {
             "placement": "basket",
-            "customer_id": f"c{rng.randrange(10_000)}",
+            "customer_id": f"c{rng.randrange(customers)}",
             "limit": 10,
-            "context": {"basket": [f"p{rng.randrange(500)}"]},
+            "context": {"basket": [f"p{rng.randrange(products)}"]},
         }
         return request("/v1/recommendations", msgspec.json.encode(body), KEY)
 
@@ -198,7 +198,7 @@ def recommender(rig: Rig) -> Row:
     half = uvloop.run(pace(port, make, 64, full.rate / 2, SECONDS))
     ratio, p99 = full.rate / base.rate, half.quantile(0.99)
     return Row(
-        "recommender, 500 products, 10,000 customers, 10 offers",
+        f"recommender, {products:,} products, {customers:,} customers, 10 offers",
         f"{full.rate:,.0f}/s, p99 {p99:.1f} ms at half load{_failures(full, half)}",
         f"bare {base.rate:,.0f}/s",
         ratio,
@@ -220,7 +220,8 @@ def prepare_shop(rig: Rig, products: int, customers: int) -> None:
         }
         for n in range(products)
     ]
-    rig.call("recommender", "/v1/products", {"products": shelf})
+    for start in range(0, len(shelf), 1_000):
+        rig.call("recommender", "/v1/products", {"products": shelf[start : start + 1_000]})
     orders = [
         {
             "id": f"o{c}-{k}",
@@ -240,12 +241,18 @@ def prepare_shop(rig: Rig, products: int, customers: int) -> None:
     ]
     for start in range(0, len(orders), 1000):
         rig.call("collector", "/v1/touchpoints", {"touchpoints": orders[start : start + 1000]})
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline:
-        if rig.call("analyzer", "/v1/ledger")["in_flight"] == 0:
-            break
+    deadline = time.monotonic() + 60 + len(orders) / 500
+    while rig.call("analyzer", "/v1/ledger")["in_flight"] or _orders_learned(rig) < len(orders):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the shop's {len(orders)} orders are not all learned")
         time.sleep(0.5)
     time.sleep(5)
+
+
+def _orders_learned(rig: Rig) -> int:
+    learned = rig.call("analyzer", "/v1/models")["learned"]
+    assert isinstance(learned, dict)
+    return int(learned["orders"])
 
 
 def analyzer(rig: Rig) -> Row:

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 SIZE = 10
+SAMPLES = 2_000
+SEED = 7
 MEASURES = ("ndcg", "recall", "hit")
 _GAINS = tuple(1.0 / math.log2(rank + 2) for rank in range(SIZE))
 
@@ -70,20 +73,36 @@ class Scoreboard:
         ]
         return sum(chosen) / len(chosen) if chosen else math.nan
 
-    def interval(self, name: str, measure: str, minus: str | None = None, seed: int = 7) -> Interval:
-        """Mean of ``name`` (less that of ``minus`` on the same baskets), resampling whole households.
+    def interval(self, name: str, measure: str, minus: str | None = None) -> Interval:
+        """Mean of ``name``, or by how much it is above that of ``minus`` on the same baskets."""
+        draws = self._draws(name, measure)
+        mean = self.mean(name, measure)
+        if minus is None:
+            return _between(mean, draws)
+        return _between(mean - self.mean(minus, measure), draws - self._draws(minus, measure))
+
+    def ratio(self, name: str, over: str, measure: str) -> Interval:
+        """How many times the mean of ``over`` that of ``name`` is, on the same baskets."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            draws = self._draws(name, measure) / self._draws(over, measure)
+            mean = np.float64(self.mean(name, measure)) / np.float64(self.mean(over, measure))
+        # Samples without a hit of either say nothing about how much better one is.
+        return _between(float(mean), draws[np.isfinite(draws)])
+
+    def _draws(self, name: str, measure: str) -> NDArray[np.float64]:
+        """Means of ``name`` in samples of households: for every ranking the same samples.
 
         Baskets of one household are alike, so the household and not the basket is what is drawn again.
         """
         column = MEASURES.index(measure)
         values = np.array([row[column] for row in self.rows[name]])
-        if minus is not None:
-            values = values - np.array([row[column] for row in self.rows[minus]])
         _, household = np.unique(self.customers, return_inverse=True)
-        sums = np.bincount(household, values)
-        counts = np.bincount(household)
+        sums, counts = np.bincount(household, values), np.bincount(household)
         size = len(sums)
-        draws = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), 2_000)
-        means = (draws @ sums) / (draws @ counts)
-        low, high = np.quantile(means, (0.025, 0.975))
-        return Interval(float(values.mean()), float(low), float(high))
+        draws = np.random.default_rng(SEED).multinomial(size, np.full(size, 1 / size), SAMPLES)
+        return np.asarray((draws @ sums) / (draws @ counts))
+
+
+def _between(mean: float, draws: NDArray[np.float64]) -> Interval:
+    low, high = np.quantile(draws, (0.025, 0.975)) if len(draws) else (math.nan, math.nan)
+    return Interval(mean, float(low), float(high))

@@ -4,53 +4,69 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import time
-from contextlib import AbstractAsyncContextManager
 
 from deploy.local.demo.data import load
+from tests.benchmarks.quality import alone, subjects
+from tests.benchmarks.quality.alone import ZeroOutcomes
 from tests.benchmarks.quality.exam import Exam, Subject
-from tests.benchmarks.quality.loop import Loop
 from tests.benchmarks.quality.pipeline import pipeline
-from tests.benchmarks.quality.subjects import subjects
+from tests.benchmarks.quality.shadow import Shadow
+from tests.benchmarks.quality.table import judge, keep, table, write_page
 from tests.benchmarks.quality.twin import twin
 
+CLAIMS = (*subjects.CLAIMS, alone.CLAIM)
 WEEKS = (1, 52)
+QUICK = argparse.Namespace(households=200, asked=60, weeks=(1, 46))
 
 
 def main() -> None:
-    """Examine, print."""
+    """Examine, print, keep; ends with 1 where something that is promised does not hold and is to."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.quality", description=__doc__)
     parser.add_argument("--twin", action="store_true", help="in one process, without broker and database")
     parser.add_argument("--broker", choices=("embedded", "apache"), default="embedded")
-    parser.add_argument("--quick", action="store_true", help="200 households learned, 60 asked")
-    parser.add_argument("--households", type=int, default=600)
-    parser.add_argument("--asked", type=int, default=600)
+    parser.add_argument("--households", type=int, default=600, help="that are learned from")
+    parser.add_argument("--asked", type=int, default=600, help="that are asked about, of those")
+    parser.add_argument("--quick", action="store_true", help="200 and 60, up to week 46")
     parser.add_argument("--seed", type=int, default=7)
-    chosen = parser.parse_args()
+    parser.add_argument(
+        "--assert", dest="check", action="store_true", help="end with 1 where a bar is missed"
+    )
+    chosen = parser.parse_args(namespace=argparse.Namespace(weeks=WEEKS))
     if chosen.quick:
-        chosen.households, chosen.asked = 200, 60
-    made = twin() if chosen.twin else pipeline(chosen.broker)
-    examined = asyncio.run(examine(made, chosen.households, chosen.asked, chosen.seed))
-    for subject in examined:
-        board = subject.board
-        print(f"{subject.name}, {len(board)} baskets of {len(set(board.customers))} households")
-        for name in board.rows:
-            print(f"  {name:18} {board.mean(name, 'ndcg'):.4f}")
+        vars(chosen).update(vars(QUICK))
+    run, examined = asyncio.run(examine(chosen))
+    verdicts = judge(CLAIMS, examined)
+    print(f"\n{run}\n\n{table(verdicts)}")
+    if not chosen.twin and not chosen.quick:
+        keep(verdicts, run)
+        write_page(verdicts, run)
+    sys.exit(chosen.check and any(verdict.holds is False for verdict in verdicts))
 
 
-async def examine(
-    made: AbstractAsyncContextManager[Loop], households: int, asked: int, seed: int
-) -> list[Subject]:
-    """All subjects, after the examination of ``made``."""
-    journey = load(households, WEEKS, seed, asked)
-    examined = subjects([product["product_id"] for product in journey.products], seed)
+async def examine(chosen: argparse.Namespace) -> tuple[str, list[Subject]]:
+    """All subjects after the examination, and what was examined in a few words."""
+    journey = load(chosen.households, chosen.weeks, chosen.seed, chosen.asked)
+    together = subjects.Together([product["product_id"] for product in journey.products])
+    shadow = Shadow(journey.products)
+    examined: list[Subject] = [
+        *subjects.subjects(together, chosen.seed),
+        ZeroOutcomes(journey.products, shadow),
+    ]
     began = time.monotonic()
-    async with made as loop:
-        exam = Exam(loop, journey, examined)
+    async with twin(shadow) if chosen.twin else pipeline(chosen.broker) as loop:
+        hear = [together] if chosen.twin else [together, shadow]
+        exam = Exam(loop, journey, examined, hear)
         await exam.run()
+    what = "twin" if chosen.twin else f"pipeline, {chosen.broker} broker"
+    asked = len(journey.scored)
     seconds = time.monotonic() - began
-    print(f"{exam.asked:,} requests in {exam.asking_seconds:.0f} of {seconds:.0f} s")
-    return list(examined)
+    run = (
+        f"{what}, {chosen.households} households learned, {asked} asked, weeks 40 to {chosen.weeks[1]}, "
+        f"seed {chosen.seed}: {exam.asked:,} requests in {exam.asking_seconds:.0f} of {seconds:.0f} s"
+    )
+    return run, examined
 
 
 if __name__ == "__main__":

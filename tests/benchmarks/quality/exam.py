@@ -32,11 +32,12 @@ class Rivals(Baselines):
         super().__init__(products, start)
         self._last: dict[str, dict[str, Millis]] = {}
 
-    def learn_one(self, basket: Basket) -> None:
-        """Count a basket."""
-        self.learn(basket.customer, basket.at, basket.products)
-        last = self._last.setdefault(basket.customer, {})
-        last.update(dict.fromkeys(basket.products, basket.at))
+    def hear(self, baskets: Sequence[Basket]) -> None:
+        """Count baskets."""
+        for basket in baskets:
+            self.learn(basket.customer, basket.at, basket.products)
+            last = self._last.setdefault(basket.customer, {})
+            last.update(dict.fromkeys(basket.products, basket.at))
 
     def bought_since(self, customer: str, at: Millis) -> list[str]:
         """What ``customer`` bought at or after ``at``, the latest first."""
@@ -58,8 +59,12 @@ class Subject(Protocol):
         """Score the answers, and the rivals'."""
         ...
 
-    def learn_one(self, basket: Basket) -> None:
-        """Hear of a basket, after its day was examined."""
+
+class Hears(Protocol):
+    """Whoever hears of every basket, after its day was examined."""
+
+    def hear(self, baskets: Sequence[Basket]) -> object:
+        """Count baskets, in time order."""
         ...
 
 
@@ -89,14 +94,22 @@ class Exam:
     ----------
     asked, asking_seconds:
         How many requests, and how long the answers took.
+
+    Parameters
+    ----------
+    hear:
+        Who else hears of what the loop learns, at the same moments.
     """
 
-    def __init__(self, loop: Loop, journey: Journey, subjects: Sequence[Subject]) -> None:
+    def __init__(
+        self, loop: Loop, journey: Journey, subjects: Sequence[Subject], hear: Sequence[Hears] = ()
+    ) -> None:
         self._loop = loop
         self._journey = journey
         self._subjects = subjects
         products = [product["product_id"] for product in journey.products]
         self.rivals = Rivals(products, journey.baskets[0].at)
+        self._hear: list[Hears] = [self.rivals, *hear]
         self.asked = 0
         self.asking_seconds = 0.0
 
@@ -116,10 +129,8 @@ class Exam:
 
     async def _learn(self, baskets: Sequence[Basket]) -> None:
         await self._loop.learn(baskets)
-        for basket in baskets:
-            self.rivals.learn_one(basket)
-            for subject in self._subjects:
-                subject.learn_one(basket)
+        for each in self._hear:
+            each.hear(baskets)
 
     async def _examine(self, baskets: Sequence[Basket]) -> None:
         papers = [

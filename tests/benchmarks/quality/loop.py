@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from deploy.local.demo.data import Basket
+
+ROOT = Path(__file__).parents[3]
 
 Request = dict[str, Any]
 
