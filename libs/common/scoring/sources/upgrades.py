@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from libs.common.scoring.features import HABIT_FLOOR, willingness
-from libs.common.scoring.sources.look import NOTHING, Floats, Look, Positions, top_of
+from libs.common.scoring.sources.look import NONE, NOTHING, Floats, Look, Positions, top_of
 
 UPGRADES = 30
+"""So many of the page's product, and so many of what he usually buys."""
 
 _HABIT, _LOYALTY, _WILLING = 1.9, 0.5, 0.7
 """Beside 1 for the log of popularity; see `_worth`."""
@@ -38,7 +39,10 @@ def replaced(look: Look) -> Replaced:
         # Trap: backwards, because of several that one product could replace the last one written stays.
         by[peers.of(position).dearer] = position
     found = ((by != NOTHING) & look.open).nonzero()[0]
-    return Replaced(by, top_of(found, _worth(look, found), UPGRADES))
+    worth, of_page = _worth(look, found), by[found] == look.page_at
+    # Rooms of their own, so that what he usually buys crowds out nothing that could replace the page's.
+    rooms = [top_of(found[some], worth[some], UPGRADES) for some in (of_page, ~of_page) if some.any()]
+    return Replaced(by, np.concatenate(rooms) if rooms else NONE)
 
 
 def _replaceable(look: Look) -> list[int]:
