@@ -13,10 +13,12 @@ from libs.common.clock import DAY
 from libs.common.contracts.catalogue import KINDS, Offer, Placement, Product, Withdrawn
 from libs.common.contracts.customer_model import Decayed, Item
 from libs.common.contracts.learned_model import InterceptsPart, Neighbour, Popular
+from libs.common.scoring.choice import FEATURES
 from libs.common.scoring.learned import LearnedModels, complements_of, popularity_of
 from libs.common.scoring.response import ResponseModel, intercepts_of
 from libs.common.scoring.sources.look import top_of
-from libs.common.scoring.sources.union import SOURCES
+from libs.common.scoring.sources.union import CODES, SOURCES
+from services.recommender.candidates import places
 from services.recommender.candidates.explain import Explainer
 from services.recommender.candidates.gather import Where, gather
 from services.recommender.candidates.places import MOST
@@ -219,6 +221,58 @@ def test_upgrades_are_found_and_explained() -> None:
     at = pool.offer_ids.index("product:best")
     assert source_of(pool, "product:best") == "upgrade"
     assert explained(pool, at) == ["A better one than Cheap"]
+
+
+def test_reasons_are_the_two_that_speak_most_for_a_choice_the_strongest_first() -> None:
+    market = Market(*(product(f"x{i}", category=f"c{i}") for i in range(9)))
+    market.learn({f"x{i}": 0.2 for i in range(9)}, {"x1": {"x3": 0.02}, "x2": {"x3": 0.6}})
+    pool = market.pool({"x3": bought(9, 8.0), "x4": bought()}, page="x1", basket=["x2"])
+    at = pool.offer_ids.index("product:x3")
+    assert explained(pool, at) == [
+        "You usually buy this every 14 days",
+        "Goes with the X2 in your basket: in 60 of 100 such baskets",
+    ]
+    said = dict(zip(FEATURES, pool.contributions[at].tolist(), strict=True))
+    assert said["habit"] + said["recency"] + said["due"] > said["basket"] > said["page"] > 0.0
+    scores = pool.here.tables.learned.choice.utilities(pool.features)
+    assert pool.contributions.sum(axis=1) == pytest.approx(scores - scores.mean())
+
+
+def test_every_source_has_words_of_its_own() -> None:
+    names = [f"x{i}" for i in range(30)]
+    market = Market(
+        *(product(name, category="Food/Tea" if name == "x29" else f"c{name}") for name in names),
+        product("page", category="Food/Tea"),
+        product("late", category="late", available_from="2026-12-01"),
+        product("rare", category="rare"),
+    )
+    rows = [Popular(name, 50.0, 0.05, 99, 40.0 if name == "x7" else 2.0) for name in names]
+    market.learned = LearnedModels(version=1, popularity=popularity_of(rows))
+    market.put("offer", "deal", Offer(offer_id="deal", kind="cross_sell", product_id="x5"))
+    market.put("offer", "said", Offer(offer_id="said", kind="content", content={"reason": " Because. "}))
+    market.put("offer", "help", Offer(offer_id="help", kind="service"))
+    pool = market.pool(page="page")
+    told = {offer: explained(pool, at) for at, offer in enumerate(pool.offer_ids)}
+    assert told["product:x7"] == ["Bought more than usual these days"]
+    assert told["product:x29"] == ["Popular in Tea"]
+    assert told["product:late"] == ["New in our range"]
+    assert told["product:rare"] == ["Not many know this yet"]
+    assert told["deal"] == ["Selected by our team"]
+    assert told["said"] == ["Because."]
+    assert told["help"] == ["A service for what you have"]
+    assert all(1 <= len(words) <= 2 for words in told.values())
+
+
+def test_places_are_kept_for_sources_that_would_never_be_drawn() -> None:
+    by = np.linspace(1.0, 0.0, 150)
+    sources = np.full(150, CODES["popular"], dtype=np.int8)
+    sources[120:140] = CODES["new"]
+    kept = places.best(by, sources)
+    assert len(kept) == MOST
+    assert (sources[kept] == CODES["new"]).sum() == places.RESERVED[CODES["new"]]
+    assert kept[-1] == 129, "the best of them"
+    assert kept[:90].tolist() == list(range(90))
+    assert places.best(by[:MOST], sources[:MOST]).tolist() == list(range(MOST))
 
 
 def test_at_most_a_hundred_of_the_best_go_on_and_the_rest_are_counted() -> None:

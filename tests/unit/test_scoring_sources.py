@@ -221,7 +221,7 @@ def test_sources_are_named_by_the_first_that_finds() -> None:
     shop = Shop([product(f"x{n}", category=f"c{n}") for n in range(5)], pairs={"x0": {"x1": 0.5}})
     found = candidates(shop.look({"x1": bought(), "x2": bought()}, page="x0"))
     named = dict(zip(shop.names(found.positions), (SOURCES[code] for code in found.sources), strict=True))
-    assert named == {"x1": "page", "x2": "repeat", "x3": "popular", "x4": "popular"}
+    assert named == {"x1": "page", "x2": "repeat", "x3": "new", "x4": "new"}
     assert set(CODES) == set(SOURCES)
 
 

@@ -74,6 +74,12 @@ class ChoiceModel:
         """Scores (n,) of a matrix (n, `FEATURES`): only differences mean something."""
         return features @ self._weights
 
+    def contributions(self, features: Floats) -> Floats:
+        """What each feature adds to a score, against the mean of all: (n, `FEATURES`), log odds."""
+        if not len(features):
+            return features
+        return np.asarray((features - features.mean(axis=0)) * self._weights)
+
     def probabilities(self, features: Floats) -> Floats:
         """P(buys this one next) among the candidates, (n,), summing to 1 where there are any."""
         scores = self.utilities(features)

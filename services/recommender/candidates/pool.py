@@ -102,6 +102,11 @@ class Pool:
         return np.array(ranked, order="C") if ranked is self.draws else ranked
 
     @cached_property
+    def contributions(self) -> Floats:
+        """Array (m, `FEATURES`): what speaks for a choice of each, in log odds against the pool's mean."""
+        return self.here.tables.learned.choice.contributions(self.features)
+
+    @cached_property
     def product_ids(self) -> list[str | None]:
         """The product of each candidate, None for content."""
         ids = self.here.tables.shelf.ids

@@ -12,12 +12,19 @@ from libs.common.clock import DAY, SECOND, Millis
 from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import DecidedOffer, Decision, encode_event
 from libs.common.contracts.vectors import pack
+from libs.common.scoring.choice import FEATURES
 from libs.common.scoring.sources.union import SOURCES
 from libs.common.scoring.trial import FEATURE_SET
 from services.recommender.candidates.pool import Chosen, Pool
 from services.recommender.model.groups import Group
 from services.recommender.model.policy import POLICY_VERSION, Draw
-from services.recommender.model.pool import PoolRecord, encode_pool, packed_draws, rules_of
+from services.recommender.model.pool import (
+    PoolRecord,
+    encode_pool,
+    packed_contributions,
+    packed_draws,
+    rules_of,
+)
 from services.recommender.model.wire import Ask
 
 SOURCE = "recommender"
@@ -146,6 +153,8 @@ def pool_of(slate: Slate) -> bytes:
     """The packed pool of the decision."""
     pool = slate.pool
     model, catalogue = slate.versions
+    told = [one.at for one, _ in slate.placed] + [draw.chosen for draw in slate.draws if draw.ghost]
+    told = [at for at in dict.fromkeys(told) if at >= 0]
     drawn = bool(slate.draws) and slate.draws[0].open is not None
     return encode_pool(
         PoolRecord(
@@ -173,6 +182,9 @@ def pool_of(slate: Slate) -> bytes:
             draws=packed_draws(slate.draws),
             placed=slate.instead,
             rejected=pool.here.rejected,
+            features=FEATURES,
+            explained=told,
+            contributions=packed_contributions(pool.contributions[told]),
         )
     )
 

@@ -23,6 +23,8 @@ from services.recommender.model.wire import (
     Versions,
 )
 
+LEAST_CONTRIBUTION = 5e-4
+"""Log odds below which a feature added nothing worth telling."""
 RULES = ("ghost", "not_near_best")
 """Why a candidate was not placed though it passed everything, by bit."""
 
@@ -47,7 +49,8 @@ class PoolRecord(Struct, frozen=True, kw_only=True, array_like=True, tag="pool/2
     ``kinds``, ``sources`` and ``rules`` (bits of `RULES`) are one byte each, ``chance`` (P(choice)),
     ``mean``, ``variance`` (of q; empty where nothing was drawn) and ``value`` float32, little endian.
     ``draws`` fill the slots; of a holdout they are what it would have been shown, and ``placed`` says what
-    it was shown instead.
+    it was shown instead. ``contributions`` float16: a row for each of the ``explained`` candidates with what
+    each of ``features`` added to its choice.
     """
 
     decision_id: str
@@ -74,6 +77,9 @@ class PoolRecord(Struct, frozen=True, kw_only=True, array_like=True, tag="pool/2
     draws: list[PackedDraw]
     placed: list[int] | None
     rejected: dict[str, int]
+    features: tuple[str, ...] = ()
+    explained: list[int] = []
+    contributions: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -158,6 +164,7 @@ def report_of(record: PoolRecord) -> DecisionReport:
 def _candidates(record: PoolRecord, names: Sequence[str]) -> list[Considered]:
     chance, mean, value = _numbers(record.chance), _numbers(record.mean), _numbers(record.value)
     variance = _numbers(record.variance)
+    told = _contributions(record)
     return [
         Considered(
             offer_id=names[at],
@@ -168,10 +175,30 @@ def _candidates(record: PoolRecord, names: Sequence[str]) -> list[Considered]:
             mean=mean[at],
             variance=variance[at] if variance else None,
             value=value[at],
+            contributions=told.get(at, msgspec.UNSET),
             rules=[rule for bit, rule in enumerate(RULES) if record.rules[at] >> bit & 1],
         )
         for at, product_id in enumerate(record.products)
     ]
+
+
+def _contributions(record: PoolRecord) -> dict[int, dict[str, float]]:
+    """By candidate: what each feature added, the strongest first; what added nothing is left out."""
+    rows = np.frombuffer(record.contributions, dtype="<f2").reshape(-1, max(len(record.features), 1))
+    return {
+        at: {
+            record.features[column]: round(float(row[column]), 3)
+            for column in (-np.abs(row)).argsort(kind="stable").tolist()
+            if abs(row[column]) >= LEAST_CONTRIBUTION
+        }
+        for at, row in zip(record.explained, rows, strict=True)
+    }
+
+
+def packed_contributions(rows: NDArray[np.float64]) -> bytes:
+    """``rows`` as they are kept: three digits are more than a reader of reasons needs."""
+    # Trap: float16 ends at 65,504; what is beyond it would be read as infinite.
+    return np.clip(rows, -6e4, 6e4).astype("<f2").tobytes()
 
 
 def _numbers(data: bytes) -> list[float]:

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from libs.common.clock import DAY, Millis
+from libs.common.contracts.catalogue import Offer
 from libs.common.contracts.customer_model import Item
 
 POPULAR = "Popular right now"
+TRENDING = "Bought more than usual these days"
+NEW = "New in our range"
+DISCOVERY = "Not many know this yet"
 FROM_RANGE = "From our range"
 
+SAID = "reason"
+"""Key of an authored offer's content under which it says itself why it is made."""
+MOST_SAID = 200
+
+_BY_KIND = {
+    "retrofit": "Extends what you already have",
+    "retention": "For you as our customer",
+    "service": "A service for what you have",
+    "content": "Worth knowing",
+}
 _MOST_DAYS = 400
+_NEW_FOR = 90 * DAY
 _LEAST_SHARE = 0.5
 """Per cent below which a share is not worth naming."""
 
@@ -42,6 +57,25 @@ def seen(item: Item, now: Millis) -> str:
 
 def better_than(name: str) -> str:
     return f"A better one than {name}"
+
+
+def new(listed: Millis, now: Millis) -> str:
+    """``listed`` is since when it can be had, 0 where that is not known."""
+    return NEW if listed and now - listed <= _NEW_FOR else DISCOVERY
+
+
+def popular_in(category: str) -> str:
+    """``category`` is a path; its last part is what people say."""
+    name = category.rpartition("/")[2].strip()
+    return f"Popular in {name}" if name else POPULAR
+
+
+def authored(offer: Offer) -> str:
+    """Why an offer is made that somebody wrote: in its own words, else by its kind."""
+    said = offer.content.get(SAID)
+    if isinstance(said, str) and said.strip():
+        return said.strip()[:MOST_SAID]
+    return _BY_KIND.get(offer.kind, "Selected by our team")
 
 
 def _share(together: float, of_what: str) -> str:

@@ -96,6 +96,8 @@ class Considered(Struct, frozen=True, kw_only=True):
 
     ``chance`` is P(choice), ``mean`` and ``variance`` (null where nothing was drawn) those of the
     probability that it is taken up when shown, ``value`` its score, ``rules`` what kept it from being placed.
+    ``contributions``, of what was placed, says by feature what spoke for its choice (log odds against the
+    mean of all candidates), the strongest first.
     """
 
     offer_id: str
@@ -107,6 +109,7 @@ class Considered(Struct, frozen=True, kw_only=True):
     variance: float | None
     value: float
     rules: list[str]
+    contributions: dict[str, float] | UnsetType = UNSET
 
 
 class Versions(Struct, frozen=True):

@@ -100,9 +100,9 @@ def _catalogue(
                 "name": data.readable(row["product_category"], row["product_type"]),
                 "category": f"{row['department']}/{row['product_category']}/{row['product_type']}",
                 "brand": f"{row['manufacturer_id']}",
-                "size": round(size, 3),
+                "size": round(float(size), 3),
                 "unit": unit,
-                "price": round(max(0.01, sold["sales_value"] / sold["quantity"]), 2),
+                "price": round(max(0.01, float(sold["sales_value"] / sold["quantity"])), 2),
                 "currency": CURRENCY,
             }
         )

@@ -18,9 +18,9 @@ SOURCES = (
     "upgrade",
     "history",
     "trending",
+    "new",
     "category",
     "popular",
-    "new",
     "authored",
 )
 """Where candidates come from; what several sources name belongs to the first of them."""
@@ -55,9 +55,9 @@ def candidates(look: Look, also: Positions = NONE) -> Candidates:
         instead.upgrades,
         complements.of_history(look),
         popular.trending(look),
+        newcomers.new(look),
         popular.in_category(look),
         popular.popular(look),
-        newcomers.new(look),
     )
     source = np.full(len(look.open), -1, dtype=np.int8)
     source[also] = CODES["popular"]
