@@ -189,6 +189,7 @@ class _Models:
     def measure(self, metrics: RecommenderMetrics, closure: ClosureWatch) -> None:
         """Show how far the views are."""
         metrics.missing.set(closure.missing())
+        self._catalogue_reader.measure()
         for view, name in zip(self.views, VIEWS, strict=True):
             metrics.view_lag.set(view.lag_seconds(), name)
             metrics.view_outstanding.set(view.outstanding(), name)

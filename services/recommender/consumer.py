@@ -12,6 +12,7 @@ from libs.common.contracts.topics import HEADER_REVISION
 from libs.common.scoring.learned import LearnedAssembler
 from services.recommender.metrics import RecommenderMetrics
 from services.recommender.model.assortment import Assortment
+from services.recommender.model.entries import count_flags
 
 
 class CatalogueReader:
@@ -20,6 +21,14 @@ class CatalogueReader:
     def __init__(self, assortment: Assortment, metrics: RecommenderMetrics) -> None:
         self._assortment = assortment
         self._metrics = metrics
+        self._counted = -1
+
+    def measure(self) -> None:
+        """Count what is flagged in the catalogue, where it changed since it was counted last."""
+        if self._counted != self._assortment.changes:
+            self._counted = self._assortment.changes
+            for flag, count in count_flags(self._assortment).items():
+                self._metrics.flagged.set(count, flag)
 
     def load(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
         """Take what a view held when it was opened, its revisions unknown: what is read later is newer."""

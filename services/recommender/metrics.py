@@ -79,6 +79,11 @@ class RecommenderMetrics:
             "learned_journal_timestamp_seconds", "Journal time up to which the models in use have learned"
         )
         self.products = metrics.gauge("catalogue_rows", "Products in the catalogue in memory")
+        self.flagged = metrics.gauge(
+            "catalogue_flagged_rows",
+            "Entries of the catalogue that lack something or look like a mistake",
+            {"flag": ("margin_assumed", "price_zero", "category_missing", "product_missing")},
+        )
         self.published = metrics.counter("published_entries_total", "Catalogue entries published")
         self.kept = metrics.counter("kept_decisions_total", "Decision pools stored in the database")
         self.broken = metrics.counter("unreadable_records_total", "Records of views that could not be read")

@@ -239,9 +239,11 @@ async def test_decision_shows_pools_that_sum_to_one(world: World) -> None:
                 assert chances[slot["offer_id"]] == pytest.approx(slot["propensity"])
                 assert slot["propensity"] == pytest.approx(offer["propensity"])
             candidate = decision["candidates"][0]
-            assert set(candidate) == {
+            assert set(candidate) - {"contributions"} == {
                 "offer_id", "product_id", "kind", "source", "chance", "mean", "variance", "value", "rules",
             }  # fmt: skip
+            told = {one["offer_id"] for one in decision["candidates"] if "contributions" in one}
+            assert told >= {offer["offer_id"] for offer in answer["offers"]}
             assert len(decision["candidates"]) == 7
         assert (await client.get("/v1/decisions/unknown")).status_code == 404
 

@@ -21,7 +21,7 @@ from libs.common.scoring.trial import (
 )
 from services.recommender.candidates import places
 from services.recommender.candidates.pool import Pool, offer_ids
-from services.recommender.errors import KIND, SURPLUS
+from services.recommender.errors import KIND, PRODUCT_MISSING, SURPLUS
 from services.recommender.model.situation import Floats, Positions, Situation
 from services.recommender.model.tables import Tables
 from services.recommender.model.value import KIND_CODES, Worth
@@ -159,6 +159,8 @@ def _candidates(here: Situation, tables: Tables, also: Positions) -> tuple[_Cand
         codes=signs.codes[found],
     )
     authored = tables.authored
+    if authored.missing:
+        here.rejected[PRODUCT_MISSING] = authored.missing
     extra = authored.open_at(here.now, here.open)
     if not len(extra):
         return named, len(found)

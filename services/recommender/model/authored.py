@@ -48,6 +48,7 @@ class Authored:
         self.sketch: Floats = np.array(
             [offer_sketch(_attributes(o, assortment)) for o in ranked], dtype=np.float64
         ).reshape(-1, SKETCH)
+        self.missing = int(np.count_nonzero(self.position == MISSING))
         self._from: Ints = np.array([opens(o.available_from) for o in ranked], dtype=np.int64)
         self._until: Ints = np.array([closes(o.available_until) for o in ranked], dtype=np.int64)
 
@@ -66,7 +67,8 @@ class Authored:
 def _position(offer: Offer, assortment: Assortment) -> int:
     if offer.product_id is None:
         return NO_PRODUCT
-    return assortment.rows.get(offer.product_id, MISSING)
+    row = assortment.rows.get(offer.product_id, MISSING)
+    return row if assortment.product(offer.product_id) is not None else MISSING
 
 
 def _attributes(offer: Offer, assortment: Assortment) -> dict[str, Any]:

@@ -10,13 +10,17 @@ from libs.common.contracts.catalogue import CatalogueEntry, Id, Offer, Placement
 from libs.common.contracts.identity import RESERVED_PREFIXES
 from libs.common.errors import Invalid
 from libs.common.times import parse_time
-from services.recommender.errors import ForeignCurrency, ReservedName
-from services.recommender.model.assortment import PRODUCT_OFFER
+from services.recommender.errors import PRODUCT_MISSING, ForeignCurrency, ReservedName
+from services.recommender.model.assortment import PRODUCT_OFFER, Assortment
 from services.recommender.model.wire import NO_OFFER
 
 OFFER_NOT_BUILT = frozenset({"eligibility", "caps", "windows", "retrofit"})
 PLACEMENT_NOT_BUILT = frozenset({"caps", "pacing", "diversity", "cool_down"})
 MARGIN_ASSUMED = "margin_assumed"
+PRICE_ZERO = "price_zero"
+CATEGORY_MISSING = "category_missing"
+FLAGS = (MARGIN_ASSUMED, PRICE_ZERO, CATEGORY_MISSING, PRODUCT_MISSING)
+"""What entries of the catalogue are flagged with; they are offered nevertheless, where that is possible."""
 
 
 class ProductIn(Product, frozen=True, kw_only=True, tag=False):
@@ -66,10 +70,33 @@ def shown(entry: CatalogueEntry) -> dict[str, Any]:
     """An entry as the contract shows it, with what was assumed where nothing was said."""
     fields = msgspec.structs.asdict(entry)
     if isinstance(entry, Product):
-        assumed = entry.margin is None and entry.cost is None
         fields["margin"] = entry.unit_margin
-        fields["flags"] = [MARGIN_ASSUMED] if assumed else []
+        fields["flags"] = flags_of(entry)
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def flags_of(product: Product) -> list[str]:
+    """What of a product was assumed, or is likely a mistake."""
+    found = {
+        MARGIN_ASSUMED: product.margin is None and product.cost is None,
+        PRICE_ZERO: product.price == 0.0,
+        CATEGORY_MISSING: not product.category.strip("/ "),
+    }
+    return [flag for flag, holds in found.items() if holds]
+
+
+def count_flags(assortment: Assortment) -> dict[str, int]:
+    """How many entries carry each of `FLAGS`, offers of products that are not there among them."""
+    counts = dict.fromkeys(FLAGS, 0)
+    for product_id in assortment.ids:
+        product = assortment.product(product_id)
+        for flag in flags_of(product) if product is not None else ():
+            counts[flag] += 1
+    counts[PRODUCT_MISSING] = sum(
+        offer.product_id is not None and assortment.product(offer.product_id) is None
+        for offer in assortment.offers.values()
+    )
+    return counts
 
 
 def check_caller(field: str, key: str | None) -> None:
