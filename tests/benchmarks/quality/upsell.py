@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WEEKS = (1, 52)
-LEAST_BASKETS = 40
+LEAST_BASKETS = 20
 """A product bought less often before the scored weeks is not on the shelf."""
 DEARER = (1.15, 3.0)
 FIRST = 3
