@@ -170,6 +170,7 @@ def expanded(expr: str) -> str:
         "$__range": "30s",
         "$source": ".*",
         "$instance": ".*",
+        "$placement": ".*",
     }.items():
         expr = expr.replace(name, value)
     assert "$" not in expr, expr
