@@ -18,13 +18,16 @@ from services.analyzer.learner import checkpoint
 from services.analyzer.learner.caused import START_WEIGHT, share_of
 from services.analyzer.learner.delays import AGES, START, Delays
 from services.analyzer.learner.fold import Fold, Parameters, Place
+from services.analyzer.learner.logit import LogitParameters
 from services.analyzer.learner.parts import Publications, Solved, content_of
 from services.analyzer.learner.responses import ResponseLearner, ResponseParameters
 from services.analyzer.model.lessons import TrialLesson, encode_lesson
 
 from .trial_world import DAY, HOUR, T0, WINDOW, ghost, in_order, lesson, life, vector
 
-PARAMETERS = Parameters(response=ResponseParameters(half_life_days=30.0))
+PARAMETERS = Parameters(
+    response=ResponseParameters(half_life_days=30.0, logit=LogitParameters(revise_every=25))
+)
 
 
 def world(trials: int, seed: int = 1) -> list[TrialLesson]:
@@ -297,3 +300,22 @@ def test_delays_are_those_of_all_trials_though_most_are_young() -> None:
 
 def test_delays_begin_with_a_belief() -> None:
     assert Delays().shares("home") == pytest.approx(START, abs=0.02)
+
+
+def test_lower_slots_have_effects_of_their_own_and_what_is_served_is_the_first() -> None:
+    random = np.random.default_rng(7)
+    lives = [
+        life(
+            T0 + n * HOUR, engaged=0.001 if random.random() < (0.4, 0.4, 0.1)[n % 3] else None, rank=n % 3 + 1
+        )
+        for n in range(600)
+    ]
+    fold = folded(in_order(lives))
+    content = content_of(fold, T0, Solved()).response.caused[0]
+    first, second, third = content.slots["home"][:3]
+    assert first == 1.0
+    assert third < 0.5 < second < 2.0
+    assert not fold.response.heads["converted_engaged"].slots
+    own, shared = np.split(lesson().features(), [len(RESPONSE_FEATURES)])
+    engaged = published(fold).head_means(own[None, :], shared, ["product:a"], np.array([0]))[0, 0]
+    assert engaged == pytest.approx(0.4, abs=0.08)
