@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo up test check conformance integration e2e survival survive breakages bench bench-quality docs lock clean
+.PHONY: help install demo up test check conformance integration e2e survival survive breakages bench bench-quality bench-bandits docs lock clean
 
 help: ## Print the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +58,10 @@ bench: $(STAMP) ## Measure against the bars; prints the table of docs/benchmarks
 
 bench-quality: $(STAMP) ## How good the answers are on real baskets; prints the table of docs/quality.md
 	$(BIN)/python -m tests.benchmarks.quality $(QUALITY)
+
+bench-bandits: $(STAMP) ## Regret beside other bandits, and what showing causes where people buy anyway
+	$(BIN)/python -m tests.benchmarks.bandits
+	$(BIN)/python -m tests.benchmarks.bandits.buys_anyway
 
 docs: $(STAMP) ## Write the generated reference, dashboards and golden schemas anew
 	$(BIN)/python -m deploy.local.reference

@@ -21,7 +21,7 @@ AUDITED = 600
 AT_ONCE = 8
 LEVEL = 0.99
 LEAST_SAMPLE = 0.015
-CAUSED_METRIC = "closedloop_learner_caused_share"
+CAUSED_METRIC = "closedloop_learner_caused_ratio"
 
 
 class Lift(NamedTuple):
@@ -47,7 +47,7 @@ class Lift(NamedTuple):
 class Audit(NamedTuple):
     """The uniform policy judged by what another policy did: its mean weight must be 1."""
 
-    slots: int
+    draws: int
     mean_weight: float
     error: float
     sample_share: float
@@ -193,15 +193,10 @@ async def looked_up(calls: Calls, decision_ids: Sequence[str]) -> list[dict[str,
 
 
 def audit(decisions: Iterable[dict[str, Any]]) -> Audit:
-    """Weights of the uniform policy over every slot's pool; the decision is the unit of the error."""
-    weights = [
-        [
-            1.0 / (sum(each["propensity"] > 0.0 for each in slot["pool"]) * slot["propensity"])
-            for slot in slots
-        ]
-        for slots in (decision["slots"] for decision in decisions)
-        if slots
-    ]
+    """Weights of the uniform policy over every draw's pool; the decision is the unit of the error."""
+    # Trap: ghosts are draws too. What stays when they are left out was drawn from no stated distribution.
+    draws = ([*decision["slots"], *decision["ghosts"]] for decision in decisions)
+    weights = [[_weight(draw) for draw in drawn] for drawn in draws if drawn]
     flat = np.array([weight for slots in weights for weight in slots])
     if not len(flat):
         return Audit(0, math.nan, math.inf, 0.0)
@@ -209,6 +204,12 @@ def audit(decisions: Iterable[dict[str, Any]]) -> Audit:
     mean = float(flat.mean())
     error = float(np.sqrt(((sums - mean * counts) ** 2).sum()) / counts.sum())
     return Audit(len(flat), mean, error, float(flat.sum() ** 2 / (flat**2).sum() / len(flat)))
+
+
+def _weight(draw: dict[str, Any]) -> float:
+    """How much likelier an even draw had been."""
+    pool = len([each for each in draw["pool"] if each["propensity"] > 0.0])
+    return 1.0 / (pool * float(draw["propensity"]))
 
 
 async def learned_shares(calls: Calls) -> dict[str, float]:

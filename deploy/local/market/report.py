@@ -66,7 +66,7 @@ def audit_line(figures: MarketFigures) -> str:
     audit = figures.audit
     return (
         f"Propensities: the mean weight of a policy that draws evenly is {audit.mean_weight:.3f} ± "
-        f"{audit.error:.3f} over {audit.slots:,} slots (1 is right, {audit.off:.1f} standard errors off); "
+        f"{audit.error:.3f} over {audit.draws:,} draws (1 is right, {audit.off:.1f} standard errors off); "
         f"its effective sample is {audit.sample_share:.1%} of what was logged."
     )
 
