@@ -190,6 +190,7 @@ class ProgressBoard:
         self._caught_up = False
 
     async def _read(self, bus: Bus) -> None:
+        told = False
         while True:
             try:
                 cluster = await bus.cluster_id()
@@ -199,11 +200,15 @@ class ProgressBoard:
                 reader = bus.reader(PROGRESS, cluster)
                 try:
                     await reader.start({})
+                    told = False
                     await self._follow(bus, reader)
                 finally:
                     await let_go(reader.close())
             except (Transient, ClusterChanged) as error:
-                _log.info("progress cannot be read just now: %s", error)
+                # Tried again several times a second: once is enough until it could be read again.
+                if not told:
+                    _log.info("progress cannot be read just now: %s", error)
+                told = True
                 await asyncio.sleep(_PAUSE)
 
     async def _follow(self, bus: Bus, reader: TopicReader) -> None:
