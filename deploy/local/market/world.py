@@ -27,7 +27,7 @@ SATED_DAYS = 7
 """Who bought a product needs no other for so many days: showing it causes nothing."""
 MOST_CAUSED = 0.4
 REGULARS = 3
-REGULAR_CHANCE = 0.14
+REGULAR_CHANCE = 0.1
 STRAY_CHANCE = 0.06
 REGULAR_PULL = 0.3
 """Showing somebody what he buys regularly causes that share of what it would cause with others."""
@@ -38,7 +38,7 @@ MOST_ENGAGED = 0.6
 class Size(NamedTuple):
     """How large a market is. Its first ``history`` days nothing is offered; drift is at half of the rest."""
 
-    customers: int = 600
+    customers: int = 800
     history: int = 14
     days: int = 24
 
@@ -216,7 +216,7 @@ def _shelf(draw: np.random.Generator, size: Size) -> dict[str, Any]:
         "tier": tier,
         "opens": opens,
         "closes": closes,
-        "rate": np.clip(draw.lognormal(-3.2, 0.9, count), 0.002, 0.25),
+        "rate": np.clip(draw.lognormal(-2.5, 0.9, count), 0.005, 0.35),
     }
 
 
