@@ -21,6 +21,7 @@ from tests.benchmarks.rig import free_port_base
 MUCH = 800
 """More baskets than this are a history, posted no faster than it is counted."""
 PATIENCE = 30.0
+STOCKED = 2.0
 PROBE = "quality-probe"
 
 
@@ -34,6 +35,8 @@ class Pipeline:
 
     async def stock(self, products: Sequence[dict[str, Any]], placements: Sequence[dict[str, Any]]) -> None:
         await self._feed.stock(products, placements)
+        # What is learned about choices depends on the catalogue, which every view has within a second.
+        await asyncio.sleep(STOCKED)
 
     async def learn(self, baskets: Sequence[Basket]) -> None:
         if not baskets:
