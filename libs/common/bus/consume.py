@@ -168,13 +168,16 @@ class ConsumeLoop:
             try:
                 await self._processor.process(partition, messages)
             except Transient as error:
+                if partition not in self._retrying:
+                    # Once, not at each of many attempts: twelve partitions fail together.
+                    _log.warning("partition %d waits and tries again: %s", partition, error.reason)
                 pause = self._retrying[partition].failed()
-                _log.warning("partition %d again in %.1f s: %s", partition, pause, error.reason)
                 self._consumer.pause(frozenset({partition}))
                 self._consumer.seek(partition, messages[0].offset)
                 self._resume_at[partition] = self._now() + pause
             else:
-                self._retrying.pop(partition, None)
+                if self._retrying.pop(partition, None) is not None:
+                    _log.info("partition %d goes on", partition)
                 self._done[partition] = messages[-1].offset + 1
 
     async def _on_assigned(self, assignment: Assignment) -> Mapping[int, int]:
@@ -220,7 +223,8 @@ class ConsumeLoop:
                 await asyncio.wait(in_hand)
             for partition in partitions:
                 self._resume_at.pop(partition, None)
-                self._retrying.pop(partition, None)
+                if self._retrying.pop(partition, None) is not None:
+                    _log.info("partition %d goes on", partition)
                 self._done.pop(partition, None)
             await self._processor.release(partitions)
 
