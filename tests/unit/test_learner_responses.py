@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from libs.common.contracts.learned_model import MAX_PART_BYTES
 from libs.common.contracts.vectors import pack
+from libs.common.scoring import choice, trial
 from libs.common.scoring.learned import LearnedAssembler
 from libs.common.scoring.response import HEADS, ResponseModel
 from libs.common.scoring.trial import RESPONSE_FEATURES, SHARED_FEATURES, TRIAL_FEATURES
 from services.analyzer.learner import checkpoint
-from services.analyzer.learner.caused import START_WEIGHT, share_of
+from services.analyzer.learner.caused import MOST_PLACES, START_WEIGHT, Caused, share_of
 from services.analyzer.learner.delays import AGES, START, Delays
 from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.logit import LogitParameters
@@ -88,6 +90,14 @@ def test_a_checkpoint_says_what_it_was_learned_with() -> None:
     assert checkpoint.parameters_of(b"nothing") is None
 
 
+def test_a_checkpoint_of_other_features_begins_anew() -> None:
+    assert Parameters().features.split() == [choice.FEATURE_SET, trial.FEATURE_SET]
+    assert choice.FEATURE_SET != trial.FEATURE_SET
+    saved = checkpoint.save(Fold(replace(PARAMETERS, features="1234 5678")))
+    assert checkpoint.restore(saved, PARAMETERS) is None
+    assert checkpoint.parameters_of(saved) is None
+
+
 def published(fold: Fold, version: int = 7) -> ResponseModel:
     assembler = LearnedAssembler()
     records, manifest = Publications().records(content_of(fold, T0, Solved()), version)
@@ -118,6 +128,29 @@ def test_what_is_published_is_what_was_learned() -> None:
         assert model.heads[number].offer_variance == head.offers.variance
     assert 0.0 <= model.shares[""]["repeat"] <= 1.0
     assert set(model.shares) == {"", "home", "mail"}
+
+
+def test_parts_fit_a_record_whatever_ids_are_made_of() -> None:
+    fold = folded(world(20))
+    ids = [f"{n:04}" + "\U0001f381" * 252 for n in range(600)]
+    for n, offer_id in enumerate(ids):
+        fold.response.learn_one(lesson(T0 + 90 * DAY, step="declined", offer_id=offer_id, cell=n))
+    places = [f"{n:04}" + "\U0001f6d2" * 252 for n in range(MOST_PLACES)]
+    for place in places:
+        fold.response.caused.learn_one(place, "repeat", ghost=False, bought=True)
+        fold.response.converting.event(place, 0.5)
+        fold.response.learn_one(lesson(T0 + 90 * DAY, step="declined", placement=place, rank=2))
+    content = content_of(fold, T0, Solved()).response
+    assert len(content.intercepts) > 5
+    assert len(content.caused) > 1
+    model = published(fold)
+    assert model.intercepts is not None
+    assert set(ids) < set(model.intercepts.offers)
+    assert {"", *places[:-2]} <= set(model.shares)
+    for name in (ids[0], ids[299], ids[-1]):
+        row, head = model.intercepts.offers[name], fold.response.heads["engaged"]
+        said = head.offers.arrays()[0][head.offers.index[name]]
+        assert model.intercepts.mean[row, 0] == pytest.approx(said, rel=1e-5)
 
 
 def test_before_the_first_trial_nothing_is_published_and_readers_believe_the_same() -> None:
@@ -245,7 +278,7 @@ def test_ghosts_move_no_weight() -> None:
     lessons = [one for n in range(5) for one in ghost(T0 + n, bought=True)]
     made = learner(in_order([iter(lessons)]))
     assert not any(head.seen for head in made.heads.values())
-    assert made.caused.counts[("", "cross_sell")].tolist() == [[0, 0], [5, 5]]
+    assert made.caused.counts[("home", "cross_sell")].tolist() == [[0, 0], [5, 5]]
 
 
 def test_only_drawn_slots_are_compared_with_ghosts() -> None:
@@ -256,20 +289,43 @@ def test_only_drawn_slots_are_compared_with_ghosts() -> None:
             *life(T0, bought=True),
         ]
     )
-    assert made.caused.counts[("", "cross_sell")].tolist() == [[1, 1], [0, 0]]
+    assert made.caused.counts[("home", "cross_sell")].tolist() == [[1, 1], [0, 0]]
 
 
 def test_share_caused_is_the_belief_without_ghosts_and_one_minus_the_ratio_with_many() -> None:
     nothing = np.zeros((2, 2))
-    assert share_of(nothing, 0.1, START_WEIGHT) == pytest.approx(0.1, abs=0.02)
-    assert share_of(nothing, 0.9, START_WEIGHT) == pytest.approx(0.9, abs=0.02)
+    assert share_of([nothing], 0.1, START_WEIGHT) == pytest.approx(0.1, abs=0.02)
+    assert share_of([nothing], 0.9, START_WEIGHT) == pytest.approx(0.9, abs=0.02)
     shown = np.array([[50_000.0, 2_000.0], [0.0, 0.0]])
-    assert share_of(shown, 0.5, START_WEIGHT) == pytest.approx(0.5, abs=0.02)
+    assert share_of([shown], 0.5, START_WEIGHT) == pytest.approx(0.5, abs=0.02)
     many = np.array([[50_000.0, 2_000.0], [20_000.0, 560.0]])
-    assert share_of(many, 0.5, START_WEIGHT) == pytest.approx(0.3, abs=0.05)
+    assert share_of([many], 0.5, START_WEIGHT) == pytest.approx(0.3, abs=0.05)
     # Bought more often when not shown: showing causes nothing, and not less.
     worse = np.array([[50_000.0, 2_000.0], [20_000.0, 1_200.0]])
-    assert 0.0 <= share_of(worse, 0.5, START_WEIGHT) < 0.05
+    assert 0.0 <= share_of([worse], 0.5, START_WEIGHT) < 0.05
+
+
+def test_placements_are_compared_with_ghosts_of_their_own() -> None:
+    """One where much is bought anyway has no ghosts; at the other showing causes half."""
+    caused = Caused()
+    caused.counts = {
+        ("basket", "cross_sell"): np.array([[50_000.0, 20_000.0], [0.0, 0.0]]),
+        ("home", "cross_sell"): np.array([[50_000.0, 2_000.0], [40_000.0, 800.0]]),
+    }
+    shares = caused.shares()
+    assert shares[""]["cross_sell"] == pytest.approx(0.5, abs=0.05)
+    assert shares["home"]["cross_sell"] == pytest.approx(0.5, abs=0.05)
+    assert shares["basket"]["cross_sell"] == pytest.approx(shares[""]["cross_sell"], abs=0.02)
+    caused.counts["basket", "cross_sell"] = np.array([[50_000.0, 20_000.0], [40_000.0, 8_000.0]])
+    assert caused.shares()[""]["cross_sell"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_placements_beyond_the_first_count_nowhere() -> None:
+    caused = Caused()
+    for n in range(100):
+        caused.learn_one(f"place {n}", "repeat", n % 2 == 0, True)
+    assert len(caused.counts) == MOST_PLACES
+    assert caused.shares()[""]["repeat"] == pytest.approx(0.1, abs=0.1)
 
 
 def test_delays_are_those_of_all_trials_though_most_are_young() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -169,6 +170,29 @@ def test_intercepts_of_offers_and_of_their_cells_add_up() -> None:
     draws = model.draws(x, shared(), ["good", "new", "good", "new"], np.array([8, 8, 16, 16]))
     spread = np.log(draws).std(axis=0)
     assert spread[3] > 1.3 * spread[2]
+
+
+def test_rows_stay_with_their_offers_where_one_is_in_two_parts() -> None:
+    said = [
+        intercepts({"a": 1.0, "b": 2.0}, {8: 0.5, 9: 0.0}),
+        intercepts({"b": 3.0}, {8: 1.5}),
+        intercepts({"c": 4.0}, {7: 0.25}),
+    ]
+    model = response_of(3, parts(), said, [])
+    odds = model.head_means(own([0.1] * 7), shared(), list("abcnnnn"), np.array([1, 1, 1, 8, 9, 7, 1]))
+    logits = np.log(odds / (1 - odds))[:, 0]
+    assert logits[:6] - logits[6] == pytest.approx([1, 3, 4, 1.5, 0, 0.25], abs=1e-5)
+
+
+def test_intercepts_count_only_with_the_heads_they_were_learned_with() -> None:
+    x, known = own([0.1]), [intercepts({"good": 1.0}, {8: 0.5})]
+    whole = response_of(3, parts(), known, []).head_means(x, shared(), ["good"], np.array([8]))
+    other = msgspec.structs.replace(parts()[0], names=["x"])
+    for heads in ([*parts()[1:], other], parts()[:2], []):
+        model = response_of(3, heads, known, [])
+        bare = response_of(3, heads, [], []).head_means(x, shared(), ["good"], np.array([8]))
+        assert model.head_means(x, shared(), ["good"], np.array([8])) == pytest.approx(bare)
+        assert not (bare == whole).any()
 
 
 def test_draws_are_those_of_the_version_and_centred_on_the_means() -> None:

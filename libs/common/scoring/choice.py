@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ FEATURES = (
 
 Trap: the order is part of the models' versions and of floating-point results.
 """
+FEATURE_SET = blake2b(" ".join(FEATURES).encode(), digest_size=4).hexdigest()
+"""Name of these columns in this order."""
 
 START_WEIGHTS: Mapping[str, float] = {
     "habit": 1.2,

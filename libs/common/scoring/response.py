@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
+from itertools import count
 from typing import TypeVar
 from zlib import crc32
 
@@ -148,14 +149,14 @@ def intercepts_of(parts: Sequence[InterceptsPart], heads: Sequence[Head]) -> Int
     offers: dict[str, int] = {}
     cells: dict[int, int] = {}
     numbers: list[Singles] = []
-    size = sum(len(part.offers) for part in parts)
+    offer_row, cell_row = 0, sum(len(part.offers) for part in parts)
     cell_numbers: list[Singles] = []
     for part in parts:
         rows = np.frombuffer(part.numbers, "<f4").reshape(-1, len(HEADS), 2)
-        offers.update(zip(part.offers, range(len(offers), len(offers) + len(part.offers)), strict=True))
-        cells.update(
-            zip(part.cells, range(size + len(cells), size + len(cells) + len(part.cells)), strict=True)
-        )
+        # Trap: rows are counted by themselves, for an offer in two parts has two of them.
+        offers.update(zip(part.offers, count(offer_row), strict=False))
+        cells.update(zip(part.cells, count(cell_row), strict=False))
+        offer_row, cell_row = offer_row + len(part.offers), cell_row + len(part.cells)
         numbers.append(rows[: len(part.offers)])
         cell_numbers.append(rows[len(part.offers) :])
     unknown = np.array(
@@ -310,13 +311,16 @@ def response_of(
     intercepts: Sequence[InterceptsPart],
     caused: Sequence[CausedPart],
 ) -> ResponseModel:
-    """The model of published parts; those that are missing, or speak of other features, are the start's."""
+    """The model of published parts; those that are missing, or speak of other features, are the start's.
+
+    Intercepts say what is left beside the heads they were learned with, and count only with all of those.
+    """
     said = {part.head: part for part in heads if tuple(part.names) == TRIAL_FEATURES}
     made = tuple(_head(said[name]) if name in said else start_head(name) for name in HEADS)
     return ResponseModel(
         version=version,
         heads=made,
-        intercepts=intercepts_of(intercepts, made),
+        intercepts=intercepts_of(intercepts if len(said) == len(HEADS) else (), made),
         shares={placement: table for part in caused for placement, table in part.shares.items()},
     )
 

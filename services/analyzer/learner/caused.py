@@ -6,7 +6,7 @@ after ghosts would have been bought anyway.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +31,14 @@ class Caused:
     Every trial and every ghost is judged alone: was the product bought within the window, whoever took the
     credit? κ is then 1 − incidence among ghosts / incidence among the shown.
 
+    Trap: compared within a placement only. At a placement without ghosts more or less is bought than
+    elsewhere, whatever showing causes.
+
     Attributes
     ----------
     counts:
-        By (placement, kind) an array (2, 2): the shown, then ghosts; how many, then how many were bought.
+        By (placement, kind), of the first `MOST_PLACES` placements, an array (2, 2): the shown, then ghosts;
+        how many, then how many were bought.
     """
 
     def __init__(self) -> None:
@@ -42,14 +46,11 @@ class Caused:
 
     def learn_one(self, placement: str, kind: str, ghost: bool, bought: bool) -> None:
         """One trial or ghost was judged; kinds that do not exist count nowhere."""
-        if kind not in KINDS:
+        if kind not in KINDS or not placement:
             return
         places = {key[0] for key in self.counts}
-        names = [EVERYWHERE]
-        if placement and (placement in places or len(places) <= MOST_PLACES):
-            names.append(placement)
-        for name in names:
-            counts = self.counts.setdefault((name, kind), np.zeros((2, 2)))
+        if placement in places or len(places) < MOST_PLACES:
+            counts = self.counts.setdefault((placement, kind), np.zeros((2, 2)))
             counts[int(ghost)] += (1.0, float(bought))
 
     def fade(self, factor: float) -> None:
@@ -60,26 +61,30 @@ class Caused:
     def shares(self) -> dict[str, dict[str, float]]:
         """κ by placement (`EVERYWHERE`: all of them) and kind, where anything was judged."""
         before: Mapping[str, float] = {str(kind): share for kind, share in CAUSED_BEFORE.items()}
-        found: dict[str, dict[str, float]] = {}
+        by_kind: dict[str, list[Floats]] = {}
+        # Trap: sorted, because sums of floats depend on their order.
+        for (_, kind), counts in sorted(self.counts.items()):
+            by_kind.setdefault(kind, []).append(counts)
+        general = {kind: share_of(strata, before[kind], START_WEIGHT) for kind, strata in by_kind.items()}
+        found = {EVERYWHERE: general} if general else {}
         for (placement, kind), counts in sorted(self.counts.items()):
-            # Trap: sorted, so that all placements together come before each of them.
-            general = found.get(EVERYWHERE, {}).get(kind)
-            belief, weight = (before[kind], START_WEIGHT) if general is None else (general, PLACE_WEIGHT)
-            found.setdefault(placement, {})[kind] = share_of(counts, belief, weight)
+            found.setdefault(placement, {})[kind] = share_of([counts], general[kind], PLACE_WEIGHT)
         return found
 
 
-def share_of(counts: Floats, belief: float, weight: float) -> float:
-    """The posterior mean of κ on a grid.
+def share_of(strata: Sequence[Floats], belief: float, weight: float) -> float:
+    """The posterior mean of κ on a grid, from counts (2, 2) of placements, each compared within itself.
 
     Given how many were bought in both groups together, those among ghosts are binomial with odds
     n_ghosts · (1 − κ) : n_shown, whatever the incidence is (the exact comparison of two Poisson rates,
-    Przyborowski & Wilenski 1940). The belief is a Beta distribution about ``belief``.
+    Przyborowski & Wilenski 1940). One without ghosts, or with nothing else, says nothing. The belief is a
+    Beta distribution about ``belief``.
     """
-    (shown, shown_bought), (ghosts, ghosts_bought) = counts.tolist()
     height = (weight * belief - 1.0) * np.log(_SHARES) + (weight * (1.0 - belief) - 1.0) * np.log1p(-_SHARES)
-    if shown > 0.0 and ghosts > 0.0:
-        odds = ghosts * (1.0 - _SHARES) / shown
-        height += ghosts_bought * np.log(odds) - (ghosts_bought + shown_bought) * np.log1p(odds)
+    for counts in strata:
+        (shown, shown_bought), (ghosts, ghosts_bought) = counts.tolist()
+        if shown > 0.0 and ghosts > 0.0:
+            odds = ghosts * (1.0 - _SHARES) / shown
+            height += ghosts_bought * np.log(odds) - (ghosts_bought + shown_bought) * np.log1p(odds)
     mass = np.exp(height - height.max())
     return float(mass @ _SHARES / mass.sum())

@@ -65,7 +65,10 @@ def restore(body: bytes | None, parameters: Parameters, catalogue: Catalogue | N
 def parameters_of(body: bytes | None) -> Parameters | None:
     """What the fold was saved with; None where there is nothing, or what other code has saved."""
     saved = _read(body)
-    return None if saved is None or saved.parameters.version != Parameters().version else saved.parameters
+    if saved is None:
+        return None
+    ours, theirs = Parameters(), saved.parameters
+    return theirs if (theirs.version, theirs.features) == (ours.version, ours.features) else None
 
 
 def _read(body: bytes | None) -> _Checkpoint | None:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from libs.common.clock import Millis
+from libs.common.scoring.choice import FEATURE_SET as CHOICE_SET
+from libs.common.scoring.trial import FEATURE_SET
 from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.choice import ChoiceLearner, ChoiceParameters
 from services.analyzer.learner.goods import GoodsLearner, GoodsParameters
@@ -31,9 +33,12 @@ class Parameters(Struct, frozen=True, kw_only=True):
     ----------
     version:
         Counts up when the code of the fold changes what it computes.
+    features:
+        Names of the columns that choices and trials are learned by.
     """
 
-    version: int = 8
+    version: int = 9
+    features: str = f"{CHOICE_SET} {FEATURE_SET}"
     goods: GoodsParameters = GoodsParameters()
     choice: ChoiceParameters = ChoiceParameters()
     response: ResponseParameters = ResponseParameters()

@@ -32,6 +32,7 @@ from libs.common.contracts.learned_model import (
     part_key,
 )
 from libs.common.scoring.choice import FEATURES
+from services.analyzer.learner.cuts import cuts, text_bytes
 from services.analyzer.learner.fold import Fold
 from services.analyzer.learner.pairs import Lists, row_bytes
 from services.analyzer.learner.popular import popular_of
@@ -42,9 +43,6 @@ from services.analyzer.learner.response_parts import (
     intercepts_part,
     response_part,
 )
-
-PART_BYTES = 128_000
-"""Aim for the size of a part; half of what is allowed leaves room for uneven ones."""
 
 
 class Content(NamedTuple):
@@ -66,7 +64,7 @@ def content_of(fold: Fold, journal_time: Millis, solved: Solved) -> Content:
         journal_time=journal_time,
         orders=fold.goods.counts.orders,
         trials=fold.trials,
-        popularity=list(_chunks(popular_of(fold.goods))),
+        popularity=_chunks(popular_of(fold.goods)),
         complements=solved.parts(fold),
         pairs=fold.goods.pair_log.with_pending(fold.goods.pending_pairs()).parts,
         choice=_choice(fold),
@@ -189,18 +187,11 @@ def _choice(fold: Fold) -> ChoicePart:
     )
 
 
-def _chunks(products: list[Popular]) -> Iterator[list[Popular]]:
-    """Slices of about `PART_BYTES`, at least one."""
-    part: list[Popular] = []
-    size = 0
-    for row in products:
-        # An id, two doubles, a number and their marks.
-        size += len(row.product_id.encode("utf-8", "surrogatepass")) + 30
-        if part and size > PART_BYTES:
-            yield part
-            part, size = [], 0
-        part.append(row)
-    yield part
+def _chunks(products: list[Popular]) -> list[list[Popular]]:
+    """Parts of the products, at least one."""
+    # An id, two doubles, a number and their marks.
+    sizes = (text_bytes(row.product_id) + 28 for row in products)
+    return [products[part] for part in cuts(sizes)] or [[]]
 
 
 def _spread(neighbours: Lists) -> list[Lists]:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from libs.common.contracts.catalogue import KINDS
 from libs.common.contracts.learned_model import CausedPart, InterceptsPart, ResponsePart
 from libs.common.scoring.response import HEADS
 from libs.common.scoring.trial import TRIAL_FEATURES
-from services.analyzer.learner.delays import EVERYWHERE
+from services.analyzer.learner.cuts import cuts, text_bytes
+from services.analyzer.learner.delays import AGES, EVERYWHERE
 from services.analyzer.learner.logit import BayesianLogit, Effects, Floats, Key, slot_odds
 from services.analyzer.learner.responses import ALONE, ENGAGED, LAST_RANK, ResponseLearner, slot_name
 
-OFFERS_AT_ONCE = 2_000
-"""Intercepts of so many offers in one part: about 100 kB."""
+_Row = TypeVar("_Row")
+
+_NUMBER_BYTES = 9
+"""Of one number in a record at most, with its mark."""
+_ROW_BYTES = 4 * 2 * len(HEADS)
 
 
 class Heads(NamedTuple):
@@ -83,17 +88,38 @@ def _content(learner: ResponseLearner) -> Responses:
     models = [learner.heads[name] for name in HEADS]
     offers, offer_numbers = _joined([model.offers for model in models])
     cells, cell_numbers = _joined([model.cells for model in models])
-    rows = [Rows(offers[part], [], _bytes(offer_numbers[part])) for part in _slices(len(offers))]
-    rows += [Rows([], cells[part], _bytes(cell_numbers[part])) for part in _slices(len(cells))]
+    rows = [
+        Rows(offers[part], [], _bytes(offer_numbers[part]))
+        for part in cuts(text_bytes(offer) + _ROW_BYTES for offer in offers)
+    ]
+    rows += [
+        Rows([], cells[part], _bytes(cell_numbers[part]))
+        for part in cuts(_NUMBER_BYTES + _ROW_BYTES for _ in cells)
+    ]
     return Responses(
         heads=tuple(_head(name, model) for name, model in learner.heads.items()),
         intercepts=tuple(rows),
-        caused=(Shares(learner.caused.shares(), _slots(learner), _delays(learner)),),
+        caused=_caused(learner),
     )
 
 
-def _slices(size: int) -> list[slice]:
-    return [slice(begin, begin + OFFERS_AT_ONCE) for begin in range(0, size, OFFERS_AT_ONCE)]
+def _caused(learner: ResponseLearner) -> tuple[Shares, ...]:
+    """All that is said by placement: of one placement in one part."""
+    shares, slots, delays = learner.caused.shares(), _slots(learner), _delays(learner)
+    places = sorted({*shares, *slots, *delays})
+    return tuple(
+        Shares(_only(shares, places[part]), _only(slots, places[part]), _only(delays, places[part]))
+        for part in cuts(_place_bytes(place) for place in places)
+    )
+
+
+def _only(table: dict[str, _Row], places: list[str]) -> dict[str, _Row]:
+    return {place: table[place] for place in places if place in table}
+
+
+def _place_bytes(place: str) -> int:
+    """Of a placement in all three tables: names of kinds are short."""
+    return 3 * text_bytes(place) + _NUMBER_BYTES * (3 * len(KINDS) + LAST_RANK + len(AGES))
 
 
 def _head(name: str, model: BayesianLogit) -> Heads:
