@@ -126,6 +126,31 @@ async def test_view_that_stands_still_is_stale_whatever_the_board_says(
         assert (answer["degraded"], repeats(answer)) == ([], {"milk"})
 
 
+async def test_waiting_for_a_link_waits_for_the_visitor_it_leads_to(world: World) -> None:
+    mine, visitor = (
+        partition_of("c1"),
+        next(f"anon:v{n}" for n in range(99) if partition_of(f"anon:v{n}") != partition_of("c1")),
+    )
+    theirs = partition_of(visitor)
+    position = Position(SPOOL, {mine: 5, theirs: 5}).encode()
+    async with world.up() as client:
+        world.progress()
+        waiting = asyncio.create_task(ask(client, customer_id="c1", after=position, wait_ms=1000))
+        await asyncio.sleep(0.01)
+        world.knows("c1", links=(visitor,))
+        world.progress(applied=5, only=mine)
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        world.knows(visitor, "milk")
+        world.progress(applied=5, only=theirs)
+        answer = await waiting
+        assert (answer["fresh"], repeats(answer)) == (True, {"milk"})
+        late = await ask(
+            client, customer_id="c1", after=Position(SPOOL, {mine: 5, theirs: 6}).encode(), wait_ms=1
+        )
+        assert late["fresh"] is False
+
+
 async def test_lost_broker_costs_freshness_and_then_says_stale(world: World) -> None:
     """Fresh and ``after`` claim nothing that the view has not read again; personal offers go on meanwhile."""
     mine = partition_of("c1")

@@ -221,9 +221,7 @@ class Recommender:
         if ask.after is None:
             fresh = self._is_fresh(whom)
         else:
-            position = Position.decode(ask.after)
-            fresh = await self._reached(position, whom, ask.wait_ms / 1000)
-            whom = self._who(ask, decision_id)
+            fresh, whom = await self._after(ask, decision_id, whom)
         present = self._clock.now()
         self._measure_age(whom, present)
         # A replay may ask before anything was ever recorded.
@@ -245,11 +243,21 @@ class Recommender:
     def _who(self, ask: Ask, decision_id: str) -> Who:
         return who(ask.customer_id, ask.anonymous_id, decision_id, self._people.of)
 
-    async def _reached(self, position: Position, whom: Who, timeout: float) -> bool:
-        """Wait until the models this request reads include everything before ``position``."""
-        until = self._monotonic() + timeout
-        partitions = whom.partitions & frozenset(position.heads)
-        if not await self._board.reached(position, partitions, timeout):
+    async def _after(self, ask: Ask, decision_id: str, whom: Who) -> tuple[bool, Who]:
+        """Wait until the models this request reads include everything before its ``after``; whom they are."""
+        position = Position.decode(ask.after or "")
+        until = self._monotonic() + ask.wait_ms / 1000
+        while True:
+            waited = whom.partitions & frozenset(position.heads)
+            fresh = await self._reached(position, waited, until)
+            whom = self._who(ask, decision_id)
+            # Trap: a link may be among what was waited for, and the visitor's models lie elsewhere.
+            if not fresh or whom.partitions & frozenset(position.heads) <= waited:
+                return fresh, whom
+
+    async def _reached(self, position: Position, partitions: frozenset[int], until: float) -> bool:
+        """Whether models of ``partitions`` include everything before ``position``, by ``until`` at last."""
+        if not await self._board.reached(position, partitions, max(0.0, until - self._monotonic())):
             return False
         cluster = self._board.cluster
         for partition in partitions:
