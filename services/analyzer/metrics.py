@@ -97,6 +97,10 @@ class AnalyzerMetrics:
         self._measure_lift(registry)
 
     def _measure_lift(self, registry: Metrics) -> None:
+        self.lift_failures = registry.counter(
+            "lift_counts_failed_total",
+            "Counts of the lift that failed, so that its gauges show older figures",
+        )
         self.placements = Names(PLACEMENTS)
         self.group_customers = registry.gauge(
             "lift_group_customers",

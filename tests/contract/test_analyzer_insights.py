@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -19,11 +20,13 @@ from libs.common.contracts.catalogue import (
 )
 from libs.common.contracts.customer_event import AboutCustomer, IdentityLinked
 from libs.common.contracts.topics import CATALOGUE, TOPICS
+from libs.common.errors import Transient
 from libs.common.telemetry import Metrics
 from services.analyzer.catalogue import CatalogueFollower
 from services.analyzer.handlers.insights import Insights
 from services.analyzer.handlers.watching import LiftGauges
 from services.analyzer.metrics import AnalyzerMetrics
+from services.analyzer.model.facts import FactRow
 from services.analyzer.model.lift import SMALL
 from services.analyzer.model.margins import Margins
 from tests.contract.test_analyzer_api import Caller, caller
@@ -145,6 +148,28 @@ async def test_gauges_show_placements_of_the_catalogue_only(caller: Caller) -> N
     assert 'closedloop_analyzer_lift_group_customers{group="none",placement="home"} 30.0' in shown
     assert 'bound="estimate",placement="home"} 3.0' in shown
     assert "whatever" not in shown
+
+
+class Wavering:
+    """Facts of a database that is away now and then."""
+
+    def __init__(self) -> None:
+        self.away = True
+
+    async def facts(self) -> AsyncIterator[Sequence[FactRow]]:
+        if self.away:
+            raise Transient("the database is away")
+        yield []
+
+
+async def test_counts_that_fail_are_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    store, metrics = Wavering(), AnalyzerMetrics(Metrics("analyzer"))
+    gauges = LiftGauges(Insights(store, Margins()), {"home"}, metrics, lambda: True)
+    for away in (True, True, False, True):
+        store.away = away
+        await gauges.look()
+    assert b"closedloop_analyzer_lift_counts_failed_total 3.0" in await metrics.registry.scrape()
+    assert [record.message for record in caplog.records] == ["the lift could not be counted"] * 2
 
 
 async def test_catalogue_tells_margins_and_placements() -> None:

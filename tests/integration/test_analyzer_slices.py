@@ -303,6 +303,31 @@ async def test_lesson_is_written_with_the_order(rig: Rig) -> None:
     assert lesson.lines == [("coffee", 2.0, 7.5), ("filter", 1.0, None)]
 
 
+@pytest.mark.embedded
+async def test_facts_are_read_by_an_index_and_for_longer_than_other_statements(
+    postgres: EmbeddedPostgres,
+) -> None:
+    database, hasty = Database(postgres.address, size=2), Database(postgres.address, size=2, timeout=0.3)
+    schema = f"analyzer_{word()}"
+    await PostgresAnalyzerStore(database, schema).prepare()
+    async with database.bulk() as connection:
+        await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        plan = await connection.fetch(
+            f"EXPLAIN SELECT * FROM {schema}.facts WHERE kind = 'ordered' ORDER BY partition, number"
+        )
+        assert "facts_kind" in str(plan)
+        assert "Sort" not in str(plan)
+        await connection.execute(
+            f"ALTER TABLE {schema}.facts RENAME TO many;"
+            f"INSERT INTO {schema}.many VALUES (1, 2, 'c', 3, 'ordered', 'x');"
+            f"CREATE VIEW {schema}.facts AS SELECT many.* FROM {schema}.many, pg_sleep(0.8)"
+        )
+    rows = [row async for rows in PostgresReadStore(hasty, schema).facts() for row in rows]
+    assert [row.number for row in rows] == [2]
+    await hasty.close()
+    await database.close()
+
+
 async def test_facts_are_written_with_what_tells_them(rig: Rig) -> None:
     await rig.claim(C7)
     left_out = [

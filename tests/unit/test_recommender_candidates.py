@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,11 +18,13 @@ from libs.common.scoring.learned import LearnedModels, complements_of, popularit
 from libs.common.scoring.response import ResponseModel, intercepts_of
 from libs.common.scoring.sources.look import top_of
 from libs.common.scoring.sources.union import CODES, SOURCES
+from libs.common.scoring.trial import offer_sketch
 from services.recommender.candidates import places
 from services.recommender.candidates.explain import Explainer
 from services.recommender.candidates.gather import Where, gather
 from services.recommender.candidates.places import MOST
 from services.recommender.candidates.pool import Pool
+from services.recommender.model import authored
 from services.recommender.model.assortment import Assortment
 from services.recommender.model.situation import situation
 from services.recommender.model.tables import TableMaker
@@ -370,3 +372,42 @@ def test_top_keeps_ties_in_their_order() -> None:
     assert top_of(np.arange(1000), scores, 3).tolist() == [0, 1, 2]
     scores[[7, 900]] = 2.0
     assert top_of(np.arange(1000), scores, 3).tolist() == [7, 900, 0]
+
+
+def test_only_offers_that_changed_or_whose_product_did_are_sketched_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sketched: list[Mapping[str, Any]] = []
+
+    def counted(attributes: Mapping[str, Any]) -> Any:
+        sketched.append(attributes)
+        return offer_sketch(attributes)
+
+    monkeypatch.setattr(authored, "offer_sketch", counted)
+    market = Market(product("coffee", attributes={"roast": "dark"}), product("tea"))
+
+    def offer(offer_id: str, product_id: str | None = None, **content: Any) -> None:
+        value = {"a": 3.0, "b": 2.0, "c": 1.0}[offer_id]
+        one = Offer(offer_id=offer_id, kind="content", product_id=product_id, value=value, content=content)
+        market.put("offer", offer_id, one)
+
+    def sketches() -> list[list[float]]:
+        return market.tables.now().authored.sketch.tolist()
+
+    offer("a", "coffee", colour="red")
+    offer("b", colour="blue")
+    before = sketches()
+    assert len(sketched) == 2
+    offer("c", colour="green")
+    assert sketches()[:2] == before
+    assert len(sketched) == 3
+    market.put("product", "tea", product("tea", price=9.0))
+    assert sketches()[:2] == before
+    assert len(sketched) == 3
+    market.put("product", "coffee", product("coffee", attributes={"roast": "mild"}))
+    assert (sketches()[0] == before[0], sketches()[1] == before[1]) == (False, True)
+    assert sketched[3:] == [{"roast": "mild", "colour": "red"}]
+    market.put("offer", "a", Withdrawn(at=NOW))
+    offer("b", colour="black")
+    assert len(sketches()) == 2
+    assert sketched[4:] == [{"colour": "black"}]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from libs.common.errors import Transient
 from services.analyzer.handlers.insights import Insights
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.metrics import BOUNDS, ENDS, MIXED, AnalyzerMetrics
 from services.analyzer.model.ledger import Ledger
-from services.analyzer.model.lift import TREATMENT
+from services.analyzer.model.lift import TREATMENT, LiftRow
+
+_log = logging.getLogger(__name__)
 
 AT_MOST_EVERY = 0.5
 """Seconds: looking costs three small queries, and anybody may look."""
@@ -84,20 +86,32 @@ class LiftGauges:
         self._placements = placements
         self._metrics = metrics
         self._ready = ready
+        self._failing = False
 
     async def run(self) -> None:
         """Count again and again, for at most a hundredth of the time."""
         while True:
             began = time.monotonic()
             if self._ready():
-                with contextlib.suppress(Transient):
-                    await self.look()
+                await self.look()
             await asyncio.sleep(max(LIFT_EVERY, 100.0 * (time.monotonic() - began)))
 
     async def look(self) -> None:
-        """Count once."""
+        """Count once; where that fails the last figures stay, it is counted, and said the first time."""
+        try:
+            rows = (await self._insights.lift(None, LEVEL)).rows
+        except Transient as error:
+            self._metrics.lift_failures.add()
+            if not self._failing:
+                _log.warning("the lift could not be counted", extra={"reason": error.reason})
+            self._failing = True
+            return
+        self._failing = False
+        self._show(rows)
+
+    def _show(self, rows: Sequence[LiftRow]) -> None:
         metrics = self._metrics
-        for row in (await self._insights.lift(None, LEVEL)).rows:
+        for row in rows:
             if row.placement not in self._placements or row.placement not in metrics.placements:
                 continue
             place = row.placement, row.against

@@ -31,6 +31,8 @@ from services.analyzer.store.statements import BURIED_COLUMNS, LISTED_COLUMNS, S
 
 EVENTS_AT_ONCE = 2_000
 FACTS_AT_ONCE = 5_000
+FACTS_SECONDS = 600.0
+"""Patience for one read of facts: the first of a kind may have to sort tens of millions."""
 
 _FACT = "partition, number, customer, at, kind, body"
 _FIRST_FACT = "partition, min(number) AS number, customer, min(at) AS at, kind, body"
@@ -142,8 +144,8 @@ class PostgresReadStore:
                         f"SELECT {_FIRST_FACT} FROM {self._schema}.facts WHERE kind = $1"
                         " GROUP BY partition, customer, kind, body"
                     )
-                cursor = await connection.cursor(asked, kind)
-                while rows := await cursor.fetch(FACTS_AT_ONCE):
+                cursor = await connection.cursor(asked, kind, timeout=FACTS_SECONDS)
+                while rows := await cursor.fetch(FACTS_AT_ONCE, timeout=FACTS_SECONDS):
                     yield [FactRow(*row) for row in rows]
 
     async def dead_letters(self, which: LetterFilter, before: int | None, limit: int) -> list[Buried]:

@@ -50,7 +50,7 @@ class TableMaker:
             tables = self._make(tables, stale, learned)
         if tables.authored.changes != self._assortment.changes:
             # Cheap next to the rest, and a withdrawn offer must not be made again.
-            tables = tables._replace(authored=Authored(self._assortment))
+            tables = tables._replace(authored=Authored(self._assortment, tables.authored))
         self._tables = tables
         return tables
 
@@ -62,7 +62,8 @@ class TableMaker:
         if before is None or stale:
             self._facts = self._assortment.facts
             shelf = Shelf(self._assortment.products)
-            tables = Tables(ScoringTables.align(shelf, learned), Authored(self._assortment), Signs.of(shelf))
+            authored = Authored(self._assortment, before and before.authored)
+            tables = Tables(ScoringTables.align(shelf, learned), authored, Signs.of(shelf))
         else:
             shelf = before.scoring.shelf
             tables = before._replace(scoring=ScoringTables.align(shelf, learned, before.scoring))
