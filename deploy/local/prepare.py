@@ -45,7 +45,7 @@ async def _topics(settings: CommonSettings, patience: float) -> None:
 
 
 async def _migrations(settings: CommonSettings, schemas: dict[str, Path], patience: float) -> None:
-    database = Database(settings.postgres.get_secret_value(), size=1, timeout=300.0)
+    database = Database(settings.postgres.get_secret_value(), size=1)
     try:
         for schema, folder in schemas.items():
             await _patiently(

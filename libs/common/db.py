@@ -57,6 +57,9 @@ _SCHEMA_NAME = re.compile(r"[a-z][a-z_]{0,30}\Z")
 
 REWRITE_SECONDS = 3_600.0
 
+MIGRATE_SECONDS = 12 * 3_600.0
+"""For one statement of a migration, which may write the largest table anew."""
+
 _CLEARING = (
     # Its most common values are copies out of the tables.
     ("VACUUM FULL pg_catalog.pg_statistic", "statistics of the planner: until they are gathered anew"),
@@ -80,10 +83,14 @@ class Database:
     size:
         Most connections of each of the two pools.
     timeout:
-        Seconds to wait for a connection, and for any one statement.
+        Seconds to wait for a connection.
+    statement_timeout:
+        Seconds to wait for any one statement; ``timeout`` where nothing is said.
     """
 
-    def __init__(self, url: str, *, size: int = 5, timeout: float = 10.0) -> None:
+    def __init__(
+        self, url: str, *, size: int = 5, timeout: float = 10.0, statement_timeout: float | None = None
+    ) -> None:
         try:
             parsed = make_url(url).set(drivername="postgresql+asyncpg")
         except (ArgumentError, ValueError):
@@ -94,6 +101,7 @@ class Database:
         self._url: URL = parsed
         self._size = size
         self._timeout = timeout
+        self._statement_timeout = statement_timeout or timeout
         self._engine: AsyncEngine | None = None
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
@@ -162,6 +170,10 @@ class Database:
         except (TimeoutError, OSError):
             _log.warning("the database did not say goodbye")
 
+    def patient(self, statement_timeout: float) -> Database:
+        """The same with one connection of its own, on which statements may take that many seconds."""
+        return Database(self.url, size=1, timeout=self._timeout, statement_timeout=statement_timeout)
+
     def _engine_made(self) -> AsyncEngine:
         # Trap: imported late, as alembic below. The processes of a rebuild need neither, and start sooner.
         from sqlalchemy.ext.asyncio import create_async_engine
@@ -173,7 +185,7 @@ class Database:
             pool_timeout=self._timeout,
             pool_pre_ping=False,
             pool_recycle=1800,
-            connect_args={"timeout": self._timeout, "command_timeout": self._timeout},
+            connect_args={"timeout": self._timeout, "command_timeout": self._statement_timeout},
         )
 
     async def _opened(self) -> asyncpg.Pool:
@@ -186,7 +198,7 @@ class Database:
                     min_size=0,
                     max_size=self._size,
                     timeout=self._timeout,
-                    command_timeout=self._timeout,
+                    command_timeout=self._statement_timeout,
                     server_settings={"idle_in_transaction_session_timeout": str(_IDLE_SECONDS * 1000)},
                 )
             return self._pool
@@ -249,7 +261,8 @@ async def migrate(database: Database, schema: str, folder: Path) -> None:
     """Bring ``schema`` to the newest revision in ``folder``/versions, in one transaction.
 
     Creates the schema where missing; its version table is ``SCHEMA.migrations``. Processes that start
-    together wait for each other (advisory lock). Raises `Transient` where the database is away.
+    together wait for each other (advisory lock). Raises `Transient` where the database is away. It takes as
+    long as it takes: the timeout of ``database`` is for connecting alone.
     """
     if not _SCHEMA_NAME.match(schema):
         raise Misconfigured(f"{schema!r} is no name for a schema")
@@ -258,11 +271,15 @@ async def migrate(database: Database, schema: str, folder: Path) -> None:
     config = Config()
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    async with database.begin() as connection:
-        await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": schema})
-        await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
-        await connection.execute(text(f"SET LOCAL search_path TO {schema}, public"))
-        await connection.run_sync(_upgrade, config, schema)
+    patient = database.patient(MIGRATE_SECONDS)
+    try:
+        async with patient.begin() as connection:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": schema})
+            await connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {schema}"))
+            await connection.execute(text(f"SET LOCAL search_path TO {schema}, public"))
+            await connection.run_sync(_upgrade, config, schema)
+    finally:
+        await patient.close()
 
 
 async def rewrite(database: Database, schema: str) -> list[str]:

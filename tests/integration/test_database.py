@@ -75,6 +75,19 @@ async def test_migrations_run_once_and_whole(database: Database, tmp_path: Path)
         await migrate(database, "analyzer; DROP", folder)
 
 
+async def test_migration_may_take_longer_than_any_other_statement(database: Database, tmp_path: Path) -> None:
+    hasty = Database(database.url, timeout=0.5)
+    folder = tmp_path / "migrations"
+    revise(folder, "0001", None, "CREATE TABLE things AS SELECT pg_sleep(1.2)::text AS slept")
+    await asyncio.gather(*(migrate(hasty, "analyzer", folder) for _ in range(2)))
+    async with hasty.connection() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM analyzer.things") == 1
+    with pytest.raises(Transient):
+        async with hasty.begin() as transaction:
+            await transaction.execute(text("SELECT pg_sleep(5)"))
+    await hasty.close()
+
+
 async def test_transactions_are_whole_or_nothing(database: Database) -> None:
     async with database.begin() as connection:
         await connection.execute(text("CREATE TABLE t (n int)"))
