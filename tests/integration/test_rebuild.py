@@ -50,10 +50,18 @@ from services.analyzer.rebuild import run
 from services.analyzer.rebuild.partition import PartitionRebuild
 from services.analyzer.rebuild.run import AnotherRebuild, rebuild
 from services.analyzer.rebuild.workers import Plan
+from services.analyzer.store import rebuilding
 from services.analyzer.store.memory import MemoryAnalyzerStore
 from services.analyzer.store.postgres import PostgresAnalyzerStore
 from services.analyzer.store.reading import PostgresReadStore
-from services.analyzer.store.rebuilding import PostgresRebuildStore, ScratchLost, clear_scratch
+from services.analyzer.store.rebuild_statements import rebuild_statements
+from services.analyzer.store.rebuilding import (
+    Anew,
+    PostgresRebuildStore,
+    Reached,
+    ScratchLost,
+    clear_scratch,
+)
 from tests.integration.test_analyzer_slices import Stores, make_rig
 from tests.unit.test_trials import decision, outcome
 from tests.unit.test_trials import order as bought
@@ -505,6 +513,48 @@ async def test_models_that_do_not_fit_into_memory_are_put_away_and_met_again(liv
         await PartitionRebuild(store, partition, held=held).fold()
         told = await PartitionRebuild(store, partition, held=held).settle(switch=False)
         assert told.live == told.rebuilt
+    await store.drop()
+
+
+class Watched(PostgresRebuildStore):
+    """Notes how many lessons and facts come at a time."""
+
+    most = 0
+
+    async def put(self, partition: int, at: Reached, anew: Anew) -> None:
+        self.most = max(self.most, len(anew.lessons) + len(anew.facts))
+        await super().put(partition, at, anew)
+
+
+async def test_many_lessons_of_few_customers_are_put_away(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of events, and of what falls due by itself."""
+    monkeypatch.setattr(rebuilding, "EVENTS_AT_ONCE", 20)
+    monkeypatch.setattr(rebuilt, "DUE_AT_ONCE", 2)
+    await live.take(*offered(1_500, days=3))
+    await live.tick(T0 + 90 * DAY)
+    partition = partition_of("u-1")
+    every: list[int] = []
+    for held_rows in (40, 100_000):
+        store = Watched(live.database, f"analyzer_rebuild_rows{'x' * (held_rows == 40)}")
+        # Trap: `prepare` clears away the other's tables.
+        await store.prepare()
+        assert await PartitionRebuild(store, partition, held_rows=held_rows).fold() > 60
+        told = await PartitionRebuild(store, partition, held_rows=held_rows).settle(switch=False)
+        assert told.live == told.rebuilt
+        every.append(store.most)
+    small, large = every
+    assert small < 40 + 60 < large
+
+
+@pytest.mark.parametrize("kind", ["trials", "lessons", "facts"])
+async def test_rows_that_go_are_found_by_their_key(live: Live, kind: str) -> None:
+    store = PostgresRebuildStore(live.database, "analyzer_rebuild_plan")
+    await store.prepare()
+    statement = rebuild_statements("analyzer", "analyzer_rebuild_plan")[f"switch_{kind}_gone"]
+    plan = "\n".join(line for (line,) in await live.rows(f"EXPLAIN {statement}".replace("$1", "0")))
+    assert "number = " in plan or "decision = " in plan, plan
     await store.drop()
 
 

@@ -34,6 +34,12 @@ from services.analyzer.store.rebuilding import (
 HELD = 10_000
 """Customers whose models are held in memory before they are put away."""
 
+HELD_ROWS = 50_000
+"""Lessons and facts that are held before they are put away: few customers may have many."""
+
+DUE_AT_ONCE = 100
+"""Customers for whom what is due is done before it is seen how much that was."""
+
 NEAR = 2_000
 """Events that may be left to fold while live slices wait."""
 
@@ -54,11 +60,18 @@ class PartitionRebuild:
     """
 
     def __init__(
-        self, store: PostgresRebuildStore, partition: int, *, held: int = HELD, panel: Panel = EVERYBODY
+        self,
+        store: PostgresRebuildStore,
+        partition: int,
+        *,
+        held: int = HELD,
+        held_rows: int = HELD_ROWS,
+        panel: Panel = EVERYBODY,
     ) -> None:
         self._store = store
         self._partition = partition
         self._held = held
+        self._held_rows = held_rows
         self._panel = panel
         self._customers: dict[str, Changed] = {}
         self._lessons: list[LessonRow] = []
@@ -111,7 +124,7 @@ class PartitionRebuild:
         async for events in self._store.events(self._partition, after, upto.number):
             await self._take(events)
             count += len(events)
-            if len(self._customers) > self._held:
+            if self._full():
                 # Trap: only what was folded is put away, so the place must be that of the last event.
                 await self._put(upto._replace(number=events[-1].number))
         await self._pass_time(upto)
@@ -121,12 +134,19 @@ class PartitionRebuild:
         """Do what falls due by then, a part at a time: also for those who never came back."""
         await self._put(upto)
         while (due := await self._store.due(self._partition, upto.journal_time, self._held)).customers:
-            await self._meet(set(due.customers))
-            self._fire(upto.journal_time)
+            for first in range(0, len(due.customers), DUE_AT_ONCE):
+                await self._meet(set(due.customers[first : first + DUE_AT_ONCE]))
+                self._fire(upto.journal_time)
+                if self._full():
+                    await self._put(upto)
             await self._put(upto)
 
     def _fire(self, journal_time: Millis) -> None:
         self._lessons += fire(self._customers, self._partition, journal_time)
+
+    def _full(self) -> bool:
+        rows = len(self._lessons) + len(self._facts)
+        return len(self._customers) > self._held or rows > self._held_rows
 
     async def _put(self, at: Reached) -> None:
         await self._store.put(self._partition, at, self._folded())

@@ -83,7 +83,10 @@ _STATEMENTS = {
         ON CONFLICT DO NOTHING""",
     "switch_facts_gone": """
         DELETE FROM LIVE.facts AS live WHERE partition = $1
-        AND NOT EXISTS (SELECT FROM SCRATCH.facts AS anew WHERE anew.* = live.*)""",
+        AND NOT EXISTS (SELECT FROM SCRATCH.facts AS anew
+            WHERE (anew.partition, anew.number) = (live.partition, live.number)
+            AND (anew.customer, anew.at, anew.kind, anew.body)
+                = (live.customer, live.at, live.kind, live.body))""",
     "switch_facts": """
         INSERT INTO LIVE.facts (partition, number, customer, at, kind, body)
         SELECT partition, number, customer, at, kind, body FROM SCRATCH.facts WHERE partition = $1
