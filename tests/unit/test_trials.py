@@ -45,7 +45,7 @@ from services.analyzer.model.fold import Models, fold
 from services.analyzer.model.lessons import TrialLesson, decode_lesson
 from services.analyzer.model.trials.folds import MAX_DECISIONS
 from services.analyzer.model.trials.looks import pass_time
-from services.analyzer.model.trials.record import RETURNS, TRIALS, encode_record, kept_of
+from services.analyzer.model.trials.record import MAX_ORDERS, RETURNS, TRIALS, encode_record, kept_of
 from services.analyzer.ports import LessonRow
 from services.analyzer.store.memory import MemoryAnalyzerStore
 
@@ -207,6 +207,11 @@ def test_the_first_places_are_assumed_shown_where_that_is_declared() -> None:
     assert person.steps("h", ghost=True) == []
 
 
+def test_more_assumed_shown_than_was_offered_ends_at_the_last_place() -> None:
+    person = Person().live(decision("d", T0, ["a", "b"], assumed_shown=10**15))
+    assert [lesson.product_id for lesson in person.told] == ["a", "b"]
+
+
 def test_replays_teach_nothing_nor_does_what_is_not_to_be_learned() -> None:
     person = Person().live(decision("d", T0, ["a"], replay=True), outcome("d", "a", "shown", T0 + 1))
     assert person.told == []
@@ -295,6 +300,47 @@ def test_engagement_is_told_once_and_known_to_later_looks() -> None:
     assert person.steps("a") == ["shown", "engaged", "look", "look", "declined", "look", "look"]
     assert person.only("engaged", "a").seen_to == 0
     assert all(look.engaged for look in person.told if look.step == "look")
+
+
+def twice(*, at: int = T0 + 2 * MINUTE) -> Person:
+    """The same product in two decisions, shown one after the other."""
+    person = shown("a").live(decision("d2", at, ["a"]))
+    return person.live(outcome("d2", "a", "shown", at + MINUTE))
+
+
+def test_a_purchase_that_was_reported_without_its_order_credits_no_second_trial() -> None:
+    unnamed = outcome("d", "a", "converted", T0 + HOUR)
+    found = order("o", T0 + 2 * HOUR, "a")
+    posted = outcome("d2", "a", "converted", T0 + 3 * HOUR, order_id="o")
+    unnamed_later = outcome("d2", "a", "converted", T0 + 3 * HOUR)
+    for events in (
+        (unnamed, found),
+        (unnamed, posted, found),
+        (unnamed, unnamed_later, found),
+        (unnamed, found, unnamed_later),
+    ):
+        assert twice().live(*events).only("converted", "a").decision_id == "d"
+    assert twice().live(found, unnamed).only("converted", "a").decision_id == "d2"
+    back = order("o", T0 + 4 * HOUR, kind="order_returned")
+    person = twice().live(unnamed, found, back)
+    assert person.only("returned", "a").decision_id == "d"
+    assert not any(one.bought for one in person.wait(T0 + 9 * DAY).told if one.judged)
+    again = twice().live(unnamed, found, order("o2", T0 + 5 * HOUR, "a"))
+    assert [one.decision_id for one in again.told if one.step == "converted"] == ["d", "d2"]
+
+
+def test_offers_without_a_product_are_taken_up_each_by_itself() -> None:
+    made = decision("d", T0, ["a", "b"], assumed_shown=2)
+    made = replace(made, offers=tuple(replace(one, product_id=None) for one in made.offers))
+    person = Person().live(made, *(outcome("d", name, "converted", T0 + HOUR) for name in "ab"))
+    told = [one.offer_id for one in person.told if one.step == "converted"]
+    assert told == ["product:a", "product:b"]
+
+
+def test_the_order_that_gets_the_credit_comes_back_after_many_others() -> None:
+    person = shown("a").live(*(order(f"o{n}", T0 + HOUR + n, "a") for n in range(MAX_ORDERS + 1)))
+    person.live(order("o0", T0 + DAY, "a", kind="order_returned"))
+    assert person.steps("a")[-1] == "returned"
 
 
 @pytest.mark.parametrize("kind", ["order_cancelled", "order_returned"])

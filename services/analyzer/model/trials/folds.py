@@ -41,9 +41,11 @@ def remember(trials: Trials, event: Decision, now: Millis, number: int) -> Told:
     if event.replay or not event.offers or event.id in trials.kept:
         return Told(trials)
     changes = _Changes(trials, event, now)
-    dropped = changes.remember(number, record_of(event, now))
-    for rank in range(1, event.assumed_shown + 1):
-        changes.show(event.id, rank)
+    record = record_of(event, now)
+    dropped = changes.remember(number, record)
+    for rank in sorted({trial.rank for trial in record.trials}):
+        if 1 <= rank <= event.assumed_shown:
+            changes.show(event.id, rank)
     return changes.told(dropped)
 
 
@@ -68,7 +70,7 @@ def _answered(changes: _Changes, event: Outcome, slot: int, trial: Trial) -> Tol
         changes.say(place, replace(trial, declined=True), "declined")
     elif word == "converted":
         order_id = event.order_id or ""
-        if not order_id or not changes.credited(order_id, trial.product_id):
+        if not changes.credited(order_id, changes.places(trial.product_id)):
             changes.convert(place, trial, order_id)
     elif word == "returned" and trial.credit is not None and event.order_id in (None, trial.credit):
         changes.take_back(place, trial, trial.credit)
@@ -90,7 +92,7 @@ def buy(trials: Trials, event: Touchpoint, order_id: str, product_ids: Iterable[
 
 def _bought(changes: _Changes, event: Touchpoint, order_id: str, places: Sequence[_At]) -> None:
     """A line of an order: ``places`` are the trials of its product."""
-    credited = any(changes.at(place).credit == order_id for place in places)
+    credited = changes.credited(order_id, places)
     latest: tuple[Millis, str, int] | None = None
     for place in places:
         trial = changes.at(place)
@@ -112,7 +114,9 @@ def unbuy(trials: Trials, event: Touchpoint, order_id: str, product_ids: Iterabl
     changes = _Changes(trials, event, now)
     named = set(product_ids)
     for place, trial in changes.all():
-        if order_id in trial.orders and (not named or trial.product_id in named):
+        # Trap: of many orders a trial has forgotten some, and its credit may be the oldest.
+        ours = order_id in trial.orders or order_id == trial.credit
+        if ours and (not named or trial.product_id in named):
             changes.take_back(place, trial, order_id)
     return changes.told()
 
@@ -158,9 +162,31 @@ class _Changes:
                 place = decision_id, slot
                 yield place, self.at(place)
 
-    def credited(self, order_id: str, product_id: str | None) -> bool:
-        """Whether the line of ``order_id`` has its trial."""
-        return any(trial.credit == order_id and trial.product_id == product_id for _, trial in self.all())
+    def places(self, product_id: str | None) -> list[_At]:
+        """Where the trials of a product are."""
+        return [place for place, trial in self.all() if trial.product_id == product_id]
+
+    def credited(self, order_id: str, places: Sequence[_At]) -> bool:
+        """Whether the line of ``order_id`` has its trial; ``places`` are those of its product.
+
+        A conversion without an order may have been this one: it takes the name, where it is of an open trial.
+        Where none is named it may be any that an open trial has the credit of.
+        """
+        trials = [(place, self.at(place)) for place in places]
+        if order_id and any(trial.credit == order_id for _, trial in trials):
+            return True
+        for place, trial in trials:
+            # Without a product it is the offer itself that was taken up, whatever came of others.
+            if trial.product_id is None or not trial.open or trial.credit is None:
+                continue
+            if not order_id:
+                return True
+            # Trap: a late order may tell of a time before the offer was seen.
+            if trial.credit == "" and trial.happened_at <= self._event.occurred_at:
+                orders = tuple(dict.fromkeys(one or order_id for one in trial.orders))
+                self.put(place, replace(trial, credit=order_id, orders=orders))
+                return True
+        return False
 
     def remember(self, number: int, record: DecisionRecord) -> int:
         """One decision more; how many had to leave for it, each open trial with the look it has reached."""
