@@ -27,6 +27,7 @@ DEAD_LETTER_CODES = (
     "wrong_type",
     "wrong_partition",
     "wrong_customer",
+    "out_of_range",
     "bad_time",
     "missing",
     "bad_string",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -37,6 +38,7 @@ async def test_ids_no_table_can_hold_are_dead_letters(rig: Rig, bad: str) -> Non
         view("v-1", anonymous_id=bad),
         view("v-2", customer_id=bad),
         msgspec.structs.replace(decision("d-1"), anonymous_id=bad),
+        decision(bad),
         IdentityLinked(**base("l-1"), customer_id="c-7", anonymous_id=bad),
         Erasure(**base("e-1"), linked=bad),
         Erasure(**base("e-2"), erasure=bad),
@@ -44,9 +46,27 @@ async def test_ids_no_table_can_hold_are_dead_letters(rig: Rig, bad: str) -> Non
     ]
     undecodable = msgspec.json.encode({"kind": "nothing", "source": bad})
     await rig.processor.process(C7, rig.messages(*poison, undecodable, view("v-3")))
-    await rig.processor.process(C7, rig.messages(Erasure(**base("e-3")), first=11))
+    await rig.processor.process(C7, rig.messages(Erasure(**base("e-3")), first=len(poison) + 3))
     ledger = await ledger_of(rig)
     assert (ledger.applied, ledger.dead_lettered) == (2, len(poison) + 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "number"),
+    [("cell", 1 << 70), ("cell", -1), ("rank", 1 << 70), ("rank", -(1 << 63) - 1), ("assumed_shown", 10**12)],
+)
+async def test_numbers_nothing_can_hold_are_dead_letters(rig: Rig, field: str, number: int) -> None:
+    await rig.claim(C7)
+    good = msgspec.structs.replace(decision("d-1"), assumed_shown=1)
+    if field == "assumed_shown":
+        poison = [msgspec.structs.replace(good, assumed_shown=number)]
+    else:
+        offers = (msgspec.structs.replace(good.offers[0], **{field: number}),)
+        poison = [msgspec.structs.replace(good, offers=offers), msgspec.structs.replace(good, ghosts=offers)]
+    async with asyncio.timeout(20):
+        await rig.processor.process(C7, rig.messages(*poison, good))
+    ledger = await ledger_of(rig)
+    assert (ledger.applied, ledger.dead_lettered) == (1, len(poison))
 
 
 async def test_longest_ids_the_contract_allows_are_applied(rig: Rig) -> None:
@@ -56,6 +76,7 @@ async def test_longest_ids_the_contract_allows_are_applied(rig: Rig) -> None:
     await rig.claim(C7)
     both = {"customer": key, "anonymous_id": key.removeprefix("anon:"), "source": longest}
     events = [
+        msgspec.structs.replace(decision("\U0001f600" * 128), customer=key),
         Touchpoint(**{**base("v-1"), **both}, type="t", channel="web"),
         Touchpoint(**{**base(longest), **both}, customer_id=longest, type="t", channel="web"),
         msgspec.structs.replace(clicked(longest[:128]), customer=key),
@@ -63,4 +84,4 @@ async def test_longest_ids_the_contract_allows_are_applied(rig: Rig) -> None:
     ]
     messages = rig.messages(*events)
     await rig.processor.process(C7, messages)
-    assert (await ledger_of(rig)).applied == 4
+    assert (await ledger_of(rig)).applied == 5

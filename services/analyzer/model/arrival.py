@@ -34,8 +34,14 @@ LAST_TIME: Millis = 253_402_300_799_999
 """The end of the year 9999."""
 MAX_ID = 1_024
 """Bytes of an id: two of them must fit into a row of an index. 256 characters of any script do."""
+MAX_JOINED = 4 * MAX_ID
+"""Bytes of an id that is joined of others: of outcomes, of links that touchpoints made, of notices."""
 MAX_KEY = MAX_ID + len(NOBODY)
 """Bytes of a customer key, which may have a prefix."""
+MAX_RANK = 1_000
+"""Of a slot in a decision; placements have 100 at most."""
+MAX_CELL = 1 << 53
+"""Of the number of a cell: 36 bits are in use, and 64 can be written."""
 MAX_SOURCE = 256
 """Bytes that are kept of the source of a record that cannot be processed."""
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
@@ -127,8 +133,9 @@ def check(event: CustomerEvent, partition: int) -> None:
         return
     _check_time(event.occurred_at, "/occurred_at")
     _check_name(event.customer, "/customer", most=MAX_KEY)
-    # Those of outcomes hold three others.
-    _check_name(event.id, "/id", most=4 * MAX_ID)
+    # Trap: no others. The id of a decision is in an index, beside its customer.
+    joined = isinstance(event, Outcome | IdentityLinked | Erasure)
+    _check_name(event.id, "/id", most=MAX_JOINED if joined else MAX_ID)
     _check_name(event.source, "/source", empty=True)
     for field, key in _named(event):
         _check_name(key or "", field, empty=True, most=MAX_KEY)
@@ -141,6 +148,22 @@ def check(event: CustomerEvent, partition: int) -> None:
         raise Invalid("wrong_customer", "a link is filed under one of the two ids it links", "/customer")
     if isinstance(event, Outcome) and event.outcome not in _words:
         raise Invalid("wrong_type", "outcome must be one of the words of the contract", "/outcome")
+    if isinstance(event, Decision):
+        _check_numbers(event)
+
+
+def _check_numbers(event: Decision) -> None:
+    """Of what is remembered and taught of it: JSON bounds no number, what they are written to does."""
+    _check_number(event.assumed_shown, "/assumed_shown", MAX_RANK)
+    for field, offers in (("offers", event.offers), ("ghosts", event.ghosts)):
+        for index, offer in enumerate(offers):
+            _check_number(offer.rank, f"/{field}/{index}/rank", MAX_RANK)
+            _check_number(offer.cell, f"/{field}/{index}/cell", MAX_CELL)
+
+
+def _check_number(number: int, field: str, most: int) -> None:
+    if not 0 <= number <= most:
+        raise Invalid("out_of_range", f"must be between 0 and {most}", field)
 
 
 def _check_time(at: Millis, field: str) -> None:
