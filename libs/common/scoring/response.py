@@ -46,11 +46,11 @@ START: Mapping[str, tuple[float, float]] = {
 proportional to P(choice): e · c|e to its root twice."""
 INTERCEPT_SPREAD = 0.7
 CHOICE_SPREAD = 0.1
-FEATURE_SPREAD = 0.15
+FEATURE_SPREAD = 0.1
 """How unsure the weights are then, as standard deviations: little, so that what nothing is known of is ranked
 by the choice model; some hundred trials say more than this."""
-OFFER_VARIANCE = 0.04
-CELL_VARIANCE = 0.02
+OFFER_VARIANCE = 0.015
+CELL_VARIANCE = 0.0075
 """Variances of intercepts at first; the learner follows how much offers really differ."""
 
 CAUSED_BEFORE: Mapping[Kind, float] = {
