@@ -168,7 +168,12 @@ class RecommendEdge:
             raise _not_found()
         if call.key is not None and call.key.publishable:
             raise Refused(403, "scope_missing", "a publishable key cannot read decisions")
-        return reply(report_of(decode_pool(kept.pool)), headers=NOT_STORED)
+        report = self._report(kept)
+        if report is None:
+            raise Refused(
+                404, "not_found", "this decision was kept by an older version and cannot be read any more"
+            )
+        return reply(report, headers=NOT_STORED)
 
     async def get_decisions(self, call: Call) -> Response:
         customers = [value for name, value in call.query_pairs if name == "customer" and value]
@@ -176,7 +181,26 @@ class RecommendEdge:
             raise Invalid("missing", "customer must be given", "/customer")
         decisions = self._recommender.decisions_of(customers)
         first = await anext(decisions, None)
-        return StreamingResponse(_listed(first, decisions), 200, NOT_STORED, "application/json")
+        return StreamingResponse(self._listed(first, decisions), 200, NOT_STORED, "application/json")
+
+    async def _listed(
+        self, kept: KeptDecision | None, others: AsyncIterator[KeptDecision]
+    ) -> AsyncIterator[bytes]:
+        before = b"["
+        while kept is not None:
+            if (report := self._report(kept)) is not None:
+                yield before + msgspec.json.encode(report)
+                before = b","
+            kept = await anext(others, None)
+        yield b"[]" if before == b"[" else b"]"
+
+    def _report(self, kept: KeptDecision) -> DecisionReport | None:
+        """The decision as it is told; None, and counted, where an older version kept its pool."""
+        try:
+            return report_of(decode_pool(kept.pool))
+        except msgspec.DecodeError:
+            self._metrics.unreadable.add()
+            return None
 
     async def _answer(self, call: Call, ask: Ask) -> Response:
         _check(ask, call)
@@ -190,15 +214,6 @@ class RecommendEdge:
     def _problem(self, error: Exception, call: Call) -> bytes:
         self._metrics.failed.add()
         return msgspec.json.encode(problem(refusal_of(error), call.request_id))
-
-
-async def _listed(first: KeptDecision | None, others: AsyncIterator[KeptDecision]) -> AsyncIterator[bytes]:
-    yield b"["
-    if first is not None:
-        yield msgspec.json.encode(report_of(decode_pool(first.pool)))
-    async for kept in others:
-        yield b"," + msgspec.json.encode(report_of(decode_pool(kept.pool)))
-    yield b"]"
 
 
 def _check(ask: Ask, call: Call) -> None:

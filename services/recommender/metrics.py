@@ -35,6 +35,10 @@ class RecommenderMetrics:
         self.degraded = metrics.counter(
             "degraded_answers_total", "Answers that say what they lacked", {"reason": ("stale", "unrecorded")}
         )
+        self.unreadable = metrics.counter(
+            "unreadable_decisions_total",
+            "Decisions asked for that an older version kept, which cannot be read any more",
+        )
         self._measure(metrics)
         self._measure_honesty(metrics)
 

@@ -101,7 +101,10 @@ async def test_stale_partition_gets_only_the_non_personal_default(world: World) 
         answer = await ask(client, limit=9, customer_id="c1")
         assert (answer["degraded"], answer["fresh"], repeats(answer)) == (["stale"], False, set())
         assert len(answer["offers"]) == 7
-        assert (await ask(client, placement="shy", customer_id="c1"))["offers"] == []
+        for group in ("treatment", "baseline"):
+            body = {"placement": "shy", "customer_id": "c1"}
+            response = await client.post(URL, json=body, headers={"closedloop-group": group})
+            assert (response.json()["group"], response.json()["offers"]) == (group, [])
         assert len((await ask(client, placement="shy"))["offers"]) == 5
         world.progress(behind=4 * MINUTE)
         answer = await ask(client, limit=9, customer_id="c1")

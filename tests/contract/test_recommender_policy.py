@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import numpy as np
 import pytest
 
 from libs.common.clock import DAY
-from libs.common.contracts.catalogue import Placement, Product
+from libs.common.contracts.catalogue import Offer, Placement, Product
 from libs.common.contracts.customer_event import encode_event
 from libs.common.contracts.vectors import trial_vector
 from libs.common.scoring.trial import FEATURE_SET, TRIAL_FEATURES
@@ -148,6 +150,106 @@ async def test_held_out_customers_have_the_same_decision_withheld(world: World, 
     assert event.forced
     if group == "none":
         assert [slot["offer_id"] for slot in decision["slots"]] == ["none"]
+
+
+async def test_all_offers_of_a_product_are_ghosts_together(world: World) -> None:
+    deals = [
+        (f"deal {name}", Offer(offer_id=f"deal {name}", kind="cross_sell", product_id=name)) for name in SHELF
+    ]
+    await world.stores.catalogue.put("offer", deals)
+    shown, withheld = set(), set()
+    async with world.up() as client:
+        for number in range(60):
+            await ask(client, placement="haunted", customer_id="c1", decision_id=f"d{number}")
+            event = world.decisions[-1]
+            shown |= {one.product_id for one in event.offers}
+            ghosts = [one.product_id for one in event.ghosts]
+            assert len(set(ghosts)) == len(ghosts), "a product is a ghost once"
+            withheld |= set(ghosts)
+        for number in range(5):
+            await ask(client, placement="all-ghosts", customer_id="c1", decision_id=f"all {number}")
+            event = world.decisions[-1]
+            ghosts = [one.product_id for one in event.ghosts]
+            assert len(set(ghosts)) == len(ghosts) > 1
+            assert not set(ghosts) & {one.product_id for one in event.offers}
+    assert shown
+    assert withheld
+    assert not shown & withheld
+
+
+async def test_offers_worth_the_same_are_placed_by_their_chance(world: World) -> None:
+    free = [Product(product_id=name, name=name, category=name, price=0.0, currency="EUR") for name in "abc"]
+    await world.stores.catalogue.put("product", [(one.product_id, one) for one in free])
+    async with world.up() as client:
+        world.progress()
+        world.knows("c1", "c")
+        answer = await ask(client, placement="greedy", customer_id="c1", exclude=list(SHELF))
+    assert {offer["score"] for offer in answer["offers"]} == {0.0}
+    assert products(answer) == ["c", "a", "b"]
+
+
+async def test_long_slate_keeps_what_its_first_ranks_teach(world: World) -> None:
+    shelf = [
+        Product(product_id=f"long-{n:03}", name=f"{n}", category=f"c{n % 9}", price=2.0 + n, currency="EUR")
+        for n in range(150)
+    ]
+    seen = Placement(placement_id="seen", limit=50, impressions="assumed", visible=6)
+    await world.stores.catalogue.put("product", [(one.product_id, one) for one in shelf])
+    await world.stores.catalogue.put("placement", [("seen", seen)])
+    async with world.up() as client:
+        basket = [f"of the basket {number}" for number in range(20)]
+        for limit in (16, 50, 100):
+            context = {"product_id": "milk", "basket": basket}
+            await ask(client, placement="wide", limit=limit, context=context, customer_id="c1")
+            event = world.decisions[-1]
+            taught = [bool(trial_vector(event, offer)) for offer in event.offers]
+            assert (len(taught), taught[:4]) == (limit, [True] * 4)
+            assert event.context == {"product_id": "milk"}
+            bare = msgspec.structs.replace(
+                event, offers=tuple(msgspec.structs.replace(one, vector=b"") for one in event.offers)
+            )
+            assert len(encode_event(event)) <= max(4_000, len(encode_event(bare)) + 4 * 150)
+        await ask(client, placement="seen", limit=50, context=context, customer_id="c1")
+        assert [bool(one.vector) for one in world.decisions[-1].offers] == [True] * 6 + [False] * 44
+        await ask(client, placement="wide", limit=10, context=context, customer_id="c1")
+        assert all(one.vector for one in world.decisions[-1].offers), "rather the basket is left out"
+
+
+async def test_a_baseline_shows_each_offer_named_once_in_its_order(world: World) -> None:
+    names = ["say", "product:tea", "say", "gone", "product:jam"]
+    await world.stores.catalogue.put(
+        "placement", [("named", Placement(placement_id="named", baseline=names))]
+    )
+    content = [
+        (name, Offer(offer_id=name, kind="content", value=value))
+        for name, value in [("say", 0.0), *((f"rich {number}", 9.0) for number in range(450))]
+    ]
+    await world.stores.catalogue.put("offer", content)
+    async with world.up() as client:
+        body = {"placement": "named", "customer_id": "c1"}
+        answer = (await client.post(URL, json=body, headers={"closedloop-group": "baseline"})).json()
+    assert [offer["offer_id"] for offer in answer["offers"]] == ["say", "product:tea", "product:jam"]
+
+
+async def test_decision_kept_by_an_older_version_is_said_to_be_so(world: World) -> None:
+    async with world.up() as client:
+        await ask(client, customer_id="c1", decision_id="new")
+        kept = world.stores.decisions.decisions
+        async with asyncio.timeout(5.0):
+            while "new" not in kept:
+                await asyncio.sleep(0.01)
+        for name in ("old", "older"):
+            pool = msgspec.msgpack.encode(["pool/1", name])
+            kept[name] = kept["new"]._replace(decision_id=name, pool=pool)
+        response = await client.get("/v1/decisions/old")
+        assert response.status_code == 404
+        assert "older version" in response.json()["detail"]
+        listed = await client.get("/v1/decisions?customer=c1")
+        assert [one["decision_id"] for one in listed.json()] == ["new"]
+        del kept["new"]
+        assert (await client.get("/v1/decisions?customer=c1")).json() == []
+        metrics = (await client.get("/metrics")).text
+    assert "closedloop_recommender_unreadable_decisions_total 5.0" in metrics
 
 
 async def test_calls_draw_near_the_best_only(world: World) -> None:

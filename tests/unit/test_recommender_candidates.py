@@ -78,12 +78,15 @@ class Market:
         basket: Sequence[str] = (),
         exclude: Sequence[str] = (),
         kinds: Sequence[str] | None = None,
+        limit: int = MOST,
+        also: Sequence[str] = (),
         now: int = NOW,
         placement: Placement | None = None,
     ) -> Pool:
         tables = self.tables.now()
         here = situation(self.assortment, tables.scoring, items or {}, now, page, basket, exclude)
-        return gather(here, tables, Where(placement or Placement(placement_id="p"), "web", {}, kinds=kinds))
+        place = placement or Placement(placement_id="p")
+        return gather(here, tables, Where(place, "web", {}, limit, kinds, also))
 
 
 def kinds_of(pool: Pool) -> dict[str, str]:
@@ -286,6 +289,51 @@ def test_at_most_a_hundred_of_the_best_go_on_and_the_rest_are_counted() -> None:
     assert len(pool) == MOST
     assert pool.here.rejected["surplus"] == 40
     assert len(set(pool.offer_ids)) == MOST
+
+
+@pytest.mark.parametrize("limit", [16, 17, 100])
+def test_a_whole_baseline_goes_on_before_places_are_kept(limit: int) -> None:
+    market = Market(*(product(f"x{i:03}", category=f"c{i % 9}", price=1.0 + i % 7) for i in range(400)))
+    market.learn({f"x{i:03}": 0.9 / (400 - i) for i in range(400)}, {})
+    baseline = [f"product:x{i:03}" for i in range(399, 399 - limit, -1)]
+    pool = market.pool({"x001": bought()}, limit=limit, also=baseline)
+    assert set(baseline) <= set(pool.offer_ids)
+    assert len(pool) == places.room(limit)
+
+
+def test_authored_offers_of_a_baseline_go_on_whatever_they_are_worth() -> None:
+    market = Market(product("x"))
+    for i in range(500):
+        name = f"a{i:03}"
+        market.put("offer", name, Offer(offer_id=name, kind="content", value=float(i)))
+    market.put("offer", "over", Offer(offer_id="over", kind="content", available_until="2020-01-01"))
+    named = ["over", "a000", "unknown", "product:x"]
+    assert "a000" not in market.pool().offer_ids
+    pool = market.pool(also=named)
+    assert {"a000", "product:x"} <= set(pool.offer_ids)
+    assert not {"over", "unknown"} & set(pool.offer_ids)
+
+
+def test_kinds_are_chosen_before_authored_offers_are_cut() -> None:
+    market = Market(product("x"))
+    for i in range(450):
+        market.put("offer", f"a{i}", Offer(offer_id=f"a{i}", kind="content", value=9.0))
+    market.put("offer", "help", Offer(offer_id="help", kind="service", value=1.0))
+    pool = market.pool(kinds=["service"])
+    assert pool.offer_ids == ["help"]
+    assert pool.here.rejected["kind"] == 451
+
+
+def test_slots_are_filled_with_popular_products_of_the_kinds_wanted() -> None:
+    names = [f"x{i:03}" for i in range(300)]
+    market = Market(*(product(name, category=f"c{i}") for i, name in enumerate(names)))
+    market.learn({name: 0.9 / (i + 1) for i, name in enumerate(names)}, {})
+    items = {name: bought() for name in names[:280]}
+    pool = market.pool(items, kinds=["cross_sell"], limit=15)
+    assert sorted(pool.product_ids) == names[280:295]  # type: ignore[type-var]
+    assert set(kinds_of(pool).values()) == {"cross_sell"}
+    assert len(market.pool(items, kinds=["cross_sell"]).product_ids) == 20, "there are no more"
+    assert len(market.pool(items, kinds=["service"])) == 0
 
 
 def test_popular_products_come_first_and_fill_up_where_nothing_is_known() -> None:

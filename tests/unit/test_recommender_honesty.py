@@ -29,8 +29,9 @@ class Seen:
         values = np.linspace(1.0, 0.0, len(OFFERS))
         for number in range(decisions):
             worlds = values + random.normal(0.0, 0.1, (128, len(OFFERS)))
+            seed = seed_of(f"d{number}")
             draws = fill_slots(
-                values, worlds.copy, 3, exploration, seed_of(f"d{number}"), is_ghost=lambda at: at % 7 == 3
+                values, worlds.copy, 3, exploration, seed, ghosts=lambda at: [at] * (at % 7 == 3)
             )
             self.honesty.note([told(draw) for draw in draws], exploration.share, OFFERS)
 

@@ -46,9 +46,14 @@ def test_without_exploration_the_best_means_are_placed_and_nothing_is_drawn() ->
     def never() -> np.ndarray:
         raise AssertionError("drawn")
 
-    draws = fill_slots(np.array([1.0, 3.0, 1.0, 2.0]), never, 3, GREEDY, 1, is_ghost=lambda at: True)
+    draws = fill_slots(np.array([1.0, 3.0, 1.0, 2.0]), never, 3, GREEDY, 1, ghosts=lambda at: [at])
     assert draws == [Draw(1, 1, 1.0), Draw(2, 3, 1.0), Draw(3, 0, 1.0)]
     assert fill_slots(np.empty(0), never, 3, Exploration(0.5), 1) == []
+
+
+def test_without_exploration_ties_go_to_the_likeliest() -> None:
+    values, chance = np.array([1.0, 2.0, 1.0, 2.0, 1.0]), np.array([1e-9, 1e-8, 3e-9, 1e-8, 2e-9])
+    assert chosen(fill(values, WORLDS, 5, GREEDY, ties=chance)) == [1, 3, 2, 4, 0]
 
 
 def test_no_offer_stands_behind_every_offer_that_is_worth_nothing_less_and_ends_the_slate() -> None:
@@ -92,7 +97,7 @@ def test_any_scores_give_stated_propensities_that_sum_to_one(
     values = worlds.mean(axis=0)
     draws = fill(
         values, worlds, limit, Exploration(exploration, near_best), str(seed), no_offer=no_offer,
-        is_ghost=ghosts.__contains__,
+        ghosts=lambda at: [at] if at in ghosts else [],
     )  # fmt: skip
     placed = [draw for draw in draws if not draw.ghost]
     assert [draw.rank for draw in placed] == list(range(1, len(placed) + 1))
@@ -165,7 +170,9 @@ def test_near_best_draws_only_among_offers_near_the_best_of_what_is_left() -> No
 
 def test_a_ghost_is_taken_out_and_the_slot_drawn_again_among_the_rest() -> None:
     for number in range(200):
-        draws = fill(VALUES, WORLDS, 2, Exploration(0.3), f"d{number}", is_ghost={1}.__contains__)
+        draws = fill(
+            VALUES, WORLDS, 2, Exploration(0.3), f"d{number}", ghosts=lambda at: [at] if at == 1 else []
+        )
         for at, draw in enumerate(draws):
             assert draw.ghost == (draw.chosen == 1)
             if draw.ghost:
@@ -174,6 +181,21 @@ def test_a_ghost_is_taken_out_and_the_slot_drawn_again_among_the_rest() -> None:
                 assert again.open is not None
                 assert not again.open[1]
                 assert again.propensity == pytest.approx(chances(again, 0.3)[again.chosen])
+
+
+def test_what_is_like_a_ghost_leaves_with_it_and_no_slot_stays_empty() -> None:
+    twins = {1: [1, 3], 3: [1, 3]}
+    for number in range(200):
+        draws = fill(VALUES, WORLDS, 2, Exploration(0.3), f"d{number}", ghosts=lambda at: twins.get(at, []))
+        shown = [draw.chosen for draw in draws if not draw.ghost]
+        withheld = [draw.chosen for draw in draws if draw.ghost]
+        assert len(shown) == 2
+        assert len(withheld) <= 1
+        if withheld:
+            assert set(shown) == {0, 2}
+            assert all(not draw.open[[1, 3]].any() for draw in draws[-1:] if draw.open is not None)
+    draws = fill(VALUES, WORLDS, 3, Exploration(0.3), ghosts=lambda at: twins.get(at, []))
+    assert [draw.ghost for draw in draws] == [False] * 3, "two cannot be spared of four"
 
 
 def test_ghosts_have_their_share_and_are_the_same_all_through_a_window() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from libs.common.contracts.catalogue import KINDS, Offer, Placement
 from libs.common.scoring.features import FEATURES, candidate_features
-from libs.common.scoring.sources.look import NONE, NOTHING
-from libs.common.scoring.sources.union import CODES, SOURCES, candidates
+from libs.common.scoring.sources import upgrades
+from libs.common.scoring.sources.look import NOTHING
+from libs.common.scoring.sources.union import CODES, SOURCES, Candidates, candidates
 from libs.common.scoring.trial import (
     cells_of,
     context_sketch,
@@ -22,10 +23,14 @@ from libs.common.scoring.trial import (
 from services.recommender.candidates import places
 from services.recommender.candidates.pool import Pool, offer_ids
 from services.recommender.errors import KIND, PRODUCT_MISSING, SURPLUS
-from services.recommender.model.situation import Floats, Positions, Situation
+from services.recommender.model.assortment import PRODUCT_OFFER
+from services.recommender.model.authored import Authored
+from services.recommender.model.situation import Floats, Mask, Positions, Situation
 from services.recommender.model.tables import Tables
 from services.recommender.model.value import KIND_CODES, Worth
 
+MOST_AUTHORED = 400
+"""So many authored offers can be candidates at once, the most valuable first."""
 CONTENT_CHANCE = 0.01
 """P(choice) of content without a product."""
 
@@ -36,8 +41,8 @@ _GROUPS = source_groups(SOURCES)
 class Where(NamedTuple):
     """What a request says of the place it comes from.
 
-    ``limit`` is how many slots there are; ``kinds`` are the only ones wanted (None: all); ``also`` are open
-    positions that must be among the candidates whatever they are worth (a baseline's).
+    ``limit`` is how many slots there are; ``kinds`` are the only ones wanted (None: all); ``also`` are ids
+    of offers (a baseline's) that go on before all others where they are open, whatever they are worth.
     """
 
     placement: Placement
@@ -45,7 +50,12 @@ class Where(NamedTuple):
     context: Mapping[str, Any]
     limit: int = places.MOST
     kinds: Collection[str] | None = None
-    also: Positions = NONE
+    also: Sequence[str] = ()
+
+    @property
+    def wanted(self) -> Mask:
+        """Array (kinds,): whether each of `KINDS` is wanted."""
+        return np.array([self.kinds is None or kind in self.kinds for kind in KINDS])
 
 
 class _Candidates(NamedTuple):
@@ -94,7 +104,7 @@ def gather(here: Situation, tables: Tables, where: Where) -> Pool:
     P(choice) decides which. Where there are authored offers, of which it says little, the response model is
     asked about all: those that nobody takes must make room for others.
     """
-    named, own_offers = _candidates(here, tables, where.also)
+    named, own_offers = _candidates(here, tables, where)
     chance, features = _chances(here, named.positions, own_offers)
     shared, placement = _shared(here, where), where.placement
     response = here.tables.learned.response
@@ -142,16 +152,16 @@ def _judged(
     return _Judged(own, cells, ids, here.tables.learned.response.means(own, shared, ids, cells))
 
 
-def _candidates(here: Situation, tables: Tables, also: Positions) -> tuple[_Candidates, int]:
+def _candidates(here: Situation, tables: Tables, where: Where) -> tuple[_Candidates, int]:
     """All that are named, and how many of them are products' own offers."""
-    found, sources, replaces = candidates(here.look, also)
-    kinds = np.where(replaces >= 0, _UP, np.where(here.scene.past.bought[found] > 0.0, _REPEAT, _CROSS))
+    found, sources, replaces = _products(here, where)
+    kinds = _kinds(here, found, replaces)
     margins = here.assortment.margin
     signs = tables.signs
     named = _Candidates(
         positions=found,
         offers=[None] * len(found),
-        kinds=kinds.astype(np.int8),
+        kinds=kinds,
         sources=sources,
         replaces=replaces,
         margin=margins[found] - np.where(replaces >= 0, margins[replaces], 0.0),
@@ -161,7 +171,7 @@ def _candidates(here: Situation, tables: Tables, also: Positions) -> tuple[_Cand
     authored = tables.authored
     if authored.missing:
         here.rejected[PRODUCT_MISSING] = authored.missing
-    extra = authored.open_at(here.now, here.open)
+    extra = _authored(here, authored, where)
     if not len(extra):
         return named, len(found)
     said = _Candidates(
@@ -175,6 +185,50 @@ def _candidates(here: Situation, tables: Tables, also: Positions) -> tuple[_Cand
         codes=_of(signs.codes, authored.position[extra]),
     )
     return _joined(named, said), len(found)
+
+
+def _products(here: Situation, where: Where) -> Candidates:
+    """What sources name, and popular products of the kinds wanted where those are too few for all slots."""
+    index = here.tables.shelf.index
+    own = [name.removeprefix(PRODUCT_OFFER) for name in where.also if name.startswith(PRODUCT_OFFER)]
+    also = [at for name in own if (at := index.get(name, NOTHING)) != NOTHING and here.open[at]]
+    found = candidates(here.look, np.array(also, dtype=np.int64))
+    wanted = where.wanted
+    some = wanted[_kinds(here, found.positions, found.replaces)]
+    if wanted.all() or np.count_nonzero(some) >= where.limit:
+        return found
+    by = upgrades.replaced(here.look).by
+    ranking = here.tables.rankings.popular
+    ranking = ranking[here.open[ranking] & wanted[_kinds(here, ranking, by[ranking])]]
+    more = np.setdiff1d(ranking[: where.limit], found.positions)
+    return Candidates(
+        np.append(found.positions, more),
+        np.append(found.sources, np.full(len(more), CODES["popular"], dtype=np.int8)),
+        np.append(found.replaces, by[more]),
+    )
+
+
+def _kinds(here: Situation, positions: Positions, replaces: Positions) -> NDArray[np.int8]:
+    """Kind code of each product's own offer."""
+    bought = here.scene.past.bought[positions] > 0.0
+    return np.where(replaces >= 0, _UP, np.where(bought, _REPEAT, _CROSS)).astype(np.int8)
+
+
+def _authored(here: Situation, authored: Authored, where: Where) -> Positions:
+    """Open authored offers of the kinds wanted: a baseline's, and the most valuable of the others."""
+    found = authored.open_at(here.now, here.open)
+    wanted = where.wanted[authored.kind[found]]
+    _refuse(here, KIND, len(found) - int(np.count_nonzero(wanted)))
+    found = found[wanted]
+    if len(found) > MOST_AUTHORED:
+        first = np.isin(found, [authored.rows.get(name, NOTHING) for name in where.also])
+        found = np.sort(found[(~first).argsort(kind="stable")[:MOST_AUTHORED]])
+    return found
+
+
+def _refuse(here: Situation, code: str, refused: int) -> None:
+    if refused:
+        here.rejected[code] = here.rejected.get(code, 0) + refused
 
 
 def _joined(one: _Candidates, other: _Candidates) -> _Candidates:
@@ -251,16 +305,21 @@ def _chances(here: Situation, positions: Positions, own_offers: int) -> tuple[Fl
 
 def _best(here: Situation, named: _Candidates, by: Floats, where: Where) -> Positions:
     """Which candidates go on: of the kinds wanted, a baseline's first, then the best."""
-    kept = np.arange(len(by))
-    if where.kinds is not None:
-        wanted = np.array([kind in where.kinds for kind in KINDS])[named.kinds]
-        kept = kept[wanted]
-        if refused := len(by) - len(kept):
-            here.rejected[KIND] = refused
+    kept = where.wanted[named.kinds].nonzero()[0]
+    _refuse(here, KIND, len(by) - len(kept))
     if len(kept) > (most := places.room(where.limit)):
-        here.rejected[SURPLUS] = len(kept) - most
-        by = by[kept]
-        if len(where.also):
-            by = np.where(np.isin(named.positions[kept], where.also), np.inf, by)
-        kept = kept[places.best(by, named.sources[kept], most)]
+        _refuse(here, SURPLUS, len(kept) - most)
+        first = _first(here, named, kept, where.also)[:most]
+        rest = np.setdiff1d(kept, first)
+        rest = rest[places.best(by[rest], named.sources[rest], most - len(first))]
+        kept = np.sort(np.concatenate((first, rest)))
     return kept
+
+
+def _first(here: Situation, named: _Candidates, kept: Positions, also: Sequence[str]) -> Positions:
+    """Those of ``kept`` that are offers of ``also``, in its order."""
+    if not also:
+        return kept[:0]
+    some = named.at(kept)
+    found = dict(zip(offer_ids(here, some.offers, some.positions), kept.tolist(), strict=True))
+    return np.array([found[name] for name in also if name in found], dtype=np.int64)

@@ -40,7 +40,10 @@ def best(
         return np.sort(order)
     kept = np.zeros(len(order), dtype=bool)
     ranked = sources[order]
+    left = most
     for source, places in reserved.items():
-        kept[order[ranked == source][:places]] = True
-    kept[order[~kept[order]][: most - int(np.count_nonzero(kept))]] = True
+        of_source = order[ranked == source][: min(places, left)]
+        kept[of_source] = True
+        left -= len(of_source)
+    kept[order[~kept[order]][:left]] = True
     return kept.nonzero()[0]

@@ -112,6 +112,11 @@ class Pool:
         ids = self.here.tables.shelf.ids
         return [ids[at] if at != NO_PRODUCT else None for at in self.positions.tolist()]
 
+    def alike(self, at: int) -> list[int]:
+        """All candidates that offer the same product as the one at ``at``."""
+        found: list[int] = (self.positions == self.positions[at]).nonzero()[0].tolist()
+        return found
+
     def chosen(self, places: Sequence[int]) -> list[Chosen]:
         """The candidates at ``places``; arrays are read once for all of them."""
         if not places:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
 
 from libs.common.clock import Millis
 from libs.common.contracts.catalogue import Placement
@@ -14,12 +13,10 @@ from libs.common.contracts.customer_event import Decision
 from libs.common.contracts.customer_model import Item
 from libs.common.contracts.identity import CustomerKey, is_nobody
 from libs.common.scoring.features import Histories
-from libs.common.scoring.sources.look import NONE
 from libs.common.scoring.sources.popular import popular
 from libs.common.tokens import OfferToken
 from services.recommender.candidates.explain import Explainer
 from services.recommender.candidates.gather import Where, gather
-from services.recommender.candidates.places import room
 from services.recommender.candidates.pool import Chosen, Pool
 from services.recommender.errors import STALE
 from services.recommender.handlers.honesty import PolicyHonesty
@@ -32,7 +29,7 @@ from services.recommender.handlers.record import (
     window_of,
 )
 from services.recommender.metrics import RecommenderMetrics
-from services.recommender.model.assortment import PRODUCT_OFFER, Assortment
+from services.recommender.model.assortment import Assortment, offer_id_of
 from services.recommender.model.consent import UnknownConsent, allowed
 from services.recommender.model.ghosts import is_ghost
 from services.recommender.model.groups import Group, group_of
@@ -44,7 +41,7 @@ from services.recommender.model.policy import (
     fill_slots,
     seed_of,
 )
-from services.recommender.model.situation import Positions, Situation, situation
+from services.recommender.model.situation import Situation, situation
 from services.recommender.model.tables import TableMaker
 from services.recommender.model.who import Who
 from services.recommender.model.wire import EMPTY, Answer, Ask, Offered
@@ -178,12 +175,13 @@ class Decider:
             self._histories.of(question.who.key, tables.scoring, items, question.now),
         )
         limit = placement.limit if ask.limit is None else ask.limit
-        also = _baseline(here, placement, limit) if group == "baseline" else NONE
+        silent = question.stale and placement.fallback == "none"
+        also = _baseline(here, placement, limit) if group == "baseline" and not silent else []
         where = Where(placement, ask.channel, ask.context, limit, _kinds(ask, placement), also)
         pool = gather(here, tables, where)
         seed, window = seed_of(question.decision_id), window_of(placement, ask.channel)
-        draws = self._draws(question, placement, group, pool, limit, seed, window)
-        instead = _instead(group, pool, placement, also, limit)
+        draws = [] if silent else self._draws(question, placement, group, pool, limit, seed, window)
+        instead = _instead(group, pool, also, limit)
         shown = [(draw.chosen, draw.propensity) for draw in draws if not draw.ghost]
         if instead is not None:
             shown = [(at, 1.0) for at in instead]
@@ -217,14 +215,14 @@ class Decider:
         window: Millis,
     ) -> list[Draw]:
         """What the policy draws; of a holdout group too, so that it is known what it did not see."""
-        if question.stale and placement.fallback == "none":
-            return []
+        products, share, salt = pool.product_ids, placement.ghosts, self._holdout.salt
 
-        def withheld(at: int) -> bool:
-            offer = pool.offer_ids[at]
-            return is_ghost(
-                question.who.key, offer, question.now, window, placement.ghosts, self._holdout.salt
-            )
+        def withheld(at: int) -> list[int]:
+            product = products[at]
+            about = pool.offer_ids[at] if product is None else offer_id_of(product)
+            if not is_ghost(question.who.key, about, question.now, window, share, salt):
+                return []
+            return [at] if product is None else pool.alike(at)
 
         # Nobody can be seen to do without an offer who is not known, or sees none of them.
         judged = group == "treatment" and not is_nobody(question.who.key)
@@ -235,7 +233,9 @@ class Decider:
             Exploration(placement.exploration, placement.near_best),
             seed,
             no_offer=placement.contact_cost > 0.0,
-            is_ghost=withheld if judged and placement.ghosts > 0.0 else None,
+            ghosts=withheld if judged and placement.ghosts > 0.0 else None,
+            # What the response model is told of P(choice) is cut off, and equal for all that are unlikely.
+            ties=pool.chance,
         )
 
     def _offers(self, slate: Slate, dry_run: bool) -> list[Offered]:
@@ -290,32 +290,22 @@ def _kinds(ask: Ask, placement: Placement) -> Collection[str] | None:
     return ask.kinds if placement.kinds is None else set(ask.kinds) & set(placement.kinds)
 
 
-def _instead(group: Group, pool: Pool, placement: Placement, also: Positions, limit: int) -> list[int] | None:
+def _instead(group: Group, pool: Pool, also: Sequence[str], limit: int) -> list[int] | None:
     """What a holdout group is shown in place of what the policy drew."""
     if group == "treatment":
         return None
-    return [NOBODY] if group == "none" else _of_baseline(pool, placement, also)[:limit]
+    if group == "none":
+        return [NOBODY]
+    ids = {offer_id: at for at, offer_id in enumerate(pool.offer_ids)}
+    return [ids[offer_id] for offer_id in also if offer_id in ids][:limit]
 
 
-def _baseline(here: Situation, placement: Placement, limit: int) -> Positions:
-    """Open positions of what the placement's baseline would offer, in its order."""
+def _baseline(here: Situation, placement: Placement, limit: int) -> list[str]:
+    """Ids of what the placement's baseline would offer, each once, in its order."""
     if placement.baseline == "none":
-        return NONE
+        return []
     if placement.baseline == "popular":
         # Twice as many, because kinds that were not asked for fall out later.
-        return popular(here.look, min(2 * limit, room(limit)))
-    index = here.tables.shelf.index
-    places = [index.get(offer_id.removeprefix(PRODUCT_OFFER), -1) for offer_id in placement.baseline]
-    return np.array(
-        [place for place in places if place >= 0 and here.open[place]][: room(limit)], dtype=np.int64
-    )
-
-
-def _of_baseline(pool: Pool, placement: Placement, also: Positions) -> list[int]:
-    """Candidates of the baseline, in its order."""
-    ids = {offer_id: at for at, offer_id in enumerate(pool.offer_ids)}
-    if isinstance(placement.baseline, list):
-        return [ids[offer_id] for offer_id in placement.baseline if offer_id in ids]
-    shelf = pool.here.tables.shelf
-    named = (PRODUCT_OFFER + shelf.ids[position] for position in also.tolist())
-    return [ids[offer_id] for offer_id in named if offer_id in ids]
+        own = here.assortment.offer_ids
+        return [own[at] for at in popular(here.look, 2 * limit).tolist()]
+    return list(dict.fromkeys(placement.baseline))

@@ -1,4 +1,4 @@
-"""What is kept of a decision: the event on the journal (4 kB at most) and the pool beside it."""
+"""What is kept of a decision: the event on the journal (4 kB, save of long slates) and the pool beside it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from services.recommender.model.wire import Ask
 
 SOURCE = "recommender"
 MOST_BYTES = 4_000
+KEPT, MOST_KEPT = 4, 16
+"""The vectors of so many first ranks are always kept; of as many as are assumed to be seen, at most."""
 MOST_BASKET = 20
 MOST_ID = 256
 WINDOW: Millis = 7 * DAY
@@ -78,7 +80,7 @@ class Slate(NamedTuple):
 
 
 def decision_of(slate: Slate, ask: Ask) -> Decision:
-    """The event; vectors of the lower ranks are left out where it would grow over `MOST_BYTES`."""
+    """The event, of at most `MOST_BYTES` where what learning cannot do without fits in, see `_slimmer`."""
     model, catalogue = slate.versions
     offers, ghosts = _offers(slate)
     event = Decision(
@@ -232,12 +234,27 @@ def _assumed(placement: Placement, placed: int) -> int:
 
 
 def _slimmer(event: Decision) -> Decision:
-    offers = list(event.offers)
-    while offers_with := [at for at, offer in enumerate(offers) if offer.vector]:
+    """The event without its basket, then without the vectors of ghosts, then without those of lower ranks.
+
+    The first `KEPT` ranks, or as many as are assumed to be seen up to `MOST_KEPT`, keep theirs whatever
+    comes: a slate of a hundred offers takes what its offers take by themselves, about 150 bytes each, and
+    that of at most `MOST_KEPT` vectors.
+    """
+    context = {key: value for key, value in event.context.items() if key != "basket"}
+    # Nothing is learned from the features of what was not shown.
+    ghosts = tuple(msgspec.structs.replace(ghost, vector=b"") for ghost in event.ghosts)
+    event = msgspec.structs.replace(event, context=context)
+    if len(encode_event(event)) > MOST_BYTES:
+        event = msgspec.structs.replace(event, ghosts=ghosts)
+    kept, least = len(event.offers), min(max(KEPT, event.assumed_shown), MOST_KEPT)
+    while kept > least and len(encode_event(event)) > MOST_BYTES:
         # Half of what is left at a time, from the bottom: nobody looks at every slate's last rank.
-        for at in offers_with[len(offers_with) // 2 :]:
-            offers[at] = msgspec.structs.replace(offers[at], vector=b"")
-        event = msgspec.structs.replace(event, offers=tuple(offers))
-        if len(encode_event(event)) <= MOST_BYTES:
-            return event
-    return msgspec.structs.replace(event, context={})
+        kept = max(kept // 2, least)
+        event = msgspec.structs.replace(
+            event,
+            offers=(
+                *event.offers[:kept],
+                *(msgspec.structs.replace(offer, vector=b"") for offer in event.offers[kept:]),
+            ),
+        )
+    return event

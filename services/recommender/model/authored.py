@@ -18,8 +18,6 @@ Floats = NDArray[np.float64]
 
 NO_PRODUCT = -1
 MISSING = -2
-MOST = 400
-"""So many authored offers can be candidates at once, the most valuable first."""
 
 
 class _Sketched(NamedTuple):
@@ -44,6 +42,8 @@ class Authored:
         The offers, by value, the greatest first.
     position:
         Row of the product of each, `NO_PRODUCT` for content alone, `MISSING` where there is no such product.
+    rows:
+        Index of each offer, by its id.
     kind, margin:
         Kind code; what one conversion earns, as said or as the product says, less what it costs us.
     sketch:
@@ -55,6 +55,7 @@ class Authored:
         margins = {offer_id: _margin(offer, assortment) for offer_id, offer in assortment.offers.items()}
         ranked = sorted(assortment.offers.values(), key=lambda o: (o.cost - margins[o.offer_id], o.offer_id))
         self.offers: list[Offer] = ranked
+        self.rows = {offer.offer_id: row for row, offer in enumerate(ranked)}
         self.position: Ints = np.array([_position(o, assortment) for o in ranked], dtype=np.int64)
         self.kind = np.array([KIND_CODES[o.kind] for o in ranked], dtype=np.int8)
         self.margin: Floats = np.array([margins[o.offer_id] - o.cost for o in ranked], dtype=np.float64)
@@ -77,7 +78,7 @@ class Authored:
         named = holds & (self.position >= 0)
         holds &= self.position == NO_PRODUCT
         holds[named] = products[self.position[named]]
-        found: Ints = np.flatnonzero(holds)[:MOST]
+        found: Ints = np.flatnonzero(holds)
         return found
 
 

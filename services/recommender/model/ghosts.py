@@ -16,15 +16,16 @@ _PURPOSE = b"ghost"
 
 
 def is_ghost(
-    customer: CustomerKey, offer_id: str, now: Millis, window: Millis, share: float, salt: bytes
+    customer: CustomerKey, about: str, now: Millis, window: Millis, share: float, salt: bytes
 ) -> bool:
-    """Whether ``offer_id`` is withheld from ``customer`` in the attribution window that ``now`` lies in.
+    """Whether ``about`` is withheld from ``customer`` in the attribution window that ``now`` lies in.
 
-    Of all pairs of customer and offer ``share`` are, others in each window; the same pair is all through
-    one, whoever asks.
+    It is a product, by the id of its own offer, so that all offers of a product are ghosts together: who is
+    shown another one has been shown the product. An offer without a product stands for itself. Of all such
+    pairs ``share`` are, others in each window; the same pair is all through one, whoever asks.
     """
     if share <= 0.0:
         return False
-    about = "\0".join((customer, offer_id, str(now // window))).encode("utf-8", "surrogatepass")
-    digest = blake2b(about, key=salt[:64], person=_PURPOSE, digest_size=8).digest()
+    pair = "\0".join((customer, about, str(now // window))).encode("utf-8", "surrogatepass")
+    digest = blake2b(pair, key=salt[:64], person=_PURPOSE, digest_size=8).digest()
     return int.from_bytes(digest) < share * 2**64

@@ -7,7 +7,7 @@ which an offer is the best is counted, not estimated, and so is what the draw re
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -87,7 +87,8 @@ def fill_slots(
     seed: int,
     *,
     no_offer: bool = False,
-    is_ghost: Callable[[int], bool] | None = None,
+    ghosts: Callable[[int], Sequence[int]] | None = None,
+    ties: Floats | None = None,
 ) -> list[Draw]:
     """Fill up to ``limit`` slots, one draw after the other, ghosts among them.
 
@@ -101,13 +102,16 @@ def fill_slots(
     no_offer:
         Whether "no offer" (worth 0) is a candidate; placed, it ends the slate. It stands behind an offer
         that is worth as much.
-    is_ghost:
-        Whether a drawn candidate is to be taken out; not asked without exploration.
+    ghosts:
+        What leaves with a drawn candidate that is a ghost, itself among it; nothing where it is none. Not
+        asked without exploration.
+    ties:
+        Array (m,): without exploration ties go to the greatest of these.
 
-    Ties go to the candidate named first.
+    Other ties go to the candidate named first.
     """
     if exploration.share <= 0.0 or not len(values):
-        return _greedy(values, limit, no_offer)
+        return _greedy(values, limit, no_offer, ties)
     size = len(values)
     worlds = draws()
     if no_offer:
@@ -126,11 +130,12 @@ def fill_slots(
         if at == size:
             drawn.append(Draw(rank, NOBODY, propensity, open_, wins))
             break
+        out = () if ghosts is None else ghosts(at)
         # What remains must fill the slate: whoever asks for so many offers gets them, if there are any.
-        spare = contest.left > limit - rank + 1
-        ghost = spare and is_ghost is not None and is_ghost(at)
+        ghost = bool(out) and contest.left - len(out) > limit - rank
         drawn.append(Draw(rank, at, propensity, open_, wins, ghost))
-        contest.leave(at)
+        for one in out if ghost else (at,):
+            contest.leave(one)
         rank += not ghost
     return drawn
 
@@ -173,8 +178,8 @@ class _Contest:
             self._best[lost] = self._worlds[lost].argmax(axis=1)
 
 
-def _greedy(values: Floats, limit: int, no_offer: bool) -> list[Draw]:
-    order = (-values).argsort(kind="stable")[:limit].tolist()
+def _greedy(values: Floats, limit: int, no_offer: bool, ties: Floats | None) -> list[Draw]:
+    order = np.lexsort((-values,) if ties is None else (-ties, -values))[:limit].tolist()
     if no_offer:
         order = [at for at in order if values[at] >= 0.0]
         if len(order) < limit:

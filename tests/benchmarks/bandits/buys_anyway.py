@@ -102,8 +102,9 @@ def play(truth: Regulars, objective: Objective, rounds: int, seed: int) -> Playe
             1,
             Exploration(0.05),
             seed_of(f"{seed}-{round_}"),
-            is_ghost=lambda offer, customer=customer, at=at: is_ghost(  # type: ignore[misc]
-                f"c{customer}", ids[offer], at, WINDOW, GHOSTS, b"salt"
+            ghosts=lambda offer, customer=customer, at=at: (
+                [offer]  # type: ignore[misc]
+                * is_ghost(f"c{customer}", ids[offer], at, WINDOW, GHOSTS, b"salt")
             ),
         )
         for one in drawn:
