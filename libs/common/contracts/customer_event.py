@@ -118,8 +118,8 @@ class DecidedOffer(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Decision(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decision"):
     """The recommender answered: which offers, for whom, where, why, with what probability.
 
-    At most 4 kB, for which vectors of lower ranks are left out; only slates of some 20 offers and more, which
-    keep the vectors of their first ranks too, take more: about 150 bytes for each offer.
+    At most 4 kB, for which vectors of lower ranks are left out; only slates of some 15 offers and more, which
+    keep the vectors of their first ranks too, take more: about 230 bytes for each offer.
 
     Parameters
     ----------
