@@ -247,8 +247,9 @@ def commands_work(stack: Stack) -> str:
 def scales_out(stack: Stack) -> str:
     """Two analyzers share the partitions, two collectors one volume; events count once all the same."""
     scaled = ("analyzer", "collector")
+    first = 23_000 + os.getpid() % 5_000
     for service in scaled:
-        first = free_range()
+        first = free_range(first + 2)
         stack.ports[service] = first
         stack.variables[f"{service.upper()}_PORT"] = f"{first}-{first + 1}"
     stack.compose(
@@ -274,9 +275,9 @@ def scales_out(stack: Stack) -> str:
     return f"{owned()} partitions, 40 events through two collectors, each counted once"
 
 
-def free_range() -> int:
-    """A port that is free together with the one after it."""
-    for port in range(23_000 + os.getpid() % 5_000, 60_000, 2):
+def free_range(first: int) -> int:
+    """A port from ``first`` on that is free together with the one after it."""
+    for port in range(first, 60_000, 2):
         with socket.socket() as one, socket.socket() as two:
             try:
                 one.bind(("127.0.0.1", port))
