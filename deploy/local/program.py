@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import pwd
+import random
 import signal
 import socket
 from abc import ABC, abstractmethod
@@ -140,12 +141,20 @@ class Program(ABC):
         return " | ".join(line.strip() for line in lines[-_TAIL_LINES:]) or f"nothing in {self.log}"
 
 
+QUIET_PORTS = (12_000, 32_000)
+"""Above what servers are known by, below what outgoing connections get on Linux."""
+
+
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    # Trap: not one that the kernel would give (port 0). Those are also given to every outgoing connection,
+    # so that one may be taken again before a server listens on it.
+    draws = random.SystemRandom()
+    while True:
+        port = draws.randrange(*QUIET_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def require_free(port: int, what: str) -> None:
