@@ -19,6 +19,7 @@ from libs.common.contracts.progress import Progress
 from libs.common.contracts.topics import CUSTOMER_MODELS, TOPICS
 from libs.common.progress import ProgressBoard
 from libs.common.runtime import running
+from libs.common.secrets import make_private_folder
 from libs.common.spool.memory import MemoryJournal
 from libs.common.view import MemoryView, OnBatch
 from services.recommender.app import create_service
@@ -66,6 +67,9 @@ class World:
         self.stores = Stores()
         self.views: dict[str, MemoryView] = {}
         self.settings: dict[str, Any] = {}
+        # Trap: made at random it would mean other ghosts and groups at each run, sometimes none at all.
+        make_private_folder(folder / "secrets")
+        (folder / "secrets" / "salt.key").write_bytes(b"the same salt at every test run.")
 
     def view(self, topic: str, on_batch: OnBatch | None) -> MemoryView:
         self.views[topic] = MemoryView(self.bus, topic, on_batch)
