@@ -14,7 +14,7 @@ from libs.common.contracts.learned_model import MAX_PART_BYTES
 from libs.common.contracts.vectors import pack
 from libs.common.scoring import choice, trial
 from libs.common.scoring.learned import LearnedAssembler
-from libs.common.scoring.response import HEADS, ResponseModel
+from libs.common.scoring.response import HEADS, ResponseModel, start_head
 from libs.common.scoring.trial import RESPONSE_FEATURES, SHARED_FEATURES, TRIAL_FEATURES
 from services.analyzer.learner import checkpoint
 from services.analyzer.learner.caused import MOST_PLACES, START_WEIGHT, Caused, share_of
@@ -55,6 +55,15 @@ def world(trials: int, seed: int = 1) -> list[TrialLesson]:
         else:
             lives.append(life(shown, engaged=engaged, converted=converted, **facts))
     return in_order(lives)
+
+
+def test_what_it_begins_with_is_what_readers_believe_before_any_trial() -> None:
+    learner = ResponseLearner()
+    for name in HEADS:
+        head, model = start_head(name), learner.heads[name]
+        assert (model.offers.variance, model.cells.variance) == (head.offer_variance, head.cell_variance)
+        np.testing.assert_array_equal(model.mean, head.mean)
+        np.testing.assert_allclose(model.root(), head.root, rtol=1e-12)
 
 
 def rows(lessons: Sequence[TrialLesson]) -> list[tuple[Place, bytes]]:

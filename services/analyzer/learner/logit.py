@@ -16,6 +16,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from libs.common.scoring.response import CELL_VARIANCE, OFFER_VARIANCE
+
 Floats = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 
@@ -163,8 +165,8 @@ class LogitParameters(Struct, frozen=True, kw_only=True):
         Observations between two looks at how far intercepts lie apart, at least.
     """
 
-    offers: EffectParameters = EffectParameters(variance=0.04)
-    cells: EffectParameters = EffectParameters(variance=0.02)
+    offers: EffectParameters = EffectParameters(variance=OFFER_VARIANCE)
+    cells: EffectParameters = EffectParameters(variance=CELL_VARIANCE)
     slot_deviation: float = 0.7
     most_slots: int = 96
     revise_every: int = 500
