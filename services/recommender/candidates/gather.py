@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.common.contracts.catalogue import KINDS, Offer, Placement
+from libs.common.contracts.catalogue import KINDS, Placement
 from libs.common.scoring.features import FEATURES, candidate_features
 from libs.common.scoring.sources import upgrades
 from libs.common.scoring.sources.look import NOTHING
@@ -34,11 +36,15 @@ MOST_AUTHORED = 400
 CONTENT_CHANCE = 0.01
 """P(choice) of content without a product."""
 
+Offers = NDArray[np.object_]
+"""An `Offer` of each candidate, None for a product's own."""
+
 _REPEAT, _CROSS, _UP = KIND_CODES["repeat"], KIND_CODES["cross_sell"], KIND_CODES["up_sell"]
 _GROUPS = source_groups(SOURCES)
 
 
-class Where(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Where:
     """What a request says of the place it comes from.
 
     ``limit`` is how many slots there are; ``kinds`` are the only ones wanted (None: all); ``also`` are ids
@@ -52,17 +58,22 @@ class Where(NamedTuple):
     kinds: Collection[str] | None = None
     also: Sequence[str] = ()
 
-    @property
+    @cached_property
     def wanted(self) -> Mask:
         """Array (kinds,): whether each of `KINDS` is wanted."""
         return np.array([self.kinds is None or kind in self.kinds for kind in KINDS])
+
+    @cached_property
+    def sketch(self) -> Floats:
+        """The free fields of ``context``, see `context_sketch`."""
+        return context_sketch(self.context)
 
 
 class _Candidates(NamedTuple):
     """What the sources named, as arrays (m,): products' own offers first, then authored ones."""
 
     positions: Positions
-    offers: list[Offer | None]
+    offers: Offers
     kinds: NDArray[np.int8]
     sources: NDArray[np.int8]
     replaces: Positions
@@ -72,16 +83,7 @@ class _Candidates(NamedTuple):
 
     def at(self, kept: Positions) -> _Candidates:
         """Those at ``kept`` only."""
-        return _Candidates(
-            positions=self.positions[kept],
-            offers=[self.offers[at] for at in kept.tolist()],
-            kinds=self.kinds[kept],
-            sources=self.sources[kept],
-            replaces=self.replaces[kept],
-            margin=self.margin[kept],
-            sketch=self.sketch[kept],
-            codes=self.codes[kept],
-        )
+        return _Candidates._make(column[kept] for column in self)
 
 
 class _Judged(NamedTuple):
@@ -125,7 +127,7 @@ def gather(here: Situation, tables: Tables, where: Where) -> Pool:
     return Pool(
         here=here,
         positions=named.positions,
-        offers=named.offers,
+        offers=named.offers.tolist(),
         offer_ids=ids,
         kinds=named.kinds,
         sources=named.sources,
@@ -148,7 +150,7 @@ def _judged(
 ) -> _Judged:
     own = _own(here, where, named, chance, features)
     cells = cells_of(named.kinds, named.codes)
-    ids = offer_ids(here, named.offers, named.positions)
+    ids = offer_ids(here, named.offers.tolist(), named.positions)
     return _Judged(own, cells, ids, here.tables.learned.response.means(own, shared, ids, cells))
 
 
@@ -160,7 +162,7 @@ def _candidates(here: Situation, tables: Tables, where: Where) -> tuple[_Candida
     signs = tables.signs
     named = _Candidates(
         positions=found,
-        offers=[None] * len(found),
+        offers=np.full(len(found), None),
         kinds=kinds,
         sources=sources,
         replaces=replaces,
@@ -176,7 +178,7 @@ def _candidates(here: Situation, tables: Tables, where: Where) -> tuple[_Candida
         return named, len(found)
     said = _Candidates(
         positions=authored.position[extra],
-        offers=[authored.offers[at] for at in extra.tolist()],
+        offers=np.array([authored.offers[at] for at in extra.tolist()], dtype=object),
         kinds=authored.kind[extra],
         sources=np.full(len(extra), CODES["authored"], dtype=np.int8),
         replaces=np.full(len(extra), NOTHING),
@@ -184,7 +186,7 @@ def _candidates(here: Situation, tables: Tables, where: Where) -> tuple[_Candida
         sketch=authored.sketch[extra],
         codes=_of(signs.codes, authored.position[extra]),
     )
-    return _joined(named, said), len(found)
+    return _Candidates._make(np.concatenate(both) for both in zip(named, said, strict=True)), len(found)
 
 
 def _products(here: Situation, where: Where) -> Candidates:
@@ -231,19 +233,6 @@ def _refuse(here: Situation, code: str, refused: int) -> None:
         here.rejected[code] = here.rejected.get(code, 0) + refused
 
 
-def _joined(one: _Candidates, other: _Candidates) -> _Candidates:
-    return _Candidates(
-        positions=np.concatenate((one.positions, other.positions)),
-        offers=one.offers + other.offers,
-        kinds=np.concatenate((one.kinds, other.kinds)),
-        sources=np.concatenate((one.sources, other.sources)),
-        replaces=np.concatenate((one.replaces, other.replaces)),
-        margin=np.concatenate((one.margin, other.margin)),
-        sketch=np.concatenate((one.sketch, other.sketch)),
-        codes=np.concatenate((one.codes, other.codes)),
-    )
-
-
 def _own(here: Situation, where: Where, named: _Candidates, chance: Floats, features: Floats) -> Floats:
     """What the response model is told of each candidate alone."""
     at, shelf = named.positions, here.tables.shelf
@@ -261,7 +250,7 @@ def _own(here: Situation, where: Where, named: _Candidates, chance: Floats, feat
         tier_step=_of(tier, at) - below,
         seen=1.0 / np.where(at >= 0, _of(here.tables.rankings.newness, at), 1.0) - 1.0,
         offers=named.sketch,
-        context=context_sketch(where.context),
+        context=where.sketch,
     )
 
 
@@ -278,7 +267,7 @@ def _shared(here: Situation, where: Where) -> Floats:
         channel=where.channel,
         placement=where.placement.placement_id,
         at=here.now,
-        context=context_sketch(where.context),
+        context=where.sketch,
         orders=float(here.scene.past.bought.sum()),
         on_page=here.page is not None,
         basket=len(here.basket),
@@ -321,5 +310,5 @@ def _first(here: Situation, named: _Candidates, kept: Positions, also: Sequence[
     if not also:
         return kept[:0]
     some = named.at(kept)
-    found = dict(zip(offer_ids(here, some.offers, some.positions), kept.tolist(), strict=True))
+    found = dict(zip(offer_ids(here, some.offers.tolist(), some.positions), kept.tolist(), strict=True))
     return np.array([found[name] for name in also if name in found], dtype=np.int64)
