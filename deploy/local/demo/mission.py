@@ -90,7 +90,11 @@ def missions(lines: dict[str, str]) -> list[Mission]:
             "cross-selling: what goes with page, basket and history",
             lines["ask what goes with a product"],
         ),
-        Mission("M5", "up-selling: comparable goods of a higher price segment", None),
+        Mission(
+            "M5",
+            "up-selling: comparable goods of a higher price segment",
+            lines["ask for something better"],
+        ),
         Mission("M6", "shops and auctions: orders, baskets; listings, watches, bids", None),
         Mission("M7", "service asks for satisfaction, the answer changes what is offered", None),
         Mission("M8", "codes on cards in the product box, replies recorded and credited", None),
