@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.common.contracts.catalogue import KINDS
-from libs.common.scoring.response import CAUSED_BEFORE
+from libs.common.scoring.response import CAUSED_BEFORE, EVERYWHERE
 
 Floats = NDArray[np.float64]
 
-EVERYWHERE = ""
 START_WEIGHT = 4.0
 """Strength of the beliefs before: they weigh like a Beta distribution of so many observations …"""
 PLACE_WEIGHT = 12.0

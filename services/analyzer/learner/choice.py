@@ -19,6 +19,7 @@ from libs.common.scoring.features import Scene, ScoringTables, candidate_feature
 from libs.common.scoring.history import History, Traces
 from libs.common.scoring.sources.look import Look
 from libs.common.scoring.sources.union import candidates
+from services.analyzer.learner.arrays import packed, unpacked
 from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.goods import GoodsLearner
 from services.analyzer.learner.multinomial import ConditionalLogit
@@ -166,10 +167,10 @@ class ChoiceLearner:
     def state(self) -> ChoiceState:
         logit = self.logit
         return ChoiceState(
-            mean=_packed(logit.mean),
-            information=_packed(logit.information),
-            variance=_packed(logit.variance),
-            seen=_packed(logit.seen),
+            mean=packed(logit.mean),
+            information=packed(logit.information),
+            variance=packed(logit.variance),
+            seen=packed(logit.seen),
             samples=logit.samples,
             pace=self.pace,
             honest=self.honest,
@@ -180,9 +181,9 @@ class ChoiceLearner:
         """Put this learner, which is new, where it was when it was ``saved``."""
         logit, size = self.logit, len(FEATURES)
         logit.mean, logit.variance, logit.seen = (
-            _unpacked(array) for array in (saved.mean, saved.variance, saved.seen)
+            unpacked(array) for array in (saved.mean, saved.variance, saved.seen)
         )
-        logit.information = _unpacked(saved.information).reshape(size, size)
+        logit.information = unpacked(saved.information).reshape(size, size)
         logit.samples = saved.samples
         self.pace, self.honest = saved.pace, saved.honest
         self.tables.restore(saved.tables)
@@ -241,14 +242,6 @@ def draw_of(lesson: OrderLesson, parameters: ChoiceParameters) -> Draw:
     if kind < parameters.given:
         return Draw(share, "rest", mark[16:])
     return Draw(share, "discovery" if kind < parameters.given + parameters.discoveries else "next", mark[16:])
-
-
-def _packed(array: Floats) -> bytes:
-    return array.astype("<f8").tobytes()
-
-
-def _unpacked(data: bytes) -> Floats:
-    return np.frombuffer(data, "<f8").astype(np.float64)
 
 
 def _bytes(text: str) -> bytes:

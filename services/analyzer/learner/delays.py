@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.common.scoring.response import EVERYWHERE
+
 Floats = NDArray[np.float64]
 
 AGES = (1 / 64, 1 / 16, 1 / 4, 1.0)
 """Ends of the spans of age that are told apart, as shares of the window: where trials are looked at."""
-EVERYWHERE = ""
 START = (0.35, 0.6, 0.85, 1.0)
 """Shares seen by `AGES` before anything is known."""
 START_WEIGHT, PLACE_WEIGHT = 4.0, 20.0

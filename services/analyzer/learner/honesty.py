@@ -14,6 +14,7 @@ from river.drift import ADWIN
 
 from libs.common.contracts.catalogue import KINDS
 from libs.common.scoring.response import HEADS
+from services.analyzer.learner.logit import expit
 from services.analyzer.learner.metrics import LearnerMetrics
 from services.analyzer.learner.responses import Observation
 from services.analyzer.model.lessons import TrialLesson
@@ -85,7 +86,7 @@ class Honesty:
         self._heads[observation.head].add(loss, before, observation.trials)
         # Clicks are no conversions; of the other two heads each conversion is told to one.
         if observation.head != HEADS[0] and observation.kind in KINDS:
-            expected = observation.trials * _expit(observation.odds)
+            expected = observation.trials * expit(observation.odds)
             self._metrics.expected.add(expected, observation.kind)
             self._metrics.seen.add(observation.successes, observation.kind)
 
@@ -138,7 +139,3 @@ def auc(chances: Floats, bought: NDArray[np.bool_]) -> float | None:
 def _loss(observation: Observation, odds: float) -> float:
     """−log of exp(s·z − n·log(1 + eᶻ)), the likelihood the head is fitted by."""
     return observation.trials * float(np.logaddexp(0.0, odds)) - observation.successes * odds
-
-
-def _expit(odds: float) -> float:
-    return 0.5 * (1.0 + math.tanh(0.5 * odds))

@@ -12,9 +12,9 @@ from random import Random
 from libs.common.bus.ports import Bus
 from libs.common.clock import SECOND, Millis
 from libs.common.errors import Fenced, Transient
+from libs.common.scoring.response import EVERYWHERE
 from services.analyzer.learner import checkpoint
 from services.analyzer.learner.catalogue import Catalogue
-from services.analyzer.learner.caused import EVERYWHERE
 from services.analyzer.learner.choice import ChoiceLearner
 from services.analyzer.learner.drift import DriftWatch
 from services.analyzer.learner.fold import Fold, Parameters

@@ -9,10 +9,10 @@ import numpy as np
 
 from libs.common.contracts.catalogue import KINDS
 from libs.common.contracts.learned_model import CausedPart, InterceptsPart, ResponsePart
-from libs.common.scoring.response import HEADS
+from libs.common.scoring.response import EVERYWHERE, HEADS
 from libs.common.scoring.trial import TRIAL_FEATURES
 from services.analyzer.learner.cuts import cuts, text_bytes
-from services.analyzer.learner.delays import AGES, EVERYWHERE
+from services.analyzer.learner.delays import AGES
 from services.analyzer.learner.logit import BayesianLogit, Effects, Floats, Key, slot_odds
 from services.analyzer.learner.responses import ALONE, ENGAGED, LAST_RANK, ResponseLearner, slot_name
 

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
+from services.analyzer.learner.arrays import packed, unpacked
 from services.analyzer.learner.delays import AGES, Delays
 from services.analyzer.learner.logit import BayesianLogit, Effects
 from services.analyzer.learner.responses import ResponseLearner
@@ -53,7 +53,7 @@ def state_of(learner: ResponseLearner) -> ResponseState:
         heads={name: _head(model) for name, model in learner.heads.items()},
         engaging=_delays(learner.engaging),
         converting=_delays(learner.converting),
-        caused=[(*key, _bytes(counts)) for key, counts in sorted(learner.caused.counts.items())],
+        caused=[(*key, packed(counts)) for key, counts in sorted(learner.caused.counts.items())],
         refused=dict(learner.refused),
         learned=learner.learned,
         day=learner.day,
@@ -67,7 +67,7 @@ def restore(learner: ResponseLearner, saved: ResponseState) -> None:
     _restore_delays(learner.engaging, saved.engaging)
     _restore_delays(learner.converting, saved.converting)
     learner.caused.counts = {
-        (placement, kind): _array(counts).reshape(2, 2) for placement, kind, counts in saved.caused
+        (placement, kind): unpacked(counts).reshape(2, 2) for placement, kind, counts in saved.caused
     }
     learner.refused.update(saved.refused)
     learner.learned, learner.day = saved.learned, saved.day
@@ -76,8 +76,8 @@ def restore(learner: ResponseLearner, saved: ResponseState) -> None:
 def _head(model: BayesianLogit) -> HeadState:
     offers, cells = model.offers, model.cells
     return HeadState(
-        mean=_bytes(model.mean),
-        covariance=_bytes(model.covariance),
+        mean=packed(model.mean),
+        covariance=packed(model.covariance),
         slots=list(model.slots),
         seen=model.seen,
         revised=model.revised,
@@ -87,8 +87,8 @@ def _head(model: BayesianLogit) -> HeadState:
 
 
 def _restore_head(model: BayesianLogit, saved: HeadState) -> None:
-    model.mean = _array(saved.mean)
-    model.covariance = _array(saved.covariance).reshape(len(model.mean), len(model.mean))
+    model.mean = unpacked(saved.mean)
+    model.covariance = unpacked(saved.covariance).reshape(len(model.mean), len(model.mean))
     model.slots = {slot: column for column, slot in enumerate(saved.slots, model.size)}
     model.seen, model.revised = saved.seen, saved.revised
     _restore_effects(model.offers, saved.offers.keys, saved.offers.variance, saved.offers.numbers)
@@ -98,24 +98,16 @@ def _restore_head(model: BayesianLogit, saved: HeadState) -> None:
 def _restore_effects(effects: Effects[_Key], keys: list[_Key], variance: float, numbers: bytes) -> None:
     effects.keys, effects.variance = list(keys), variance
     effects.index = {key: row for row, key in enumerate(keys)}
-    effects.trials, effects.expected, effects.successes = _array(numbers).reshape(3, len(keys)).tolist()
+    effects.trials, effects.expected, effects.successes = unpacked(numbers).reshape(3, len(keys)).tolist()
 
 
 def _numbers(effects: Effects[_Key]) -> bytes:
-    return _bytes(np.array([effects.trials, effects.expected, effects.successes]))
+    return packed(np.array([effects.trials, effects.expected, effects.successes]))
 
 
 def _delays(delays: Delays) -> dict[str, bytes]:
-    return {placement: _bytes(counts) for placement, counts in delays.counts.items()}
+    return {placement: packed(counts) for placement, counts in delays.counts.items()}
 
 
 def _restore_delays(delays: Delays, saved: dict[str, bytes]) -> None:
-    delays.counts = {placement: _array(counts).reshape(2, len(AGES)) for placement, counts in saved.items()}
-
-
-def _bytes(array: NDArray[np.float64]) -> bytes:
-    return array.astype("<f8").tobytes()
-
-
-def _array(data: bytes) -> NDArray[np.float64]:
-    return np.frombuffer(data, "<f8").astype(np.float64)
+    delays.counts = {placement: unpacked(counts).reshape(2, len(AGES)) for placement, counts in saved.items()}

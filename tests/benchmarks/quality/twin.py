@@ -27,27 +27,13 @@ from libs.common.runtime import running
 from libs.common.spool.memory import MemoryJournal
 from libs.common.view import MemoryView, OnBatch
 from services.recommender.app import create_service
-from services.recommender.memory import MemoryCatalogueStore, MemoryDecisionStore
 from services.recommender.settings import RecommenderSettings
 from tests.benchmarks.quality.loop import Request, calls_of, products_of
 from tests.benchmarks.quality.shadow import Shadow
+from tests.contract.recommender_world import Stores
 
 KEY = "twin-key-0123456789-0123456789"
 PEOPLE = 5_000
-
-
-class Stores:
-    """The recommender's database in memory."""
-
-    def __init__(self) -> None:
-        self.catalogue = MemoryCatalogueStore()
-        self.decisions = MemoryDecisionStore()
-
-    async def compact(self) -> list[str]:
-        return []
-
-    async def close(self) -> None:
-        return None
 
 
 class Twin:
