@@ -23,6 +23,9 @@ def shop(platform: Up) -> Up:
         {"product_id": name, "name": name, "category": "a/b", "price": 5.0, "currency": "EUR"}
         for name in SHELF
     ]
+    # What is asked for the best offer is asked where nothing is drawn.
+    sure = {"placement_id": "sure", "exploration": 0.0}
+    assert platform.post("recommender", "/v1/placements", sure).status_code == 200
     assert platform.post("recommender", "/v1/products", products).status_code == 200
     posted = time.monotonic()
     eventually(lambda: len(offers(platform, dry_run=True, limit=20)) == len(SHELF))
@@ -98,7 +101,8 @@ def test_history_of_the_visitor_counts_for_the_customer_and_a_refusal_ends_it(sh
     customer, visitor, stranger = somebody(), somebody(), somebody()
     post(shop, TOUCH, [bought("good7", anonymous_id=visitor) for _ in range(3)])
     both = {"customer_id": customer, "anonymous_id": visitor}
-    seen = ask(shop, customer_id=customer, after=post(shop, "/v1/identities", both), wait_ms=1000)
+    position = post(shop, "/v1/identities", both)
+    seen = ask(shop, placement="sure", customer_id=customer, after=position, wait_ms=1000)
     assert seen["fresh"] is True
     assert (seen["offers"][0]["product_id"], seen["offers"][0]["kind"]) == ("good7", "repeat")
     foreign = ask(shop, customer_id=stranger, anonymous_id=visitor, limit=20)
