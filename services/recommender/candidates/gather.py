@@ -83,7 +83,16 @@ class _Candidates(NamedTuple):
 
     def at(self, kept: Positions) -> _Candidates:
         """Those at ``kept`` only."""
-        return _Candidates._make(column[kept] for column in self)
+        return _Candidates._make(column[kept] for column in self.columns())
+
+    def and_(self, others: _Candidates) -> _Candidates:
+        """These, then ``others``."""
+        both = zip(self.columns(), others.columns(), strict=True)
+        return _Candidates._make(np.concatenate(pair) for pair in both)
+
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """All of the above, one after the other."""
+        return self
 
 
 class _Judged(NamedTuple):
@@ -186,7 +195,7 @@ def _candidates(here: Situation, tables: Tables, where: Where) -> tuple[_Candida
         sketch=authored.sketch[extra],
         codes=_of(signs.codes, authored.position[extra]),
     )
-    return _Candidates._make(np.concatenate(both) for both in zip(named, said, strict=True)), len(found)
+    return named.and_(said), len(found)
 
 
 def _products(here: Situation, where: Where) -> Candidates:
