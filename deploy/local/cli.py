@@ -283,21 +283,26 @@ def keys() -> None:
 @click.option(
     "--origin", "origins", multiple=True, help="An origin such as https://shop.example; repeatable."
 )
+@click.option("--rotate", is_flag=True, help="A second key like the one of this name; both work.")
 @data_dir_option
 def add_key(
-    name: str, scopes: str | None, publishable: bool, origins: tuple[str, ...], data_dir: Path
+    name: str, scopes: str | None, publishable: bool, origins: tuple[str, ...], rotate: bool, data_dir: Path
 ) -> None:
     """Make a key and print it on the last line; it is not shown again."""
     from libs.common.keys import KeyFile, Scope
 
-    if publishable == bool(scopes) or publishable != bool(origins):
+    if rotate and (scopes or publishable or origins):
+        raise click.UsageError("--rotate takes scopes and origins from the key that is there: leave them out")
+    if not rotate and (publishable == bool(scopes) or publishable != bool(origins)):
         raise click.UsageError("give either --scopes A,B or --publishable with --origin URL")
     if not data_dir.is_dir():
         raise Misconfigured(
             f"there is no directory {data_dir}: name the one of your platform with --data-dir, or make it"
         )
     ring = KeyFile(data_dir)
-    if publishable:
+    if rotate:
+        made = ring.rotate(name)
+    elif publishable:
         made = ring.add_publishable(name, origins)
     else:
         wanted = [part.strip() for part in (scopes or "").split(",") if part.strip()]
@@ -328,17 +333,21 @@ def list_keys(data_dir: Path) -> None:
 
     for key in KeyFile(data_dir).list():
         kind = f"publishable for {', '.join(key.origins)}" if key.publishable else "secret"
-        click.echo(f"{key.name}: {','.join(sorted(key.scopes))} ({kind})")
+        older = ", replaced by a newer one" if key.replaced else ""
+        click.echo(f"{key.name}: {','.join(sorted(key.scopes))} ({kind}{older})")
 
 
 @keys.command("revoke")
 @click.argument("name")
+@click.option("--replaced", is_flag=True, help="Only the older of two keys of this name.")
 @data_dir_option
-def revoke_key(name: str, data_dir: Path) -> None:
+def revoke_key(name: str, replaced: bool, data_dir: Path) -> None:
     """Take a key away."""
     from libs.common.keys import KeyFile
 
-    if not KeyFile(data_dir).revoke(name):
+    if not KeyFile(data_dir).revoke(name, replaced_only=replaced):
+        if replaced:
+            raise Misconfigured(f"no key called {name} was replaced by a newer one: nothing is revoked")
         raise Misconfigured(f"there is no key called {name}: see  closedloop keys list --data-dir {data_dir}")
     click.echo(f"{name} is revoked")
 

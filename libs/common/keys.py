@@ -24,6 +24,8 @@ RESERVED_NAMES = frozenset({DEV_SOURCE, "recommender", "feedback"})
 """Sources of the platform's own: a key of that name would mix its events with theirs in ledger and dedupe."""
 
 _CHECK_EVERY = 0.5
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+"""What browsers leave out of an origin."""
 
 
 class Scope(StrEnum):
@@ -46,7 +48,8 @@ class Key:
     """A key as its bearer is known: ``name`` is the source of what he sends.
 
     ``publishable`` keys are for browsers: bound to ``origins``, they act for an ``anonymous_id``, and for a
-    ``customer_id`` only with a signature made with ``identity_secret``.
+    ``customer_id`` only with a signature made with ``identity_secret``. A ``replaced`` key still works
+    beside the newer one of its name.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Key:
     publishable: bool = False
     origins: tuple[str, ...] = ()
     identity_secret: str | None = None
+    replaced: bool = False
 
     def allows_origin(self, origin: str | None) -> bool:
         """Whether a call from ``origin`` (the header) may use this key; secret keys ask for none."""
@@ -84,6 +88,7 @@ class _StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
     publishable: bool = False
     origins: list[str] = []
     identity_secret: str | None = None
+    replaced: bool = False
 
     def key(self) -> Key:
         scopes = frozenset(self.scopes)
@@ -93,6 +98,7 @@ class _StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
             publishable=self.publishable,
             origins=tuple(self.origins),
             identity_secret=self.identity_secret,
+            replaced=self.replaced,
         )
 
 
@@ -112,23 +118,31 @@ class KeyRing:
         if dev_key:
             self._always[_digest(dev_key)] = Key(DEV_SOURCE, frozenset(Scope))
         self._by_digest: dict[bytes, Key] = dict(self._always)
+        self._origins: frozenset[str] = frozenset()
         self._seen: tuple[int, int, int] | None = None
         self._check_at = float("-inf")
 
     def find(self, presented: str) -> Key | None:
         """The key with this secret, or None; a file that changed is read again, looked at twice a second."""
-        now = self._monotonic()
-        if now >= self._check_at:
-            self._check_at = now + _CHECK_EVERY
-            self._refresh()
+        self._refresh()
         # A look-up by digest gives nothing away by its timing: who can choose the digest has the key.
         return self._by_digest.get(_digest(presented))
 
+    def admits(self, origin: str) -> bool:
+        """Whether some publishable key may be used from ``origin``: all that a preflight can be told."""
+        self._refresh()
+        return origin.lower() in self._origins
+
     def _refresh(self) -> None:
+        now = self._monotonic()
+        if now < self._check_at:
+            return
+        self._check_at = now + _CHECK_EVERY
         try:
             stat = self._path.stat()
         except FileNotFoundError:
-            self._by_digest, self._seen = dict(self._always), None
+            self._take([])
+            self._seen = None
             return
         except OSError:
             return
@@ -140,8 +154,13 @@ class KeyRing:
         except Misconfigured:
             # Keys that worked go on working while somebody mends the file.
             return
-        self._by_digest = {bytes.fromhex(entry.sha256): entry.key() for entry in stored.keys} | self._always
+        self._take(stored.keys)
         self._seen = seen
+
+    def _take(self, stored: Iterable[_StoredKey]) -> None:
+        found = {bytes.fromhex(entry.sha256): entry.key() for entry in stored}
+        self._by_digest = found | self._always
+        self._origins = frozenset(origin for key in found.values() for origin in key.origins)
 
 
 class KeyFile:
@@ -158,9 +177,9 @@ class KeyFile:
         wanted = sorted(set(scopes))
         if not wanted:
             raise Invalid("missing", f"a key needs scopes out of {', '.join(Scope)}", "/scopes")
-        key = key or "sk_" + random_secrets.token_urlsafe(32)
-        self._store(_StoredKey(name, _digest(key).hex(), wanted))
-        return NewKey(key)
+        made = _new_key(publishable=False) if key is None else NewKey(key)
+        self._store(_StoredKey(name, _digest(made.key).hex(), wanted))
+        return made
 
     def add_publishable(self, name: str, origins: Iterable[str]) -> NewKey:
         """Make a publishable key with scopes collect and recommend, and its identity secret."""
@@ -169,7 +188,7 @@ class KeyFile:
             raise Invalid(
                 "missing", "a publishable key needs an origin, e.g. https://shop.example", "/origins"
             )
-        made = NewKey("pk_" + random_secrets.token_urlsafe(24), random_secrets.token_urlsafe(32))
+        made = _new_key(publishable=True, identity_secret=random_secrets.token_urlsafe(32))
         self._store(
             _StoredKey(
                 name,
@@ -182,15 +201,38 @@ class KeyFile:
         )
         return made
 
+    def rotate(self, name: str) -> NewKey:
+        """Make a second key like the one called ``name``: same source, scopes, origins and identity secret.
+
+        Both work until the older one is revoked. Raises `Invalid` where there is no key of that name, or two.
+        """
+        with self._locked():
+            stored = _read(self._path)
+            older = [entry for entry in stored.keys if entry.name == name]
+            if not older:
+                raise Invalid("wrong_type", f"there is no key called {name}", "/name")
+            if len(older) > 1:
+                raise Invalid("wrong_type", f"two keys are called {name}: revoke the older one", "/name")
+            made = _new_key(older[0].publishable, older[0].identity_secret)
+            newer = msgspec.structs.replace(older[0], sha256=_digest(made.key).hex())
+            left = [
+                msgspec.structs.replace(entry, replaced=True) if entry.name == name else entry
+                for entry in stored.keys
+            ]
+            self._replace(_StoredKeys([*left, newer]))
+        return made
+
     def list(self) -> list[Key]:
         """All keys in the order they were made."""
         return [entry.key() for entry in _read(self._path).keys]
 
-    def revoke(self, name: str) -> bool:
-        """Take a key away; False where there is none of that name."""
+    def revoke(self, name: str, *, replaced_only: bool = False) -> bool:
+        """Take the keys of a name away, or the replaced one alone; False where there is none."""
         with self._locked():
             stored = _read(self._path)
-            left = [entry for entry in stored.keys if entry.name != name]
+            left = [
+                entry for entry in stored.keys if entry.name != name or (replaced_only and not entry.replaced)
+            ]
             if len(left) == len(stored.keys):
                 return False
             self._replace(_StoredKeys(left))
@@ -204,7 +246,9 @@ class KeyFile:
             if entry.name in RESERVED_NAMES:
                 raise Invalid("wrong_type", f"{entry.name} is a name of the platform's own", "/name")
             if any(other.name == entry.name for other in stored.keys):
-                raise Invalid("wrong_type", f"there is a key called {entry.name} already", "/name")
+                raise Invalid(
+                    "wrong_type", f"{entry.name} is the name of a key: --rotate adds a second", "/name"
+                )
             self._replace(_StoredKeys([*stored.keys, entry]))
 
     @contextmanager
@@ -228,6 +272,10 @@ class KeyFile:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, self._path)
+
+
+def _new_key(publishable: bool, identity_secret: str | None = None) -> NewKey:
+    return NewKey(("pk_" if publishable else "sk_") + random_secrets.token_urlsafe(32), identity_secret)
 
 
 def _keys_path(data_dir: Path) -> Path:
@@ -254,4 +302,6 @@ def _origin(text: str) -> str:
     scheme, separator, host = origin.partition("://")
     if scheme not in ("http", "https") or not separator or not host or any(c in host for c in "/?#@ "):
         raise Invalid("wrong_type", f"not an origin: {text}; write e.g. https://shop.example", "/origins")
-    return origin
+    if not host.isascii():
+        raise Invalid("wrong_type", f"write {text} as browsers do, its host as xn--…", "/origins")
+    return origin.removesuffix(_DEFAULT_PORTS[scheme])

@@ -29,7 +29,7 @@ def add_routes(
 ) -> None:
     """Everything the collector answers."""
     edge = Edge(collector, metrics, trust_browser_orders)
-    touchpoints = BatchDecoder(TouchpointIn, "touchpoints")
+    touchpoints = BatchDecoder(TouchpointIn, "touchpoints", envelope=frozenset({"write_key"}))
     app.endpoint(
         "POST",
         "/v1/touchpoints",
@@ -40,6 +40,7 @@ def add_routes(
         status=202,
         lenient=True,
         imports=True,
+        beacon=True,
         query={"mode": "import: any past time, bodies up to 10 MB; needs scope manage"},
         summary="Record what customers did",
     )

@@ -30,7 +30,10 @@ _MAX_WORD = 100
 
 
 class TouchpointIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A touchpoint as it is posted; ``customer_signature`` lets a browser speak for a customer."""
+    """A touchpoint as it is posted; ``customer_signature`` lets a browser speak for a customer.
+
+    ``write_key`` is the sender's key in a beacon, which has no other place for it.
+    """
 
     type: str
     channel: str
@@ -40,6 +43,7 @@ class TouchpointIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     account_id: Name | None = None
     occurred_at: str | None = None
     customer_signature: str | None = None
+    write_key: str | None = None
     properties: dict[str, Any] | None = None
     context: dict[str, Any] | None = None
 

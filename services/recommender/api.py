@@ -9,6 +9,7 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from libs.common.contracts.catalogue import Offer, Placement, Product
+from libs.common.contracts.identity import CustomerKey, anonymous_key, is_nobody
 from libs.common.errors import FieldError, Invalid
 from libs.common.http.auth import require_signature
 from libs.common.http.batches import BatchAnswer, BatchDecoder, Rejection
@@ -156,18 +157,21 @@ class RecommendEdge:
             else:
                 good.append((index, ask))
         found = await self._recommender.answer_all([ask for _, ask in good], forced)
-        for (index, _), answer in zip(good, found, strict=True):
-            answers[index] = (
-                self._bare(answer, call) if isinstance(answer, bytes) else self._problem(answer, call)
-            )
+        for (index, ask), answer in zip(good, found, strict=True):
+            try:
+                if isinstance(answer, Exception):
+                    raise answer
+                answers[index] = await self._shown(answer, ask, call)
+            except Exception as error:
+                answers[index] = self._problem(error, call)
         return reply(b'{"answers":[' + b",".join(answers) + b"]}")
 
     async def get_decision(self, call: Call) -> Response:
+        if _in_browser(call):
+            raise Refused(403, "scope_missing", "a publishable key cannot read decisions")
         kept = await self._recommender.find(call.path["id"])
         if kept is None:
             raise _not_found()
-        if call.key is not None and call.key.publishable:
-            raise Refused(403, "scope_missing", "a publishable key cannot read decisions")
         report = self._report(kept)
         if report is None:
             raise Refused(
@@ -205,11 +209,18 @@ class RecommendEdge:
     async def _answer(self, call: Call, ask: Ask) -> Response:
         _check(ask, call)
         answer = await self._recommender.answer(ask, _forced(call))
-        return reply(self._bare(answer, call), headers=NOT_STORED)
+        return reply(await self._shown(answer, ask, call), headers=NOT_STORED)
 
-    def _bare(self, answer: bytes, call: Call) -> bytes:
-        """What this key may see of an answer."""
-        return without_secrets(answer) if call.key is not None and call.key.publishable else answer
+    async def _shown(self, answer: bytes, ask: Ask, call: Call) -> bytes:
+        """What this key may see of an answer; raises 403 where it was given to somebody else."""
+        if not _in_browser(call):
+            return answer
+        # Trap: asked after the answer, because only by then it is settled whose decision this id names.
+        if ask.decision_id is not None:
+            kept = await self._recommender.find(ask.decision_id)
+            if kept is not None and not _is_about(kept.customer, ask):
+                raise Refused(403, "decision_foreign", "this decision_id was used for somebody else")
+        return without_secrets(answer)
 
     def _problem(self, error: Exception, call: Call) -> bytes:
         self._metrics.failed.add()
@@ -220,8 +231,18 @@ def _check(ask: Ask, call: Call) -> None:
     check_ask(ask)
     if ask.at is not None:
         call.require(Scope.MANAGE)
-    if ask.customer_id is not None and call.key is not None and call.key.publishable:
+    if ask.customer_id is not None and call.key is not None:
         require_signature(call.key, ask.customer_id, ask.customer_signature)
+
+
+def _in_browser(call: Call) -> bool:
+    return call.key is not None and call.key.publishable
+
+
+def _is_about(customer: CustomerKey, ask: Ask) -> bool:
+    """Whether a decision filed under ``customer`` is about whom ``ask`` names."""
+    visitor = None if ask.anonymous_id is None else anonymous_key(ask.anonymous_id)
+    return is_nobody(customer) or customer in (ask.customer_id, visitor)
 
 
 def _forced(call: Call) -> Forced:

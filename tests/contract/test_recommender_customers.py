@@ -345,6 +345,23 @@ async def test_browsers_see_no_score_and_prove_who_they_speak_for(world: World) 
         assert (await client.get(decision, headers=browser)).status_code == 403
 
 
+async def test_browser_is_not_given_what_was_answered_to_somebody_else(world: World) -> None:
+    made = KeyFile(world.folder).add_publishable("shop", ["https://shop.example"])
+    browser = {"authorization": f"Bearer {made.key}", "origin": "https://shop.example"}
+    mine = {"placement": "sure", "anonymous_id": "a", "decision_id": "basket 7"}
+    async with world.up() as client:
+        first = await client.post(URL, json=mine, headers=browser)
+        assert first.json()["decision_id"] == "basket 7"
+        again = await client.post(URL, json=mine, headers=browser)
+        assert (again.status_code, again.content) == (200, first.content)
+        foreign = await client.post(URL, json=mine | {"anonymous_id": "b"}, headers=browser)
+        assert (foreign.status_code, foreign.json()["code"]) == (403, "decision_foreign")
+        many = await client.post(f"{URL}/batch", json=[mine, mine | {"anonymous_id": "b"}], headers=browser)
+        assert [answer.get("code") for answer in many.json()["answers"]] == [None, "decision_foreign"]
+        server = await client.post(URL, json=mine | {"anonymous_id": "b"})
+        assert server.json()["offers"][0]["token"] == first.json()["offers"][0]["token"]
+
+
 async def test_full_spool_costs_the_record_and_not_the_answer(world: World) -> None:
     async with world.up() as client:
         world.journal.refuse = Transient("disk full")

@@ -111,10 +111,27 @@ def test_publishable_key_prints_the_identity_secret_before_itself(tmp_path: Path
     assert found.identity_secret == lines[-2]
 
 
+def test_key_is_rotated_and_its_elder_revoked(tmp_path: Path) -> None:
+    there = ["--data-dir", str(tmp_path)]
+    site = ["--publishable", "--origin", "https://shop.example", "--name", "web"]
+    old = run("keys", "add", *site, *there).output.splitlines()
+    new = run("keys", "add", "--rotate", "--name", "web", *there).output.splitlines()
+    assert new[-2] == old[-2]
+    assert "replaced" in run("keys", "list", *there).output.splitlines()[0]
+    assert run("keys", "revoke", "--replaced", "web", *there).exit_code == 0
+    assert KeyRing(tmp_path).find(old[-1]) is None
+    assert KeyRing(tmp_path).find(new[-1]) is not None
+    again = run("keys", "revoke", "--replaced", "web", *there)
+    assert again.exit_code == 1
+    assert "nothing is revoked" in said(again)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["--name", "x"],
+        ["--name", "x", "--rotate"],
+        ["--name", "x", "--rotate", "--scopes", "collect"],
         ["--name", "x", "--scopes", "everything"],
         ["--name", "x", "--publishable"],
         ["--name", "x", "--scopes", "collect", "--origin", "https://a.example"],

@@ -122,7 +122,75 @@ def test_publishable_key_is_bound_to_origins_scopes_and_signatures(tmp_path: Pat
     assert not key.signed("c-1", None)
 
 
-@pytest.mark.parametrize("origin", ["", "shop.example", "ftp://x", "https://", "https://a/b", "https://u@h"])
+def test_origins_are_written_as_browsers_write_them(tmp_path: Path) -> None:
+    made = KeyFile(tmp_path).add_publishable("site", ["https://Shop.Example:443/", "http://[::1]:80"])
+    key = KeyRing(tmp_path).find(made.key)
+    assert key is not None
+    assert key.origins == ("http://[::1]", "https://shop.example")
+
+
+def test_preflights_are_answered_for_origins_of_live_publishable_keys_alone(tmp_path: Path) -> None:
+    seconds = Seconds()
+    ring = KeyRing(tmp_path, "open-sesame", monotonic=seconds)
+    assert not ring.admits("https://shop.example")
+    KeyFile(tmp_path).add_publishable("site", ["https://shop.example"])
+    KeyFile(tmp_path).add("server", [Scope.COLLECT])
+    seconds.now += 1
+    assert ring.admits("https://shop.example")
+    assert not ring.admits("https://evil.example")
+    assert not ring.admits("null")
+    KeyFile(tmp_path).revoke("site")
+    seconds.now += 1
+    assert not ring.admits("https://shop.example")
+
+
+def test_rotated_key_lives_beside_its_elder_until_that_is_revoked(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path)
+    old = keys.add_publishable("site", ["https://shop.example"])
+    keys.add("other", [Scope.OPS])
+    new = keys.rotate("site")
+    assert new.key.startswith("pk_")
+    assert new.key != old.key
+    assert new.identity_secret == old.identity_secret
+    first, second = KeyRing(tmp_path).find(old.key), KeyRing(tmp_path).find(new.key)
+    assert first is not None
+    assert second is not None
+    assert (first.replaced, second.replaced) == (True, False)
+    assert (first.name, first.origins, first.identity_secret) == (
+        second.name,
+        second.origins,
+        new.identity_secret,
+    )
+    with pytest.raises(Invalid, match="revoke the older"):
+        keys.rotate("site")
+    assert keys.revoke("site", replaced_only=True)
+    ring = KeyRing(tmp_path)
+    assert ring.find(old.key) is None
+    assert ring.find(new.key) is not None
+    assert not keys.revoke("site", replaced_only=True)
+    assert not keys.revoke("other", replaced_only=True)
+    keys.rotate("site")
+    assert keys.revoke("site")
+    assert [key.name for key in keys.list()] == ["other"]
+    with pytest.raises(Invalid, match="no key called"):
+        keys.rotate("site")
+
+
+def test_rotated_secret_key_keeps_its_scopes(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path)
+    keys.add("server", [Scope.COLLECT, Scope.CUSTOMERS])
+    made = keys.rotate("server")
+    key = KeyRing(tmp_path).find(made.key)
+    assert key is not None
+    assert made.key.startswith("sk_")
+    assert made.identity_secret is None
+    assert (key.name, key.scopes, key.publishable) == ("server", {Scope.COLLECT, Scope.CUSTOMERS}, False)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://käse.example", "", "shop.example", "ftp://x", "https://", "https://a/b", "https://u@h"],
+)
 def test_origin_that_is_none_is_refused(tmp_path: Path, origin: str) -> None:
     with pytest.raises(Invalid):
         KeyFile(tmp_path).add_publishable("site", [origin])

@@ -5,10 +5,22 @@ from __future__ import annotations
 import base64
 import binascii
 
+import msgspec
+
 from libs.common.http.problems import Refused
 from libs.common.keys import Key, KeyRing, Scope
 
 _CHALLENGE = {"www-authenticate": 'Bearer realm="closedloop"'}
+
+
+class _Signed(msgspec.Struct, frozen=True):
+    """All that is read of a body before it is known who sends it."""
+
+    write_key: str | None = None
+    writeKey: str | None = None
+
+
+_bodies = msgspec.json.Decoder(_Signed)
 
 
 def presented_key(authorization: bytes) -> str | None:
@@ -43,8 +55,23 @@ def authenticate(keys: KeyRing, authorization: bytes) -> Key:
     return known_key(keys, presented)
 
 
+def key_in_body(keys: KeyRing, body: bytes) -> Key:
+    """The key that a beacon names as ``write_key`` at the top of its body; raises 401.
+
+    What is no JSON object names none: only who is known is told what is wrong with his data.
+    """
+    try:
+        signed = _bodies.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise key_missing() from None
+    presented = signed.write_key or signed.writeKey
+    if not presented:
+        raise key_missing()
+    return known_key(keys, presented)
+
+
 def known_key(keys: KeyRing, presented: str) -> Key:
-    """The key whose secret is ``presented`` (a header, or ``write_key`` of a beacon); raises 401."""
+    """The key whose secret is ``presented``; raises 401."""
     key = keys.find(presented)
     if key is None:
         raise Refused(401, "key_unknown", "no such key", headers=_CHALLENGE)

@@ -124,4 +124,5 @@ class Endpoint:
     import_limit: int
     batch: bool
     always: bool
+    beacon: bool = False
     query: Mapping[str, str] = field(default_factory=dict)

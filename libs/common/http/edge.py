@@ -15,9 +15,10 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.errors import ClosedloopError
-from libs.common.http.auth import authenticate, authorize, key_missing
+from libs.common.http.auth import authenticate, authorize, key_in_body, key_missing
 from libs.common.http.body import ClientGone, content_kind, read_body
 from libs.common.http.calls import Call, Endpoint
+from libs.common.http.cors import is_preflight, preflight, share
 from libs.common.http.problems import Refused, problem_response, refusal_of
 from libs.common.keys import Key, KeyRing
 from libs.common.keys import Scope as KeyScope
@@ -115,14 +116,20 @@ class Edge:
             await self._inside(scope, receive, send, request_id)
             return
         route = "other"
+        origin = headers.get(b"origin")
         try:
-            endpoint = _method(methods, scope["method"])
-            route = endpoint.path
-            response = await self._answer(endpoint, scope, receive, headers, request_id, path)
+            if origin is not None and is_preflight(scope["method"], headers):
+                response = preflight(self._keys, origin)
+            else:
+                endpoint = _method(methods, scope["method"])
+                route = endpoint.path
+                response = await self._answer(endpoint, scope, receive, headers, request_id, path)
         except ClientGone:
             return
         except Exception as error:
             response = self._refuse(error, request_id, route)
+        if origin is not None:
+            share(response, self._keys, origin)
         response.raw_headers.append((b"x-request-id", request_id.encode()))
         await response(scope, receive, send)
         self._requests.add(1, route, str(response.status_code))
@@ -142,8 +149,10 @@ class Edge:
         call = Call(scope, request_id, _unquoted(path) if path else path)
         # An import is another matter than the rest of its endpoint: larger, and allowed by another scope.
         importing = endpoint.import_limit > endpoint.limit and call.query.get("mode") == "import"
-        if endpoint.scope is not None:
-            call.key = self._key(endpoint, KeyScope.MANAGE if importing else endpoint.scope, headers)
+        wanted = KeyScope.MANAGE if importing else endpoint.scope
+        in_body = endpoint.beacon and not importing and b"authorization" not in headers
+        if wanted is not None and not in_body:
+            call.key = self._key(endpoint, wanted, headers)
         if endpoint.takes is not None:
             content_type = headers.get(b"content-type", b"")
             call.lines = content_kind(content_type, endpoint.lenient, endpoint.batch)
@@ -151,6 +160,9 @@ class Edge:
             call.body = await read_body(
                 receive, headers.get(b"content-length"), headers.get(b"content-encoding", b""), limit
             )
+        if wanted is not None and in_body:
+            call.key = key_in_body(self._keys, call.body)
+            authorize(call.key, wanted, _origin(headers))
         return await endpoint.handler(call)
 
     def _key(self, endpoint: Endpoint, wanted: KeyScope, headers: Mapping[bytes, bytes]) -> Key | None:
@@ -160,8 +172,7 @@ class Edge:
                 return None
             raise key_missing()
         key = authenticate(self._keys, authorization)
-        origin = headers.get(b"origin")
-        authorize(key, wanted, origin.decode("latin-1") if origin is not None else None)
+        authorize(key, wanted, _origin(headers))
         return key
 
     def _refuse(self, error: Exception, request_id: str, route: str) -> Response:
@@ -189,6 +200,11 @@ class Edge:
         if given is not None and _REQUEST_ID.match(given):
             return given.decode("ascii")
         return self._ids.next()
+
+
+def _origin(headers: Mapping[bytes, bytes]) -> str | None:
+    origin = headers.get(b"origin")
+    return origin.decode("latin-1") if origin is not None else None
 
 
 def _unquoted(path: Mapping[str, str]) -> Mapping[str, str]:

@@ -71,6 +71,7 @@ class HttpApp(FastAPI):
         limit: int = BODY_LIMIT,
         imports: bool = False,
         always: bool = False,
+        beacon: bool = False,
         query: Mapping[str, str] | None = None,
     ) -> None:
         """Add an endpoint.
@@ -93,6 +94,9 @@ class HttpApp(FastAPI):
             ``?mode=import`` needs scope manage in place of ``scope``, and allows 10 MB.
         always:
             Answered also before the service has started.
+        beacon:
+            Without Authorization, which ``sendBeacon`` cannot send, the key is read from the body's
+            ``write_key`` (or Segment's ``writeKey``).
         query:
             Query parameters for OpenAPI: name and description.
         """
@@ -112,6 +116,7 @@ class HttpApp(FastAPI):
                 import_limit=max(limit, IMPORT_LIMIT) if imports else limit,
                 batch=isinstance(takes, BatchDecoder),
                 always=always,
+                beacon=beacon,
                 query=dict(query or {}),
             )
         )
