@@ -138,6 +138,9 @@ def invalid_from(error: msgspec.ValidationError, type_: Any = None) -> Invalid:
     if match := _UNKNOWN.match(text):
         return Invalid("unknown_field", f"unknown field {printable(match[1])}", pointer(*steps, match[1]))
     leaf = _leaf(steps)
+    if text.startswith("Invalid RFC3339"):
+        reason = f"{leaf} must be an RFC 3339 time, e.g. 2025-03-01T12:00:00Z"
+        return Invalid("bad_time", reason, pointer(*steps))
     if "out of range" in text:
         return Invalid("not_finite", f"{leaf} must be a finite number", pointer(*steps))
     if match := _EXPECTED.match(text):

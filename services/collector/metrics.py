@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from libs.common.contracts.customer_event import CustomerEvent, SpoolReported, Tick, Touchpoint
-from libs.common.contracts.touchpoint import CHANNELS
+from libs.common.contracts.touchpoint import CHANNELS, TYPED
 from libs.common.telemetry import OTHER, Metrics, Names
 
 SOURCES = 32
@@ -48,6 +48,9 @@ class CollectorMetrics:
             "When a key was last used to post an event",
             {"source": sources},
         )
+        self._unknown = registry.counter(
+            "unknown_types_total", "Touchpoints of types outside the vocabulary: kept, with free properties"
+        )
         self.ticks = registry.counter("ticks_total", "Ticks written, one per partition")
         self.ticks_withheld = registry.counter(
             "ticks_withheld_total", "Times a tick waited for the one before it to reach the bus"
@@ -56,9 +59,11 @@ class CollectorMetrics:
     def count(self, source: str, events: Sequence[CustomerEvent]) -> None:
         """Count the accepted ``events`` of one request, echoes and owner records left out."""
         channels: dict[str, int] = {}
+        unknown = 0
         for event in events:
             if isinstance(event, Touchpoint):
                 channel = event.channel
+                unknown += event.type not in TYPED
             elif isinstance(event, Tick | SpoolReported):
                 continue
             else:
@@ -67,4 +72,6 @@ class CollectorMetrics:
                 channels[channel] = channels.get(channel, 0) + 1
         for channel, amount in channels.items():
             self._events.add(amount, source, channel)
+        if unknown:
+            self._unknown.add(unknown)
         self._last.set(events[-1].recorded_at / 1000, source)

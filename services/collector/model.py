@@ -11,13 +11,21 @@ from msgspec import Meta, Struct
 
 from libs.common.contracts.customer_event import ConsentGiven, Erasure, IdentityLinked, Touchpoint
 from libs.common.contracts.identity import RESERVED_PREFIXES, CustomerKey, anonymous_key
-from libs.common.contracts.touchpoint import TYPED, Name, Order, OrderChange, ProductSeen
+from libs.common.contracts.touchpoint import (
+    ORDER_CHANGES,
+    ORDERS,
+    TYPED,
+    Name,
+    Order,
+    OrderChange,
+    ProductSeen,
+)
 from libs.common.errors import Invalid
 from libs.common.intake import Admitted
 from libs.common.items import invalid_from
 from services.collector.errors import ForeignCurrency, NobodyNamed, ReservedName
 
-ORDER_TYPES = frozenset({"order_completed", "order_cancelled", "order_returned"})
+ORDER_TYPES = ORDERS | ORDER_CHANGES
 """Types a browser cannot be believed about, and whose copies go under the visitor's key."""
 IDENTIFIED = "identified"
 UNVERIFIED = "unverified"
@@ -136,12 +144,13 @@ def check_properties(properties: dict[str, Any], shape: type[Struct], currency: 
     try:
         typed = msgspec.convert(properties, shape)
     except msgspec.ValidationError as error:
-        found = invalid_from(error)
+        found = invalid_from(error, shape)
         raise Invalid(found.code, found.reason, f"/properties{found.field}") from None
+    said = getattr(typed, "currency", None)
+    if said is not None and said.upper() != currency:
+        raise ForeignCurrency(currency)
     if isinstance(typed, Order):
         _check_amount(typed.total, "/properties/total")
-        if typed.currency is not None and typed.currency.upper() != currency:
-            raise ForeignCurrency(currency)
     if isinstance(typed, Order | OrderChange):
         for index, line in enumerate(typed.products):
             _check_amount(line.price, f"/properties/products/{index}/price")

@@ -13,7 +13,7 @@ import pytest
 
 from libs.common.contracts import catalogue, customer_event, customer_model, learned_model, progress
 from libs.common.contracts.schemas import breaking_changes, schemas
-from libs.common.contracts.touchpoint import TYPED
+from libs.common.contracts.touchpoint import CHANNELS, TYPED, VOCABULARY
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "schemas"
@@ -60,6 +60,28 @@ def test_every_kind_of_event_has_an_example() -> None:
 def test_every_typed_touchpoint_has_a_schema() -> None:
     titles = {shape["title"] for shape in schemas()["touchpoint-properties.1"]["oneOf"]}
     assert titles == set(TYPED)
+
+
+@pytest.mark.parametrize("name", VOCABULARY)
+def test_example_of_a_type_has_its_shape(name: str) -> None:
+    one = VOCABULARY[name]
+    properties = next(s for s in schemas()["touchpoint-properties.1"]["oneOf"] if s["title"] == name)
+    jsonschema.validate(one.example, properties)
+    assert one.channel in CHANNELS
+    known = {field.encode_name for field in msgspec.structs.fields(one.shape)}
+    assert set(one.example) <= known, "an example shows what is typed"
+
+
+def test_a_touchpoint_type_may_not_narrow_or_go() -> None:
+    old = schemas()["touchpoint-properties.1"]
+    new = copy.deepcopy(old)
+    survey = next(one for one in new["oneOf"] if one["title"] == "survey_answered")
+    survey["$defs"]["SurveyAnswer"]["required"] = ["rating"]
+    new["oneOf"] = [one for one in new["oneOf"] if one["title"] != "bid_placed"]
+    assert breaking_changes(old, new) == [
+        "/survey_answered/SurveyAnswer/rating: became required",
+        "/bid_placed: removed",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,12 @@ def breaking_changes(old: Schema, new: Schema, path: str = "") -> list[str]:
             found.append(f"{path}/{name}: removed")
         else:
             found += breaking_changes(schema, new["$defs"][name], f"{path}/{name}")
+    named = {one["title"]: one for one in new.get("oneOf", ())}
+    for one in old.get("oneOf", ()):
+        if one["title"] in named:
+            found += breaking_changes(one, named[one["title"]], f"{path}/{one['title']}")
+        else:
+            found.append(f"{path}/{one['title']}: removed")
     properties = new.get("properties", {})
     for name, schema in old.get("properties", {}).items():
         if name not in properties:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from libs.common.clock import Millis
 from libs.common.contracts.customer_event import AboutCustomer, Decision, IdentityLinked, Touchpoint
 from libs.common.contracts.identity import CustomerKey, anonymous_key, is_nobody
-from libs.common.contracts.touchpoint import Order, OrderChange, OrderLine
+from libs.common.contracts.touchpoint import ORDER_CHANGES, ORDERS, Order, OrderChange, OrderLine
 from libs.common.scoring.decay import bounded
 
 
@@ -105,10 +105,10 @@ def _fact_of(event: AboutCustomer) -> Fact | None:
 
 
 def _sale(event: Touchpoint) -> Fact | None:
-    if event.type == "order_completed":
+    if event.type in ORDERS:
         order = msgspec.convert(event.properties, Order)
         return Ordered(order.order_id, _lines(order.products))
-    if event.type in ("order_cancelled", "order_returned"):
+    if event.type in ORDER_CHANGES:
         change = msgspec.convert(event.properties, OrderChange)
         return TakenBack(change.order_id, _lines(change.products))
     return None

@@ -17,7 +17,15 @@ from libs.common.contracts.customer_event import (
 )
 from libs.common.contracts.customer_model import Items, Profile
 from libs.common.contracts.identity import CustomerKey, is_nobody
-from libs.common.contracts.touchpoint import TYPED, Order, OrderChange, OrderLine, ProductSeen
+from libs.common.contracts.touchpoint import (
+    ORDER_CHANGES,
+    ORDERS,
+    TYPED,
+    Order,
+    OrderChange,
+    OrderLine,
+    ProductSeen,
+)
 from libs.common.errors import Invalid
 from libs.common.scoring.decay import bounded
 from services.analyzer.model import items as item_folds
@@ -28,6 +36,9 @@ from services.analyzer.model.trials import folds as trial_folds
 from services.analyzer.model.trials.folds import Told
 from services.analyzer.model.trials.looks import Look, pass_time
 from services.analyzer.model.trials.record import NO_TRIALS, Trials
+
+_READ = {name: TYPED[name] for name in (*ORDERS, *ORDER_CHANGES, "product_viewed")}
+"""Types whose properties move more than counts."""
 
 
 class Models(NamedTuple):
@@ -79,8 +90,8 @@ def fold(
 ) -> Step:
     """Fold ``event``, numbered ``number``, into ``models``, after all that fell due before ``journal_time``.
 
-    Raises `Invalid` for a typed touchpoint of the wrong shape. Answers about nobody move nothing; echoes
-    move trials alone.
+    Raises `Invalid` for an order, an end of one or a view of the wrong shape. Answers about nobody move
+    nothing; echoes move trials alone.
     """
     if is_nobody(event.customer):
         return Step(models)
@@ -116,7 +127,7 @@ def _fold(models: Models, event: AboutCustomer, now: Millis, panel: Panel, numbe
 
 
 def _on_touchpoint(models: Models, event: Touchpoint, now: Millis, panel: Panel) -> Step:
-    shape = TYPED.get(event.type)
+    shape = _READ.get(event.type)
     typed = _typed(event, shape) if shape is not None else None
     if event.echo:
         told = _tried(models.trials, event, typed, now)
