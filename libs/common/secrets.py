@@ -41,6 +41,10 @@ class Secrets:
         """32 bytes that erased customer keys are hashed with; made on first use."""
         return self._load("erasure.key")
 
+    def join_key(self) -> bytes:
+        """32 bytes that e-mail addresses and phone numbers are hashed with where they join records."""
+        return self._load("join.key")
+
     def _load(self, name: str) -> bytes:
         if self._root is not None:
             return hmac.digest(

@@ -19,9 +19,11 @@ from libs.common.http.factory import create_http
 from libs.common.intake import JournalIntake, WallIntake
 from libs.common.journal import Durability
 from libs.common.outlet import Outlet, RunningJournal, open_outlet
+from libs.common.personal import Screen
 from libs.common.position import Position
 from libs.common.progress import ProgressBoard
 from libs.common.runtime import Service
+from libs.common.secrets import Secrets
 from libs.common.telemetry import Metrics
 from services.collector.api import add_routes
 from services.collector.handlers import Collector, JournalTicker, WallTicker
@@ -64,14 +66,17 @@ def create_service(
         settings, "collector", bus, metrics.registry, journal=journal, board=board, clock=clock
     )
     new_id = _ids(random or Random(int.from_bytes(os.urandom(32), "big")))
+    secrets = Secrets(settings.data_dir, settings.installation_secret)
+    screen = Screen(settings.join_keys, secrets.join_key() if settings.join_keys else b"")
+    metrics.watch(screen)
     ticker: Ticker
     if outlet.journal_clock is not None:
         intake = JournalIntake(outlet.journal_clock, wall)
         ticker = JournalTicker(outlet.journal, intake, outlet.journal_clock, wall)
-        collector = Collector(outlet.journal, intake, new_id, settings.currency)
+        collector = Collector(outlet.journal, intake, new_id, settings.currency, screen)
     else:
         ticker = WallTicker(outlet.journal, outlet.clock)
-        collector = Collector(outlet.journal, WallIntake(outlet.clock), new_id, settings.currency)
+        collector = Collector(outlet.journal, WallIntake(outlet.clock), new_id, settings.currency, screen)
     ticking = Ticking(ticker, outlet, metrics)
     outlet.lifecycle.check("spool", ticking.trouble)
     app = create_http("collector", keys=outlet.keys, metrics=metrics.registry, lifecycle=outlet.lifecycle)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from libs.common.clock import MINUTE, SECOND, Clock, JournalClock, Millis
 from libs.common.contracts.customer_event import CustomerEvent, Tick
 from libs.common.contracts.identity import PARTITIONS
 from libs.common.intake import Admitted, JournalIntake
+from libs.common.personal import Screen
 from libs.common.position import Position
 from libs.common.times import parse_time
 from services.collector.model import (
@@ -18,6 +21,7 @@ from services.collector.model import (
     TouchpointIn,
     check_consent,
     check_ids,
+    check_names,
     check_touchpoint,
     consent_event,
     erasure_events,
@@ -40,24 +44,38 @@ class Collector:
     ----------
     currency:
         The one currency amounts may be in.
+    screen:
+        Keeps out of free data what identifies a person.
     """
 
-    def __init__(self, journal: Journal, intake: Intake, new_id: Ids, currency: str) -> None:
+    def __init__(
+        self, journal: Journal, intake: Intake, new_id: Ids, currency: str, screen: Screen | None = None
+    ) -> None:
         self._journal = journal
         self._intake = intake
         self._new_id = new_id
         self._currency = currency
+        self.screen = screen or Screen()
 
     def on_touchpoint(self, item: TouchpointIn, sender: Sender) -> Sequence[CustomerEvent]:
         """The events of one touchpoint; raises `Invalid`."""
         check_touchpoint(item, self._currency)
         said = None if item.occurred_at is None else parse_time(item.occurred_at, "/occurred_at")
         times = self._intake.admit(said, sender.imported)
+        item = self._screened(item)
         return touchpoint_events(item, item.id or self._new_id(), sender, times)
+
+    def _screened(self, item: TouchpointIn) -> TouchpointIn:
+        properties = self.screen(item.properties) if item.properties else item.properties
+        context = self.screen(item.context) if item.context else item.context
+        if properties is item.properties and context is item.context:
+            return item
+        return msgspec.structs.replace(item, properties=properties, context=context)
 
     def on_identity(self, item: IdentityIn, sender: Sender) -> Sequence[CustomerEvent]:
         """The two records of a link; raises `Invalid`."""
         check_ids(item.customer_id, item.anonymous_id)
+        check_names(("/id", item.id))
         times = self._times_of_word(item.occurred_at)
         return identity_events(item.customer_id, item.anonymous_id, item.id or self._new_id(), sender, times)
 
@@ -70,6 +88,7 @@ class Collector:
     def on_erasure(self, item: ErasureIn, sender: Sender) -> Sequence[CustomerEvent]:
         """The events of an erasure; raises `Invalid`."""
         check_ids(item.customer_id, item.anonymous_id)
+        check_names(("/id", item.id))
         return erasure_events(item, item.id or self._new_id(), sender, self._intake.admit(None))
 
     def _times_of_word(self, said: str | None) -> Admitted:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from libs.common.contracts.customer_event import CustomerEvent, SpoolReported, Tick, Touchpoint
 from libs.common.contracts.touchpoint import CHANNELS, TYPED
+from libs.common.personal import Screen
 from libs.common.telemetry import OTHER, Metrics, Names
 
 SOURCES = 32
@@ -51,10 +52,24 @@ class CollectorMetrics:
         self._unknown = registry.counter(
             "unknown_types_total", "Touchpoints of types outside the vocabulary: kept, with free properties"
         )
+        self._withheld = registry.counter(
+            "personal_withheld_total", "Fields dropped and texts masked because they identify a person"
+        )
         self.ticks = registry.counter("ticks_total", "Ticks written, one per partition")
         self.ticks_withheld = registry.counter(
             "ticks_withheld_total", "Times a tick waited for the one before it to reach the bus"
         )
+
+    def watch(self, screen: Screen) -> None:
+        """Show at each scrape what ``screen`` has kept out."""
+        told = 0
+
+        def look() -> None:
+            nonlocal told
+            self._withheld.add(screen.dropped - told)
+            told = screen.dropped
+
+        self.registry.before_scrape(look)
 
     def count(self, source: str, events: Sequence[CustomerEvent]) -> None:
         """Count the accepted ``events`` of one request, echoes and owner records left out."""

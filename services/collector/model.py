@@ -23,6 +23,7 @@ from libs.common.contracts.touchpoint import (
 from libs.common.errors import Invalid
 from libs.common.intake import Admitted
 from libs.common.items import invalid_from
+from libs.common.personal import refuse_personal
 from services.collector.errors import ForeignCurrency, NobodyNamed, ReservedName
 
 ORDER_TYPES = ORDERS | ORDER_CHANGES
@@ -103,6 +104,7 @@ def check_touchpoint(item: TouchpointIn, currency: str) -> None:
     check_word(item.type, "/type")
     check_word(item.channel, "/channel")
     check_ids(item.customer_id, item.anonymous_id)
+    check_names(("/id", item.id), ("/account_id", item.account_id))
     shape = TYPED.get(item.type)
     if shape is not None:
         check_properties(item.properties or {}, shape, currency)
@@ -111,6 +113,12 @@ def check_touchpoint(item: TouchpointIn, currency: str) -> None:
 def check_consent(item: ConsentIn) -> None:
     """Raises `Invalid` for what the shape alone does not catch."""
     check_ids(item.customer_id, item.anonymous_id)
+    check_names(
+        ("/id", item.id),
+        ("/purpose", item.purpose),
+        ("/text_version", item.text_version),
+        ("/source", item.source),
+    )
     if item.channel is not None:
         check_word(item.channel, "/channel")
 
@@ -130,13 +138,24 @@ def _is_word(word: str) -> bool:
 
 
 def check_ids(customer_id: str | None, anonymous_id: str | None) -> None:
-    """Somebody is named, and not by a key of the platform's own making."""
+    """Somebody is named: not by a key of the platform's own making, nor by what identifies a person."""
     if customer_id is None and anonymous_id is None:
         raise NobodyNamed
-    if customer_id is not None and customer_id.startswith(RESERVED_PREFIXES):
-        raise ReservedName("/customer_id")
-    if anonymous_id is not None and anonymous_id.startswith(RESERVED_PREFIXES):
-        raise ReservedName("/anonymous_id")
+    if customer_id is not None:
+        if customer_id.startswith(RESERVED_PREFIXES):
+            raise ReservedName("/customer_id")
+        refuse_personal(customer_id, "/customer_id")
+    if anonymous_id is not None:
+        if anonymous_id.startswith(RESERVED_PREFIXES):
+            raise ReservedName("/anonymous_id")
+        refuse_personal(anonymous_id, "/anonymous_id")
+
+
+def check_names(*named: tuple[str, str | None]) -> None:
+    """What is kept beside the ids names nobody either; pairs of field and value."""
+    for field, name in named:
+        if name is not None:
+            refuse_personal(name, field)
 
 
 def check_properties(properties: dict[str, Any], shape: type[Struct], currency: str) -> None:

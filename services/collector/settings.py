@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
 
 from libs.common.settings import PublishingSettings, service_config
 
@@ -16,3 +19,15 @@ class CollectorSettings(PublishingSettings):
     trust_browser_orders: bool = Field(
         False, description="Learn from orders, cancellations and returns reported with publishable keys"
     )
+    join_keys: Annotated[tuple[Literal["email", "phone"], ...], NoDecode] = Field(
+        (),
+        description="Personal traits that stay as a keyed hash (`email_hash`, `phone_hash`), to join records "
+        "by: `email`, `phone` or both; the others are dropped",
+    )
+
+    @field_validator("join_keys", mode="before")
+    @classmethod
+    def _read_joins(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value

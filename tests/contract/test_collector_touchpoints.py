@@ -504,3 +504,39 @@ async def test_thirty_days_is_the_edge_of_the_window(collector: Collector) -> No
     collector.clock.tick(1)
     await collector.post({**VIEW, "occurred_at": ISO_NOW})
     assert [event.learn for event in collector.touchpoints] == [True, False]
+
+
+async def test_what_identifies_a_person_never_reaches_the_journal(collector: Collector) -> None:
+    personal = {"email": "anna@example.com", "firstName": "Annabel", "deep": [{"phone": "+49 171 1234567"}]}
+    free = {"product_id": "p1", "note": "ask anna@example.com", "traits": personal}
+    answer = await collector.post(VIEW | {"properties": free, "context": {"ip": "203.0.113.7", "os": "x"}})
+    assert answer.json()["accepted"] == 1
+    (event,) = collector.touchpoints
+    assert event.properties == {"product_id": "p1", "note": "ask [e-mail]", "traits": {"deep": [{}]}}
+    assert event.context == {"os": "x"}
+    metrics = (await collector.http.get("/metrics")).text
+    assert "closedloop_collector_personal_withheld_total 5.0" in metrics
+    assert "anna" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("path", "item", "field"),
+    [
+        ("/v1/touchpoints", VIEW | {"customer_id": "anna@example.com"}, "/customer_id"),
+        ("/v1/touchpoints", VIEW | {"anonymous_id": "+49 171 1234567"}, "/anonymous_id"),
+        ("/v1/touchpoints", VIEW | {"account_id": "anna@example.com"}, "/account_id"),
+        ("/v1/touchpoints", VIEW | {"id": "anna@example.com"}, "/id"),
+        ("/v1/identities", {"customer_id": "c", "anonymous_id": "203.0.113.7"}, "/anonymous_id"),
+        ("/v1/consents", {"customer_id": "c", "purpose": "p", "granted": True, "id": "a@b.org"}, "/id"),
+        ("/v1/erasures", {"customer_id": "anna@example.com"}, "/customer_id"),
+    ],
+)  # fmt: skip
+async def test_id_that_names_a_person_is_refused(
+    collector: Collector, path: str, item: dict[str, Any], field: str
+) -> None:
+    answer = await collector.post(item, path)
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert (error["code"], error["field"]) == ("bad_string", field)
+    assert "anna" not in answer.json()["detail"]
+    assert collector.events == []

@@ -9,6 +9,7 @@ import msgspec
 from libs.common.contracts.catalogue import CatalogueEntry, Id, Offer, Placement, Product
 from libs.common.contracts.identity import RESERVED_PREFIXES
 from libs.common.errors import Invalid
+from libs.common.personal import refuse_personal
 from libs.common.times import parse_time
 from services.recommender.errors import PRODUCT_MISSING, ForeignCurrency, ReservedName
 from services.recommender.model.assortment import PRODUCT_OFFER, Assortment
@@ -100,9 +101,12 @@ def count_flags(assortment: Assortment) -> dict[str, int]:
 
 
 def check_caller(field: str, key: str | None) -> None:
-    """Refuse an id that looks like a customer key the platform makes itself."""
-    if key is not None and key.startswith(RESERVED_PREFIXES):
+    """Refuse an id that looks like a customer key the platform makes itself, or names a person."""
+    if key is None:
+        return
+    if key.startswith(RESERVED_PREFIXES):
         raise ReservedName(field, " or ".join(RESERVED_PREFIXES))
+    refuse_personal(key, f"/{field}")
 
 
 def _fields(sent: EntryIn) -> dict[str, Any]:

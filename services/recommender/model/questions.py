@@ -9,6 +9,7 @@ import msgspec
 
 from libs.common.errors import Invalid
 from libs.common.items import MAX_ITEM_BYTES
+from libs.common.personal import refuse_personal
 from services.recommender.model.entries import check_caller
 from services.recommender.model.wire import MAX_BASKET, Ask
 
@@ -50,6 +51,10 @@ def check_ask(ask: Ask) -> None:
     """Raise `Invalid` for what the types do not say."""
     check_caller("customer_id", ask.customer_id)
     check_caller("anonymous_id", ask.anonymous_id)
+    refuse_personal(ask.placement, "/placement")
+    refuse_personal(ask.channel, "/channel")
+    if ask.decision_id is not None:
+        refuse_personal(ask.decision_id, "/decision_id")
     if ask.decision_id is not None and not ask.decision_id.isprintable():
         raise Invalid("bad_string", "decision_id must hold printable characters only", "/decision_id")
     free = {name: value for name, value in ask.context.items() if name != "basket"}
