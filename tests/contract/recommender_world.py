@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,17 @@ from libs.common.clock import DAY, JournalClock, ManualClock
 from libs.common.contracts.catalogue import Placement, Product
 from libs.common.contracts.customer_event import Decision
 from libs.common.contracts.customer_model import Decayed, Item, Items, Profile, encode_model, model_key
+from libs.common.contracts.learned_model import MANIFEST_KEY
 from libs.common.contracts.progress import Progress
-from libs.common.contracts.topics import CUSTOMER_MODELS, TOPICS
+from libs.common.contracts.topics import CUSTOMER_MODELS, LEARNED_MODELS, TOPICS
 from libs.common.progress import ProgressBoard
 from libs.common.runtime import running
 from libs.common.secrets import make_private_folder
 from libs.common.spool.memory import MemoryJournal
 from libs.common.view import MemoryView, OnBatch
+from services.analyzer.learner.fold import Fold, Place
+from services.analyzer.learner.parts import Publications, Solved, content_of
+from services.analyzer.model.lessons import TrialLesson
 from services.recommender.app import create_service
 from services.recommender.memory import MemoryCatalogueStore, MemoryDecisionStore
 from services.recommender.settings import RecommenderSettings
@@ -130,6 +134,16 @@ class World:
                     models_offset=0,
                 )
             )
+
+    def learns(self, lessons: Iterable[TrialLesson]) -> None:
+        """Let the learner have folded ``lessons``, and published."""
+        fold, view = Fold(), self.views[LEARNED_MODELS]
+        for number, lesson in enumerate(lessons):
+            fold.learn_one(Place(0, 0, number), lesson)
+        records, manifest = Publications().records(content_of(fold, self.clock.now(), Solved()), 1)
+        for key, value, _ in records:
+            view.put(key, value)
+        view.put(MANIFEST_KEY, manifest)
 
     @property
     def decisions(self) -> list[Decision]:

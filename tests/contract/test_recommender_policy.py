@@ -21,6 +21,7 @@ from services.recommender.handlers import decide
 from services.recommender.model.policy import Draw
 from tests.audit import deviation
 from tests.contract.recommender_world import SHELF, URL, World, ask, products, stocked
+from tests.unit.trial_world import T0, WINDOW, TrialLesson, lesson, life
 
 PLACEMENTS = {
     "haunted": Placement(placement_id="haunted", exploration=0.5, ghosts=0.4, limit=1, window=86_400),
@@ -47,6 +48,15 @@ async def report(client: httpx.AsyncClient, answer: dict[str, Any]) -> dict[str,
 
 def chances(slot: dict[str, Any]) -> dict[str, float]:
     return {chance["offer_id"]: chance["propensity"] for chance in slot["pool"]}
+
+
+def sale(number: int, offer_id: str, *, back: bool) -> list[TrialLesson]:
+    """The lessons of a trial that was bought, and maybe came back."""
+    shown, facts = T0 + number, {"offer_id": offer_id, "cell": number % 3}
+    lessons = list(life(shown, converted=0.1, bought=not back, **facts))
+    if back:
+        lessons.append(lesson(shown + WINDOW // 2, step="returned", age_to=WINDOW // 2, **facts))
+    return lessons
 
 
 async def audited(client: httpx.AsyncClient, numbers: range) -> float:
@@ -302,3 +312,28 @@ async def test_ten_offers_keep_their_features_in_four_kilobytes(world: World) ->
     for one, offer in zip(event.offers, answer["offers"], strict=True):
         assert one.score == pytest.approx(offer["score"], rel=1e-5)
         assert one.propensity == offer["propensity"]
+
+
+async def test_what_comes_back_is_worth_less_and_the_decision_says_why(world: World) -> None:
+    """Two products that sell alike, and half of one of them comes back."""
+    body = {"placement": "lucky", "limit": 7, "anonymous_id": "a1"}
+    async with world.up() as client:
+        world.progress()
+        world.learns(
+            one
+            for name in ("jam", "tea")
+            for number in range(300)
+            for one in sale(number, f"product:{name}", back=name == "jam" and number % 2 == 0)
+        )
+        answer = await ask(client, **body)
+        decision = await report(client, answer)
+    told = {one["offer_id"]: one for one in decision["candidates"]}
+    jam, tea = told["product:jam"], told["product:tea"]
+    assert jam["worth"]["returned"] == pytest.approx(0.5, abs=0.05)
+    assert tea["worth"]["returned"] < 0.1
+    for one in (jam, tea):
+        caused, margin, returned, cost = one["worth"].values()
+        assert one["value"] == pytest.approx(one["mean"] * caused * margin * (1 - returned) - cost, rel=1e-4)
+    for offer in answer["offers"]:
+        assert offer["score"] == pytest.approx(told[offer["offer_id"]]["value"], rel=1e-4)
+    assert jam["value"] / jam["mean"] < 0.6 * tea["value"] / tea["mean"]

@@ -239,7 +239,7 @@ async def test_decision_shows_pools_that_sum_to_one(world: World) -> None:
                 assert chances[slot["offer_id"]] == pytest.approx(slot["propensity"])
                 assert slot["propensity"] == pytest.approx(offer["propensity"])
             candidate = decision["candidates"][0]
-            assert set(candidate) - {"contributions"} == {
+            assert set(candidate) - {"contributions", "worth"} == {
                 "offer_id", "product_id", "kind", "source", "chance", "mean", "variance", "value", "rules",
             }  # fmt: skip
             told = {one["offer_id"] for one in decision["candidates"] if "contributions" in one}

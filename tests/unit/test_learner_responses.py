@@ -14,7 +14,7 @@ from libs.common.contracts.learned_model import MAX_PART_BYTES
 from libs.common.contracts.vectors import pack
 from libs.common.scoring import choice, trial
 from libs.common.scoring.learned import LearnedAssembler
-from libs.common.scoring.response import HEADS, ResponseModel, start_head
+from libs.common.scoring.response import HEADS, RETURNED_BEFORE, ResponseModel, start_head
 from libs.common.scoring.trial import RESPONSE_FEATURES, SHARED_FEATURES, TRIAL_FEATURES
 from services.analyzer.learner import checkpoint
 from services.analyzer.learner.caused import MOST_PLACES, START_WEIGHT, Caused, share_of
@@ -23,6 +23,7 @@ from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.logit import LogitParameters
 from services.analyzer.learner.parts import Publications, Solved, content_of
 from services.analyzer.learner.responses import ResponseLearner, ResponseParameters
+from services.analyzer.learner.returned import MOST_PAIRS, Returned
 from services.analyzer.model.lessons import TrialLesson, encode_lesson
 
 from .trial_world import DAY, HOUR, T0, WINDOW, ghost, in_order, lesson, life, vector
@@ -384,3 +385,66 @@ def test_lower_slots_have_effects_of_their_own_and_what_is_served_is_the_first()
     own, shared = np.split(lesson().features(), [len(RESPONSE_FEATURES)])
     engaged = published(fold).head_means(own[None, :], shared, ["product:a"], np.array([0]))[0, 0]
     assert engaged == pytest.approx(0.4, abs=0.08)
+
+
+def sales(sold: int, back: int, *, late: bool = False, **facts: Any) -> list[TrialLesson]:
+    """So many trials that were bought, of which ``back`` came back, within the window or after it."""
+    found: list[TrialLesson] = []
+    for n in range(sold):
+        shown = T0 + n
+        trial = list(life(shown, converted=0.1, bought=late or n >= back, **facts))
+        if n < back:
+            age = 2 * WINDOW if late else WINDOW // 2
+            trial.append(lesson(shown + age, step="returned", age_to=age, **facts))
+        found += sorted(trial, key=lambda one: one.at)
+    return found
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_comes_back_is_learned_by_offer_and_by_cell(late: bool) -> None:
+    made = learner(
+        [
+            *sales(200, 60, late=late, offer_id="poor", cell=8),
+            *sales(200, 2, late=late, offer_id="good", cell=16),
+            *life(T0, offer_id="unsold", cell=8),
+            *ghost(T0, bought=True, offer_id="unsold", cell=8),
+        ]
+    )
+    assert list(made.returned.counts) == [("poor", 8), ("good", 16)]
+    assert made.returned.counts["poor", 8] == pytest.approx((200, 60), rel=0.01)
+    assert made.returned.counts["good", 16] == pytest.approx((200, 2), rel=0.01)
+    everywhere, cells, offers = made.returned.shares()
+    assert everywhere == pytest.approx(62 / 400, abs=0.02)
+    assert cells[8] * offers["poor"] == pytest.approx(0.3, abs=0.02)
+    assert cells[16] * offers["good"] == pytest.approx(0.01, abs=0.01)
+
+
+def test_the_share_that_comes_back_is_served_as_it_was_learned() -> None:
+    fold = Fold(PARAMETERS)
+    for number, one in enumerate(
+        [*sales(200, 60, offer_id="poor", cell=8), *sales(9, 0, offer_id="x", cell=8)]
+    ):
+        fold.learn_one(Place(0, 0, number), one)
+    model = published(fold)
+    everywhere, cells, offers = fold.response.returned.shares()
+    said = model.returned(["poor", "x", "new", "new"], np.array([8, 8, 8, 3]))
+    expected = [cells[8] * offers["poor"], cells[8] * offers["x"], cells[8], everywhere]
+    assert said == pytest.approx(expected, rel=1e-5)
+    assert said[0] > said[1] > 0.0
+    assert ResponseModel().returned(["new"], np.array([8])) == pytest.approx(RETURNED_BEFORE)
+
+
+def test_what_comes_back_is_forgotten_and_bounded() -> None:
+    made = learner(sales(100, 50))
+    made.learn_one(lesson(T0 + 720 * DAY, step="shown"))
+    sold, back = made.returned.counts["product:a", 0]
+    assert (sold, back) == pytest.approx((100 / 16, 50 / 16), rel=0.05)
+    returned = Returned()
+    for n in range(MOST_PAIRS + 5):
+        returned.learn_one(lesson(step="returned", offer_id=f"o{n}", age_to=WINDOW // 2))
+    assert len(returned.counts) <= MOST_PAIRS
+    # Sales that were never counted: not more than all of them come back.
+    lost = Returned()
+    for _ in range(50):
+        lost.learn_one(lesson(step="returned", age_to=WINDOW * 2))
+    assert all(0.0 < cell < 1.0 for cell in lost.shares().cells.values())

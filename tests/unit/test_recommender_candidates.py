@@ -187,7 +187,7 @@ def test_up_sell_is_worth_the_difference_of_margins() -> None:
         product("best", category="coffee", price=9.0, margin=3.5),
     )
     pool = market.pool(page="cheap")
-    assert pool.score.tolist() == pytest.approx([pool.mean[0] * 0.7 * (3.5 - 1.0)])
+    assert pool.score.tolist() == pytest.approx([pool.mean[0] * 0.7 * (3.5 - 1.0) * 0.95])
     assert pool.chance.sum() == pytest.approx(1.0)
 
 
@@ -369,7 +369,7 @@ def test_authored_offers_need_their_product_and_content_needs_none() -> None:
     pool = market.pool()
     assert sorted(pool.offer_ids) == ["deal", "product:a", "read"]
     deal = pool.offer_ids.index("deal")
-    assert pool.score[deal] == pytest.approx(pool.mean[deal] * 0.5 * 4.0)
+    assert pool.score[deal] == pytest.approx(pool.mean[deal] * 0.5 * 4.0 * 0.95)
     assert pool.product_ids[pool.offer_ids.index("read")] is None
     assert sorted(market.pool(page="a").offer_ids) == ["read"], "an offer goes with its product"
 

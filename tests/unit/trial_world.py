@@ -109,4 +109,4 @@ def in_order(lives: list[Iterator[TrialLesson]]) -> list[TrialLesson]:
     return sorted((one for each in lives for one in each), key=lambda one: one.at)
 
 
-__all__ = ["DAY", "HOUR", "T0", "WINDOW", "ghost", "in_order", "lesson", "life", "vector"]
+__all__ = ["DAY", "HOUR", "T0", "WINDOW", "TrialLesson", "ghost", "in_order", "lesson", "life", "vector"]

@@ -126,7 +126,8 @@ class InterceptsPart(Struct, frozen=True, kw_only=True, tag="intercepts"):
     """What offers, and cells of offers that are alike, have beyond their features.
 
     ``numbers`` are floats (offers then cells, heads, 2): mean and variance, the heads in the order of
-    `ResponsePart.head`.
+    `ResponsePart.head`. ``returned`` says how much of what is sold comes back: ``returned_everywhere`` of all
+    sales, floats of each cell, and before them of each offer how many times the share of its cell.
     """
 
     version: int
@@ -134,6 +135,8 @@ class InterceptsPart(Struct, frozen=True, kw_only=True, tag="intercepts"):
     offers: list[str]
     cells: list[int]
     numbers: bytes
+    returned: bytes = b""
+    returned_everywhere: float = 0.0
 
 
 class CausedPart(Struct, frozen=True, kw_only=True, tag="caused"):

@@ -66,6 +66,9 @@ CAUSED_BEFORE: Mapping[Kind, float] = {
 
 A regular buys his coffee whether he is shown it or not; nobody finds the retrofit kit by himself.
 """
+RETURNED_BEFORE = 0.05
+"""The share of sales that come back, before anything is learned about it."""
+MOST_RETURNED = 0.95
 EVERYWHERE = ""
 """Stands for all placements."""
 
@@ -99,12 +102,16 @@ class Intercepts:
     mean, deviation:
         Arrays (n + c + 2, heads), float32: offers, then cells, then an offer and a cell that nothing is
         known of.
+    returned:
+        Array (n + c + 2,), in the same order: of cells the share of sales that come back, of offers how many
+        times that of its cell.
     """
 
     offers: Mapping[str, int]
     cells: Mapping[int, int]
     mean: Singles
     deviation: Singles
+    returned: Singles
 
     def rows(self, offer_ids: Sequence[str], cells: Ints | None) -> tuple[Ints, Ints]:
         """Rows of offers and of their cells."""
@@ -151,6 +158,9 @@ def intercepts_of(parts: Sequence[InterceptsPart], heads: Sequence[Head]) -> Int
     numbers: list[Singles] = []
     offer_row, cell_row = 0, sum(len(part.offers) for part in parts)
     cell_numbers: list[Singles] = []
+    everywhere = next((part.returned_everywhere for part in parts if part.returned), RETURNED_BEFORE)
+    factors: list[Singles] = []
+    shares: list[Singles] = []
     for part in parts:
         rows = np.frombuffer(part.numbers, "<f4").reshape(-1, len(HEADS), 2)
         # Trap: rows are counted by themselves, for an offer in two parts has two of them.
@@ -159,6 +169,11 @@ def intercepts_of(parts: Sequence[InterceptsPart], heads: Sequence[Head]) -> Int
         offer_row, cell_row = offer_row + len(part.offers), cell_row + len(part.cells)
         numbers.append(rows[: len(part.offers)])
         cell_numbers.append(rows[len(part.offers) :])
+        back = np.frombuffer(part.returned, "<f4")
+        if len(back) != len(rows):
+            back = np.repeat(np.array([1.0, everywhere], np.float32), [len(part.offers), len(part.cells)])
+        factors.append(back[: len(part.offers)])
+        shares.append(back[len(part.offers) :])
     unknown = np.array(
         [[[0.0, head.offer_variance] for head in heads], [[0.0, head.cell_variance] for head in heads]]
     )
@@ -168,6 +183,7 @@ def intercepts_of(parts: Sequence[InterceptsPart], heads: Sequence[Head]) -> Int
         cells=cells,
         mean=table[:, :, 0],
         deviation=np.sqrt(np.maximum(table[:, :, 1], 0.0)),
+        returned=np.concatenate([*factors, *shares, [1.0, everywhere]]).astype(np.float32),
     )
 
 
@@ -238,6 +254,13 @@ class ResponseModel:
         if table is None:
             table = self._shares[EVERYWHERE]
         return np.asarray(table[kinds])
+
+    def returned(self, offer_ids: Sequence[str], cells: Ints) -> Floats:
+        """Share of the sales of each candidate (m,) that come back."""
+        known = self._known
+        at, cell = known.rows(offer_ids, cells)
+        share = known.returned[at].astype(np.float64) * known.returned[cell]
+        return np.asarray(np.minimum(share, MOST_RETURNED))
 
     @cached_property
     def _known(self) -> Intercepts:

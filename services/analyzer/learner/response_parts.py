@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -20,7 +20,7 @@ _Row = TypeVar("_Row")
 
 _NUMBER_BYTES = 9
 """Of one number in a record at most, with its mark."""
-_ROW_BYTES = 4 * 2 * len(HEADS)
+_ROW_BYTES = 4 * (2 * len(HEADS) + 1)
 
 
 class Heads(NamedTuple):
@@ -34,11 +34,13 @@ class Heads(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Intercepts of some offers and cells."""
+    """Intercepts of some offers and cells, and how much of what they sell comes back."""
 
     offers: list[str]
     cells: list[int]
     numbers: bytes
+    returned: bytes
+    returned_everywhere: float
 
 
 class Shares(NamedTuple):
@@ -86,14 +88,17 @@ def caused_part(version: int, part: int, shares: Shares) -> CausedPart:
 
 def _content(learner: ResponseLearner) -> Responses:
     models = [learner.heads[name] for name in HEADS]
-    offers, offer_numbers = _joined([model.offers for model in models])
-    cells, cell_numbers = _joined([model.cells for model in models])
+    everywhere, of_cells, of_offers = learner.returned.shares()
+    offers, offer_numbers = _joined([model.offers for model in models], of_offers)
+    cells, cell_numbers = _joined([model.cells for model in models], of_cells)
+    factors = np.array([of_offers.get(offer, 1.0) for offer in offers])
+    shares = np.array([of_cells.get(cell, everywhere) for cell in cells])
     rows = [
-        Rows(offers[part], [], _bytes(offer_numbers[part]))
+        Rows(offers[part], [], _bytes(offer_numbers[part]), _bytes(factors[part]), everywhere)
         for part in cuts(text_bytes(offer) + _ROW_BYTES for offer in offers)
     ]
     rows += [
-        Rows([], cells[part], _bytes(cell_numbers[part]))
+        Rows([], cells[part], _bytes(cell_numbers[part]), _bytes(shares[part]), everywhere)
         for part in cuts(_NUMBER_BYTES + _ROW_BYTES for _ in cells)
     ]
     return Responses(
@@ -132,10 +137,10 @@ def _head(name: str, model: BayesianLogit) -> Heads:
     )
 
 
-def _joined(effects: Iterable[Effects[Key]]) -> tuple[list[Key], Floats]:
-    """Keys of all heads in the sequence they were met, and an array (n, heads, 2) of mean and variance."""
-    found = list(effects)
-    keys = list(dict.fromkeys(key for one in found for key in one.keys))
+def _joined(found: Sequence[Effects[Key]], more: Iterable[Key]) -> tuple[list[Key], Floats]:
+    """Keys of all heads in the sequence they were met and those of ``more``, and an array (n, heads, 2) of
+    mean and variance."""
+    keys = list(dict.fromkeys([*(key for one in found for key in one.keys), *more]))
     index = {key: row for row, key in enumerate(keys)}
     numbers = np.zeros((len(keys), len(found), 2))
     for head, one in enumerate(found):

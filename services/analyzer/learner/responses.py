@@ -16,6 +16,7 @@ from libs.common.scoring.trial import FEATURE_SET, LIMIT, TRIAL_FEATURES
 from services.analyzer.learner.caused import Caused
 from services.analyzer.learner.delays import AGES, Delays
 from services.analyzer.learner.logit import BayesianLogit, LogitParameters, Seen, expit
+from services.analyzer.learner.returned import Returned
 from services.analyzer.model.lessons import TrialLesson
 
 Floats = NDArray[np.float64]
@@ -72,6 +73,8 @@ class ResponseLearner:
         By name, see `libs.common.scoring.response.HEADS`.
     engaging, converting:
         How long until a customer engages with an offer, and until he converts.
+    caused, returned:
+        What showing causes, and how much of what is sold comes back.
     refused:
         Lessons that teach nothing, by why.
     day:
@@ -88,6 +91,7 @@ class ResponseLearner:
         }
         self.engaging, self.converting = Delays(), Delays()
         self.caused = Caused()
+        self.returned = Returned()
         self.refused: Counter[str] = Counter()
         self.learned = 0
         """Lessons that changed something: what is published changes with it."""
@@ -100,6 +104,7 @@ class ResponseLearner:
         if lesson.judged and _comparable(lesson):
             self.learned += 1
             self.caused.learn_one(lesson.placement, lesson.offer_kind, lesson.ghost, lesson.bought)
+        self.learned += self.returned.learn_one(lesson)
         if lesson.ghost:
             return
         refused, x = _vector(lesson)
@@ -173,7 +178,7 @@ class ResponseLearner:
             factor = math.exp2(-(day - self.day) / self.parameters.half_life_days)
             for head in self.heads.values():
                 head.fade(factor)
-            for counts in (self.engaging, self.converting, self.caused):
+            for counts in (self.engaging, self.converting, self.caused, self.returned):
                 counts.fade(factor)
         self.day = max(self.day, day)
 

@@ -42,6 +42,7 @@ class ResponseState(Struct, frozen=True, kw_only=True):
     engaging: dict[str, bytes]
     converting: dict[str, bytes]
     caused: list[tuple[str, str, bytes]]
+    returned: list[tuple[str, int, float, float]]
     refused: dict[str, int]
     learned: int
     day: int
@@ -54,6 +55,7 @@ def state_of(learner: ResponseLearner) -> ResponseState:
         engaging=_delays(learner.engaging),
         converting=_delays(learner.converting),
         caused=[(*key, packed(counts)) for key, counts in sorted(learner.caused.counts.items())],
+        returned=[(*pair, *counts) for pair, counts in learner.returned.counts.items()],
         refused=dict(learner.refused),
         learned=learner.learned,
         day=learner.day,
@@ -69,6 +71,7 @@ def restore(learner: ResponseLearner, saved: ResponseState) -> None:
     learner.caused.counts = {
         (placement, kind): unpacked(counts).reshape(2, 2) for placement, kind, counts in saved.caused
     }
+    learner.returned.counts = {(offer, cell): (sold, back) for offer, cell, sold, back in saved.returned}
     learner.refused.update(saved.refused)
     learner.learned, learner.day = saved.learned, saved.day
 

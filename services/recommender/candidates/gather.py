@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -122,7 +122,7 @@ def gather(here: Situation, tables: Tables, where: Where) -> Pool:
     worth = Worth(
         caused=response.caused(named.kinds, placement.placement_id),
         margin=named.margin,
-        # Nothing says yet how often a product comes back.
+        # Asked for of those that go on only.
         returned=np.zeros(len(chance)),
         contact_cost=placement.contact_cost,
     )
@@ -133,6 +133,7 @@ def gather(here: Situation, tables: Tables, where: Where) -> Pool:
     named, chance, features, worth = named.at(kept), chance[kept], features[kept], worth.at(kept)
     judged = _judged(here, where, named, chance, features, shared) if judged is None else judged.at(kept)
     own, cells, ids, mean = judged
+    worth = replace(worth, returned=response.returned(ids, cells))
     return Pool(
         here=here,
         positions=named.positions,

@@ -188,6 +188,7 @@ def pool_of(slate: Slate) -> bytes:
             features=FEATURES,
             explained=told,
             contributions=packed_contributions(pool.contributions[told]),
+            worth=_floats(pool.worth.columns(told)),
         )
     )
 

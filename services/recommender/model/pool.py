@@ -20,6 +20,7 @@ from services.recommender.model.wire import (
     Considered,
     DecidedSlot,
     DecisionReport,
+    Valued,
     Versions,
 )
 
@@ -50,7 +51,7 @@ class PoolRecord(Struct, frozen=True, kw_only=True, array_like=True, tag="pool/2
     ``mean``, ``variance`` (of q; empty where nothing was drawn) and ``value`` float32, little endian.
     ``draws`` fill the slots; of a holdout they are what it would have been shown, and ``placed`` says what
     it was shown instead. ``contributions`` float16: a row for each of the ``explained`` candidates with what
-    each of ``features`` added to its choice.
+    each of ``features`` added to its choice. ``worth`` float32: a row for each of them, see `Valued`.
     """
 
     decision_id: str
@@ -80,6 +81,7 @@ class PoolRecord(Struct, frozen=True, kw_only=True, array_like=True, tag="pool/2
     features: tuple[str, ...] = ()
     explained: list[int] = []
     contributions: bytes = b""
+    worth: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -164,7 +166,7 @@ def report_of(record: PoolRecord) -> DecisionReport:
 def _candidates(record: PoolRecord, names: Sequence[str]) -> list[Considered]:
     chance, mean, value = _numbers(record.chance), _numbers(record.mean), _numbers(record.value)
     variance = _numbers(record.variance)
-    told = _contributions(record)
+    told, worth = _contributions(record), _worth(record)
     return [
         Considered(
             offer_id=names[at],
@@ -176,6 +178,7 @@ def _candidates(record: PoolRecord, names: Sequence[str]) -> list[Considered]:
             variance=variance[at] if variance else None,
             value=value[at],
             contributions=told.get(at, msgspec.UNSET),
+            worth=worth.get(at, msgspec.UNSET),
             rules=[rule for bit, rule in enumerate(RULES) if record.rules[at] >> bit & 1],
         )
         for at, product_id in enumerate(record.products)
@@ -193,6 +196,12 @@ def _contributions(record: PoolRecord) -> dict[int, dict[str, float]]:
         }
         for at, row in zip(record.explained, rows, strict=True)
     }
+
+
+def _worth(record: PoolRecord) -> dict[int, Valued]:
+    """By candidate; nothing of what was kept before there was such a column."""
+    rows = np.frombuffer(record.worth, dtype="<f4").reshape(-1, len(Valued.__struct_fields__))
+    return {at: Valued(*row) for at, row in zip(record.explained, rows.tolist(), strict=False)}
 
 
 def packed_contributions(rows: NDArray[np.float64]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -55,6 +56,12 @@ class Worth:
         ranking: Some = np.multiply(chance, factor.astype(chance.dtype), order="C")
         ranking -= self.contact_cost
         return ranking
+
+    def columns(self, places: Sequence[int]) -> Floats:
+        """Array (places, 4): of each κ, margin, return probability and contact cost."""
+        some = list(places)
+        cost = np.full(len(some), self.contact_cost)
+        return np.stack((self.caused[some], self.margin[some], self.returned[some], cost), axis=1)
 
     def at(self, kept: NDArray[np.int64]) -> Worth:
         """Of the candidates at ``kept`` only."""

@@ -91,13 +91,25 @@ class DecidedSlot(Struct, frozen=True):
     pool: list[Chance]
 
 
+class Valued(Struct, frozen=True):
+    """What makes a candidate's probability its value: times ``caused`` (the share of conversions that showing
+    causes), ``margin`` (of an up-sell the difference) and 1 − ``returned`` (the share of sales that come
+    back), less ``contact_cost``.
+    """
+
+    caused: float
+    margin: float
+    returned: float
+    contact_cost: float
+
+
 class Considered(Struct, frozen=True, kw_only=True):
     """One candidate of a decision.
 
     ``chance`` is P(choice), ``mean`` and ``variance`` (null where nothing was drawn) those of the
     probability that it is taken up when shown, ``value`` its score, ``rules`` what kept it from being placed.
     ``contributions``, of what was placed, says by feature what spoke for its choice (log odds against the
-    mean of all candidates), the strongest first.
+    mean of all candidates), the strongest first; ``worth``, of the same, what its value is made of.
     """
 
     offer_id: str
@@ -110,6 +122,7 @@ class Considered(Struct, frozen=True, kw_only=True):
     value: float
     rules: list[str]
     contributions: dict[str, float] | UnsetType = UNSET
+    worth: Valued | UnsetType = UNSET
 
 
 class Versions(Struct, frozen=True):
