@@ -10,6 +10,8 @@ PAST: Millis = 30 * DAY
 """How old an event may be on a wall clock and still be learned."""
 FUTURE: Millis = 5 * MINUTE
 """How far a sender's clock may run ahead."""
+SKEW: Millis = MINUTE
+"""How far a sender's clock may be off before his times are corrected."""
 LEAP: Millis = 400 * DAY
 """On a journal clock, an event further ahead than this moves nothing."""
 
@@ -33,6 +35,10 @@ class Intake(Protocol):
         """Times of an event said to have happened at ``occurred_at`` (now, where nothing was said)."""
         ...
 
+    def skew(self, sent_at: Millis) -> Millis:
+        """What to add to the times of a sender who says that it is ``sent_at``."""
+        ...
+
 
 class WallIntake:
     """Platform on the machine's clock: recorded now, learned from within −30 days … +5 minutes.
@@ -51,6 +57,10 @@ class WallIntake:
         if occurred_at > now + FUTURE or (occurred_at < now - PAST and not imported):
             return Admitted(occurred_at, now, False, (*flags, OUT_OF_WINDOW))
         return Admitted(occurred_at, now, True, flags)
+
+    def skew(self, sent_at: Millis) -> Millis:
+        off = self._clock.now() - sent_at
+        return off if abs(off) > SKEW else 0
 
 
 class JournalIntake:
@@ -77,3 +87,7 @@ class JournalIntake:
             return Admitted(occurred_at, now, False, (*flags, OUT_OF_WINDOW))
         self._clock.advance(occurred_at)
         return Admitted(occurred_at, occurred_at, True, flags)
+
+    def skew(self, sent_at: Millis) -> Millis:
+        # The times of the data are the clock here: no other could correct them.
+        return 0

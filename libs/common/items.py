@@ -34,15 +34,18 @@ _WORDS = {
 }
 
 
-def convert_item(raw: object, type_: type[T], not_supported: frozenset[str] = frozenset()) -> T:
-    """``raw`` (what a JSON parser gave) as a ``type_``; unknown top-level fields are refused.
+def convert_item(
+    raw: object, type_: type[T], not_supported: frozenset[str] = frozenset(), *, loose: bool = False
+) -> T:
+    """``raw`` (what a JSON parser gave) as a ``type_``; unknown fields are refused unless ``loose``.
 
     Raises `Invalid` with a JSON pointer and a stable code for the first thing that is wrong.
     """
     if not isinstance(raw, dict):
         raise Invalid("wrong_type", "must be an object")
     check_values(raw)
-    refuse_unknown(raw, known_fields(type_), not_supported)
+    if not loose:
+        refuse_unknown(raw, known_fields(type_), not_supported)
     try:
         return msgspec.convert(raw, type_)
     except msgspec.ValidationError as error:

@@ -15,8 +15,8 @@ _LAST: Millis = 253_402_300_799_999
 _SHAPE = re.compile(r"[0-9W-]{8,10}(?:[Tt ][0-9:.,]+ ?(?:[Zz]|[+-][0-9:]{2,8})?)?\Z", re.ASCII)
 
 
-def parse_time(text: str, field: str) -> Millis:
-    """Read an ISO 8601 date or time; without a zone it is UTC.
+def parse_time(text: str, field: str, shift: Millis = 0) -> Millis:
+    """Read an ISO 8601 date or time, and add ``shift``; without a zone it is UTC.
 
     Raises `Invalid` (``bad_time`` at ``field``) for what cannot be read or lies outside the years 1-9999.
     """
@@ -26,7 +26,7 @@ def parse_time(text: str, field: str) -> Millis:
         except ValueError:
             pass
         else:
-            at = _millis(moment)
+            at = _millis(moment) + shift
             if _FIRST <= at <= _LAST:
                 return at
     reason = "must be an ISO 8601 time within the years 1-9999, e.g. 2025-03-01T12:00:00Z"

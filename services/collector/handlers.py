@@ -60,8 +60,7 @@ class Collector:
     def on_touchpoint(self, item: TouchpointIn, sender: Sender) -> Sequence[CustomerEvent]:
         """The events of one touchpoint; raises `Invalid`."""
         check_touchpoint(item, self._currency)
-        said = None if item.occurred_at is None else parse_time(item.occurred_at, "/occurred_at")
-        times = self._intake.admit(said, sender.imported)
+        times = self._intake.admit(_said(item.occurred_at, sender), sender.imported)
         item = self._screened(item)
         return touchpoint_events(item, item.id or self._new_id(), sender, times)
 
@@ -76,13 +75,13 @@ class Collector:
         """The two records of a link; raises `Invalid`."""
         check_ids(item.customer_id, item.anonymous_id)
         check_names(("/id", item.id))
-        times = self._times_of_word(item.occurred_at)
+        times = self._times_of_word(item.occurred_at, sender)
         return identity_events(item.customer_id, item.anonymous_id, item.id or self._new_id(), sender, times)
 
     def on_consent(self, item: ConsentIn, sender: Sender) -> Sequence[CustomerEvent]:
         """The event of a consent or refusal; raises `Invalid`."""
         check_consent(item)
-        times = self._times_of_word(item.occurred_at)
+        times = self._times_of_word(item.occurred_at, sender)
         return [consent_event(item, item.id or self._new_id(), sender, times)]
 
     def on_erasure(self, item: ErasureIn, sender: Sender) -> Sequence[CustomerEvent]:
@@ -91,12 +90,16 @@ class Collector:
         check_names(("/id", item.id))
         return erasure_events(item, item.id or self._new_id(), sender, self._intake.admit(None))
 
-    def _times_of_word(self, said: str | None) -> Admitted:
+    def skew(self, sent_at: str) -> Millis:
+        """What to add to the times of a sender who says that it is ``sent_at``; raises `Invalid`."""
+        return self._intake.skew(parse_time(sent_at, "/sentAt"))
+
+    def _times_of_word(self, said: str | None, sender: Sender) -> Admitted:
         """When somebody gave his word: never in a future that nobody could take it back in.
 
         A touchpoint out of the window is kept without being learned from; a refusal must hold all the same.
         """
-        times = self._intake.admit(None if said is None else parse_time(said, "/occurred_at"))
+        times = self._intake.admit(_said(said, sender))
         if not times.learn and times.occurred_at > times.recorded_at:
             return times._replace(occurred_at=times.recorded_at)
         return times
@@ -108,6 +111,10 @@ class Collector:
     async def durable(self, position: Position, level: Durability) -> Durability:
         """Wait until ``position`` may be answered with 202; raises `Transient`."""
         return await self._journal.durable(position, level)
+
+
+def _said(occurred_at: str | None, sender: Sender) -> Millis | None:
+    return None if occurred_at is None else parse_time(occurred_at, "/occurred_at", sender.skew)
 
 
 class WallTicker:

@@ -13,7 +13,7 @@ SOURCES = 32
 """Keys that metrics tell apart: their names are the operator's, so few, but nothing else bounds them."""
 
 NO_CHANNEL = "none"
-KINDS = ("touchpoint", "identity", "consent", "erasure")
+KINDS = ("touchpoint", "identity", "consent", "erasure", "segment", "cloudevent")
 CODES = (
     "missing",
     "wrong_type",
@@ -54,6 +54,9 @@ class CollectorMetrics:
         )
         self._withheld = registry.counter(
             "personal_withheld_total", "Fields dropped and texts masked because they identify a person"
+        )
+        self.unsigned = registry.counter(
+            "unsigned_customers_total", "userIds of messages from browsers left out for want of a signature"
         )
         self.ticks = registry.counter("ticks_total", "Ticks written, one per partition")
         self.ticks_withheld = registry.counter(

@@ -92,11 +92,12 @@ class ErasureIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Sender(NamedTuple):
-    """Who posts: the name of his key, and what he may be believed."""
+    """Who posts: the name of his key, what he may be believed, and how far his clock is behind ours (ms)."""
 
     source: str
     imported: bool = False
     trusted: bool = True
+    skew: int = 0
 
 
 def check_touchpoint(item: TouchpointIn, currency: str) -> None:

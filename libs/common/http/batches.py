@@ -130,6 +130,8 @@ class BatchDecoder(Generic[T]):
         Members allowed beside the list, e.g. ``write_key``.
     max_item_bytes:
         How large an item may be.
+    loose:
+        Fields that are not known are passed over, in items and beside the list: for words that others define.
     """
 
     def __init__(
@@ -142,15 +144,18 @@ class BatchDecoder(Generic[T]):
         envelope: frozenset[str] = frozenset(),
         max_items: int = MAX_ITEMS,
         max_item_bytes: int = MAX_ITEM_BYTES,
+        loose: bool = False,
     ) -> None:
         self.type = type_
         self.plural = plural
         self.max_items = max_items
         self._max_item_bytes = max_item_bytes
         self._id_field = id_field
+        self._id_name = {f.name: f.encode_name for f in msgspec.structs.fields(type_)}.get(id_field, id_field)
         self._not_supported = not_supported
         self._beside = envelope
-        self._strict = strict_variant(type_)
+        self._loose = loose
+        self._strict = type_ if loose else strict_variant(type_)
         self._quoted = f'"{plural}"'.encode()
         self._one: msgspec.json.Decoder[T] = msgspec.json.Decoder(self._strict)
         self._many: msgspec.json.Decoder[list[T]] = msgspec.json.Decoder(list[self._strict])  # type: ignore[name-defined]
@@ -159,9 +164,11 @@ class BatchDecoder(Generic[T]):
             "Wrapped",
             [("items", list[self._strict]), *((name, Any, None) for name in sorted(envelope))],  # type: ignore[name-defined]
             rename={"items": plural},
-            forbid_unknown_fields=True,
+            forbid_unknown_fields=not loose,
         )
         self._wrapped: msgspec.json.Decoder[Any] = msgspec.json.Decoder(wrapped)
+        weighed = msgspec.defstruct("Weighed", [("items", list[msgspec.Raw], [])], rename={"items": plural})
+        self._wrapped_sizes: msgspec.json.Decoder[Any] = msgspec.json.Decoder(weighed)
 
     def decode(self, data: bytes, *, lines: bool = False) -> Batch[T]:
         """Read a body; raises `Refused` 400 for what is not JSON, 413 for too many items."""
@@ -175,6 +182,10 @@ class BatchDecoder(Generic[T]):
             quick = None
         return quick if quick is not None else self._slow(data)
 
+    def one(self, raw: object) -> Batch[T]:
+        """A batch of one item that has been read into Python values already."""
+        return self._sort_out([raw], None, {}, weigh=True)
+
     def _quick(self, data: bytes) -> Batch[T] | None:
         """The batch where nothing at all is wrong with it, else None."""
         start = data.lstrip()[:1] if data[:1].isspace() else data[:1]
@@ -184,7 +195,8 @@ class BatchDecoder(Generic[T]):
         if start == b"[":
             items = self._many.decode(data)
             prefix, levels = "", MAX_DEPTH + 1
-        elif self._quoted in data[:_PEEK]:
+        # Trap: an envelope whose list comes late would be taken for one item, all of it unknown fields.
+        elif self._quoted in (data if self._loose else data[:_PEEK]):
             wrapped = self._wrapped.decode(data)
             items = wrapped.items
             beside = {name: getattr(wrapped, name) for name in self._beside}
@@ -200,9 +212,9 @@ class BatchDecoder(Generic[T]):
         return self._batch(list(enumerate(items)), len(items), prefix, beside)
 
     def _oversized(self, data: bytes, start: bytes) -> bool:
-        if start != b"[":
-            return True
-        return any(len(memoryview(raw)) > self._max_item_bytes for raw in self._sizes.decode(data))
+        items = self._sizes.decode(data) if start == b"[" else self._wrapped_sizes.decode(data).items
+        # What is no list at all is one item.
+        return not items or any(len(memoryview(raw)) > self._max_item_bytes for raw in items)
 
     def _slow(self, data: bytes) -> Batch[T]:
         raw = parse_json(data)
@@ -214,7 +226,8 @@ class BatchDecoder(Generic[T]):
             if not isinstance(items, list):
                 raise Invalid("wrong_type", f"{self.plural} must be a list", f"/{self.plural}")
             beside = {name: value for name, value in raw.items() if name != self.plural}
-            refuse_unknown(beside, self._beside | {self.plural}, frozenset())
+            if not self._loose:
+                refuse_unknown(beside, self._beside | {self.plural}, frozenset())
             prefix = f"/{self.plural}"
         self._limit(len(items))
         return self._sort_out(items, prefix, beside, len(data) > self._max_item_bytes)
@@ -230,9 +243,9 @@ class BatchDecoder(Generic[T]):
                     raise raw.as_item()
                 if weigh and encoded_size(raw) > self._max_item_bytes:
                     raise Invalid("too_large", f"an item may have {self._max_item_bytes} bytes")
-                good.append((index, convert_item(raw, self.type, self._not_supported)))
+                good.append((index, convert_item(raw, self.type, self._not_supported, loose=self._loose)))
             except Invalid as error:
-                bad.append((index, raw.get(self._id_field) if isinstance(raw, dict) else None, error))
+                bad.append((index, raw.get(self._id_name) if isinstance(raw, dict) else None, error))
         batch = self._batch(good, len(raws), prefix, beside)
         for index, item_id, invalid in bad:
             batch.reject(index, item_id, invalid)

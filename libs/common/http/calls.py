@@ -125,4 +125,6 @@ class Endpoint:
     batch: bool
     always: bool
     beacon: bool = False
+    untyped: bool = False
+    message: bool = False
     query: Mapping[str, str] = field(default_factory=dict)

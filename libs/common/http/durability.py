@@ -40,9 +40,14 @@ def asked_level(call: Call) -> Durability | None:
 
 
 def durable_answer(
-    batch: Batch[Any], position: Position, asked: Durability | None, reached: Durability
+    batch: Batch[Any],
+    position: Position,
+    asked: Durability | None,
+    reached: Durability,
+    status: int = 202,
+    **more: Any,
 ) -> Response:
-    """The 202 of ``batch``; says the level ``reached`` where one was ``asked`` for."""
-    if asked is None:
-        return batch.answer(position.encode())
-    return batch.answer(position.encode(), durability=reached)
+    """The 202 of ``batch``, with ``more`` members; says the level ``reached`` where one was ``asked`` for."""
+    if asked is not None:
+        more["durability"] = reached
+    return batch.answer(position.encode(), status, **more)

@@ -127,7 +127,7 @@ class Edge:
         except ClientGone:
             return
         except Exception as error:
-            response = self._refuse(error, request_id, route)
+            response = self._refuse(error, request_id, route, next(iter(methods.values())).message)
         if origin is not None:
             share(response, self._keys, origin)
         response.raw_headers.append((b"x-request-id", request_id.encode()))
@@ -155,7 +155,8 @@ class Edge:
             call.key = self._key(endpoint, wanted, headers)
         if endpoint.takes is not None:
             content_type = headers.get(b"content-type", b"")
-            call.lines = content_kind(content_type, endpoint.lenient, endpoint.batch)
+            if content_type or not endpoint.untyped:
+                call.lines = content_kind(content_type, endpoint.lenient, endpoint.batch)
             limit = endpoint.import_limit if importing else endpoint.limit
             call.body = await read_body(
                 receive, headers.get(b"content-length"), headers.get(b"content-encoding", b""), limit
@@ -175,8 +176,10 @@ class Edge:
         authorize(key, wanted, _origin(headers))
         return key
 
-    def _refuse(self, error: Exception, request_id: str, route: str) -> Response:
+    def _refuse(self, error: Exception, request_id: str, route: str, message: bool) -> Response:
         refused = refusal_of(error)
+        if message:
+            refused.more["message"] = refused.detail
         if refused.status >= 500 and not isinstance(error, ClosedloopError):
             _log.error("request failed", exc_info=error, extra={"request_id": request_id, "route": route})
         return problem_response(refused, request_id)

@@ -72,6 +72,8 @@ class HttpApp(FastAPI):
         imports: bool = False,
         always: bool = False,
         beacon: bool = False,
+        untyped: bool = False,
+        message: bool = False,
         query: Mapping[str, str] | None = None,
     ) -> None:
         """Add an endpoint.
@@ -97,9 +99,14 @@ class HttpApp(FastAPI):
         beacon:
             Without Authorization, which ``sendBeacon`` cannot send, the key is read from the body's
             ``write_key`` (or Segment's ``writeKey``).
+        untyped:
+            A body without Content-Type comes through; the handler says what it is.
+        message:
+            Problem documents say what is wrong in ``message`` too, where clients of Segment look for it.
         query:
             Query parameters for OpenAPI: name and description.
         """
+        # size: every option once as a parameter, once explained, once handed on.
         self._table.add(
             Endpoint(
                 method=method,
@@ -117,6 +124,8 @@ class HttpApp(FastAPI):
                 batch=isinstance(takes, BatchDecoder),
                 always=always,
                 beacon=beacon,
+                untyped=untyped,
+                message=message,
                 query=dict(query or {}),
             )
         )

@@ -1,0 +1,87 @@
+"""Events of shops and mailings in Segment's specification, and their properties as our types have them.
+
+https://segment.com/docs/connections/spec/ecommerce/v2 and https://segment.com/docs/connections/spec/email.
+Names are looked up as snake_case words, so each writing of a name is found. Most are our own names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from libs.common.contracts.touchpoint import TYPED, Order, OrderChange, ProductSeen
+from services.collector.dialects.naming import id_of
+
+Properties = dict[str, Any]
+
+TYPES: Mapping[str, str] = {
+    "email_link_clicked": "email_clicked",
+    "email_marked_as_spam": "email_complained",
+    "unsubscribed": "email_unsubscribed",
+}
+"""Events that are called otherwise here."""
+
+NUMBERS = frozenset(
+    {"price", "quantity", "total", "revenue", "value", "discount", "rating", "results", "step"}
+)
+"""Properties that clients send as text too."""
+
+_NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?\Z", re.ASCII)
+
+
+def shop_event(word: str, properties: Properties) -> tuple[str, Properties]:
+    """Our type of an event called ``word``, and its properties: those of types unknown here as they are."""
+    type_ = TYPES.get(word, word)
+    shape = TYPED.get(type_)
+    if shape is None:
+        return type_, properties
+    made = _plain(properties)
+    if shape is ProductSeen:
+        _name_product(made)
+    elif shape is Order or shape is OrderChange:
+        _take(made, "order_id", "checkout_id")
+        _take(made, "total", "revenue")
+    products = made.get("products")
+    if isinstance(products, list):
+        made["products"] = [_line(line) for line in products]
+    return type_, made
+
+
+def _plain(properties: Properties) -> Properties:
+    """A copy without nulls, with ids that are strings and numbers that are numbers."""
+    made: Properties = {}
+    for name, value in properties.items():
+        if value is None:
+            continue
+        if isinstance(value, str):
+            if name in NUMBERS and _NUMBER.match(value):
+                value = float(value) if "." in value else int(value)
+        elif isinstance(value, int | float) and name.endswith("_id") and not isinstance(value, bool):
+            value = id_of(value, f"/properties/{name}")
+        made[name] = value
+    return made
+
+
+def _line(line: object) -> object:
+    """A product of a list."""
+    if not isinstance(line, dict):
+        return line
+    made = _plain(line)
+    _name_product(made)
+    return made
+
+
+def _name_product(made: Properties) -> None:
+    """Shops that have no ``product_id`` name products by ``sku``, or by ``id`` in the first specification."""
+    if "product_id" not in made:
+        _take(made, "product_id", "sku")
+        _take(made, "product_id", "id")
+        value = made.get("product_id")
+        if isinstance(value, int | float):
+            made["product_id"] = id_of(value, "/properties/product_id")
+
+
+def _take(made: Properties, name: str, other: str) -> None:
+    if name not in made and other in made:
+        made[name] = made[other]
