@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo up test check conformance integration e2e survival survive breakages bench bench-quality bench-bandits docs lock clean
+.PHONY: help install demo up test check conformance integration e2e browser survival survive breakages bench bench-quality bench-bandits docs lock clean
 
 help: ## Print the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ integration: $(STAMP) ## Services against real Kafka and PostgreSQL
 
 e2e: $(STAMP) ## The whole platform, driven from outside
 	$(BIN)/python -m pytest tests/e2e
+
+browser: $(STAMP) ## The site tag in a real Chromium on a shop's pages, and the examples of docs/integrate.md
+	$(BIN)/python -m pytest tests/browser
 
 survival: $(STAMP) ## Kill, cut and fill everything for some minutes; judged from outside
 	$(BIN)/python -m pytest tests/survival

@@ -29,6 +29,7 @@ from services.collector.api import add_routes
 from services.collector.handlers import Collector, JournalTicker, WallTicker
 from services.collector.metrics import CollectorMetrics
 from services.collector.settings import CollectorSettings
+from services.collector.tag import add_tag
 
 
 class Ticker(Protocol):
@@ -81,6 +82,7 @@ def create_service(
     outlet.lifecycle.check("spool", ticking.trouble)
     app = create_http("collector", keys=outlet.keys, metrics=metrics.registry, lifecycle=outlet.lifecycle)
     add_routes(app, collector, metrics, trust_browser_orders=settings.trust_browser_orders)
+    add_tag(app)
     add_compaction(app, "collector", outlet.compact)
     return Service("collector", app, outlet.start, outlet.stop, [*outlet.background, ticking.run])
 
