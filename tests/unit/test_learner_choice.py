@@ -287,6 +287,23 @@ def test_model_learns_what_customers_go_by() -> None:
     assert honest.ndcg > still.choice.honest.ndcg + 0.1
 
 
+def test_one_surprising_order_turns_nothing_around() -> None:
+    """The only product he knows seems certain, and he takes another: there the likelihood is flat."""
+    logit = ConditionalLogit(START.weights, np.full(len(FEATURES), 0.5), 1.0, 20_000.0)
+    x = np.zeros((10, len(FEATURES)))
+    x[0, [FEATURES.index(name) for name in ("habit", "usual", "recency", "season", "times")]] = 8.0
+    chosen = np.arange(10) == 7
+    surprise = -float(np.log(logit.predict_one(x)[7]))
+    assert surprise > 5.0
+    assert logit.learn_one(x, chosen)
+    learned = -float(np.log(logit.predict_one(x)[7]))
+    assert 0.2 < learned < surprise
+    # It is believed that he may take another, not that nobody takes what he knows.
+    assert logit.predict_one(x)[0] > 1e-3
+    around = x - logit.predict_one(x) @ x
+    assert logit.information == pytest.approx((around * logit.predict_one(x)[:, None]).T @ around)
+
+
 def test_orders_are_asked_also_with_a_part_given_on_the_page_or_in_the_basket() -> None:
     fold = run(Fold(SMALL, shop()), shopping(300))
     assert fold.choice.logit.seen[FEATURES.index("basket")] > 15

@@ -20,7 +20,7 @@ from libs.common.scoring.sources.look import top_of
 from libs.common.scoring.sources.union import CODES, SOURCES
 from libs.common.scoring.trial import offer_sketch
 from services.recommender.candidates import places
-from services.recommender.candidates.explain import Explainer
+from services.recommender.candidates.explain import OWN, Explainer
 from services.recommender.candidates.gather import Where, gather
 from services.recommender.candidates.places import MOST
 from services.recommender.candidates.pool import Pool
@@ -238,7 +238,7 @@ def test_reasons_are_the_two_that_speak_most_for_a_choice_the_strongest_first() 
         "Goes with the X2 in your basket: in 60 of 100 such baskets",
     ]
     said = dict(zip(FEATURES, pool.contributions[at].tolist(), strict=True))
-    assert said["habit"] + said["recency"] + said["due"] > said["basket"] > said["page"] > 0.0
+    assert sum(said[name] for name in OWN) > said["basket"] > said["page"] > 0.0
     scores = pool.here.tables.learned.choice.utilities(pool.features)
     assert pool.contributions.sum(axis=1) == pytest.approx(scores - scores.mean())
 

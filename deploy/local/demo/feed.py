@@ -98,13 +98,18 @@ class Feed:
             await asyncio.sleep(0.05)
 
     async def learned(self, at: Millis) -> int:
-        """Wait until the learner has passed the second of ``at`` and every order so far; its version."""
+        """Wait until the learner has passed the second of ``at`` and every order so far; its version.
+
+        On a slow machine that may take long; it gives up where nothing has moved for `LEARNER_PATIENCE`.
+        """
         second = at // SECOND * SECOND
-        deadline = time.monotonic() + LEARNER_PATIENCE
+        before, deadline = None, 0.0
         while True:
             learned = (await self._calls.get("analyzer", "/v1/models"))["learned"]
             if learned["journal_time"] >= second and learned["orders"] >= self.orders:
                 return int(learned["version"])
+            if learned != before:
+                before, deadline = learned, time.monotonic() + LEARNER_PATIENCE
             if time.monotonic() > deadline:
                 raise ClosedloopError(
                     f"the learner stands at {learned}, short of {self.orders} orders: see its log"

@@ -25,6 +25,11 @@ FEATURES = (
     "times",
     "season",
     "aisle",
+    "usual",
+    "first",
+    "first_popularity",
+    "first_history",
+    "first_trend",
 )
 """What candidates are judged by: columns of the matrix of `candidate_features`.
 
@@ -34,25 +39,31 @@ FEATURE_SET = blake2b(" ".join(FEATURES).encode(), digest_size=4).hexdigest()
 """Name of these columns in this order."""
 
 START_WEIGHTS: Mapping[str, float] = {
-    "habit": 1.2,
-    "recency": 0.5,
+    "habit": 0.2,
+    "recency": 0.3,
     "due": 0.4,
-    "popularity": 0.15,
+    "popularity": 0.1,
     "page": 1.8,
     "basket": 1.8,
-    "history": 0.1,
+    "history": 0.0,
     "viewed": 0.5,
-    "category": 0.5,
+    "category": 0.6,
     "tier": 0.1,
-    "trend": 0.3,
-    "times": -0.4,
-    "season": -1.0,
+    "trend": 0.35,
+    "times": -0.5,
+    "season": -0.5,
     "aisle": 0.75,
+    "usual": 1.3,
+    "first": 1.5,
+    "first_popularity": 0.5,
+    "first_history": 0.35,
+    "first_trend": 0.9,
 }
 """Weights before anything was learned about choices.
 
-What the learner made of groceries (250 households of The Complete Journey, weeks 10 to 52), drawn towards
-nothing and rounded. That data holds no pages and views: a page weighs like a basket, a view by judgement.
+What the learner made of groceries (two times 400 households of The Complete Journey, none of which is scored
+anywhere), drawn towards nothing and rounded. That data holds no pages and views: a page weighs like a basket,
+a view by judgement.
 """
 
 

@@ -43,6 +43,12 @@ HABIT_FLOOR = 0.3
 HISTORY_FLOOR = 0.003
 """The same for what goes with his history: what nothing speaks for."""
 
+USUAL_SHARE = 3.0
+"""Decayed orders that everybody's share of orders counts for in the feature ``usual``."""
+USUAL_HISTORY = 30.0
+"""The same for what goes with his history."""
+USUAL_FLOOR = 0.003
+
 
 @dataclass(frozen=True, eq=False)
 class Scene:
@@ -123,7 +129,19 @@ def candidate_features(scene: Scene, candidates: Ints) -> Floats:
     x[:, 11] = np.log1p(past.times[candidates])
     x[:, 12] = np.exp2(-age / SEASON_DAYS)
     x[:, 13] = scene.aisle[tables.shelf.category[candidates]]
+    # What he never bought is judged by weights of its own: the crowd says more where habit says nothing.
+    first = past.times[candidates] <= 0.0
+    x[:, 14] = np.where(first, 0.0, _usual(scene, candidates, bought))
+    x[:, 15] = first
+    x[:, 16:19] = x[:, (3, 6, 10)] * first[:, None]
     return x
+
+
+def _usual(scene: Scene, candidates: Ints, bought: Floats) -> Floats:
+    """Log of decayed orders (candidates,) with what others do as orders seen before (Dirichlet smoothing)."""
+    others = USUAL_SHARE * scene.tables.rankings.share[candidates]
+    others += USUAL_HISTORY * scene.past.complements[candidates]
+    return np.asarray(np.log(bought + others + USUAL_FLOOR))
 
 
 def _aisle(shelf: Shelf, basket: Sequence[str]) -> Floats:

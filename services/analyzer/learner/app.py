@@ -62,6 +62,7 @@ def create_service(
         parameters=parameters or _parameters(settings),
         poll_seconds=settings.poll_seconds,
         publish_seconds=_publish_seconds(settings),
+        in_bursts=settings.clock == "journal",
         checkpoint_seconds=settings.checkpoint_seconds,
     )
     lifecycle = Lifecycle()

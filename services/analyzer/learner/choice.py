@@ -24,7 +24,7 @@ from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.goods import GoodsLearner
 from services.analyzer.learner.multinomial import ConditionalLogit
 from services.analyzer.learner.tables import Tables, TablesState
-from services.analyzer.model.lessons import OrderLesson
+from services.analyzer.model.lessons import OrderBrief, OrderLesson
 
 Floats = NDArray[np.float64]
 
@@ -60,8 +60,8 @@ class ChoiceParameters(Struct, frozen=True, kw_only=True):
     top_discoveries: int = 30
     given: float = 0.3
     discoveries: float = 0.2
-    doubt: float = 1.0
-    memory: float = 20_000.0
+    doubt: float = 0.5
+    memory: float = 5_000.0
 
 
 Kind = Literal["next", "rest", "discovery"]
@@ -147,14 +147,18 @@ class ChoiceLearner:
         self.losses: deque[float] = deque(maxlen=MOST_LOSSES)
         self.tables = Tables(catalogue)
 
-    def learn_one(self, lesson: OrderLesson, goods: GoodsLearner) -> None:
+    def asks(self, lesson: OrderBrief) -> bool:
+        """Whether the next order is in the panel, so that what was known before it is needed."""
+        pace = added(self.pace, 1.0, lesson.at, self.parameters.panel_half_life)
+        return draw_of(lesson, self.parameters).share * pace.weight < self.parameters.panel
+
+    def learn_one(self, lesson: OrderBrief, goods: GoodsLearner) -> None:
         """Learn from an order what ``goods``, which have not counted it yet, would not have foreseen."""
+        asks = self.asks(lesson)
         self.pace = added(self.pace, 1.0, lesson.at, self.parameters.panel_half_life)
-        if lesson.before is None or not lesson.lines:
+        if not asks or not isinstance(lesson, OrderLesson) or lesson.before is None or not lesson.lines:
             return
         draw = draw_of(lesson, self.parameters)
-        if draw.share * self.pace.weight >= self.parameters.panel:
-            return
         tables = self.tables.now(goods)
         if tables is None:
             return
@@ -235,7 +239,7 @@ def _given(lines: list[str], draw: Draw) -> list[str]:
     return shuffled[: len(lines) // 2]
 
 
-def draw_of(lesson: OrderLesson, parameters: ChoiceParameters) -> Draw:
+def draw_of(lesson: OrderBrief, parameters: ChoiceParameters) -> Draw:
     """Drawn by hash, so that it follows from the order's id alone."""
     mark = blake2b(_bytes(lesson.customer) + b"/" + _bytes(lesson.order_id), digest_size=24).digest()
     share, kind = (int.from_bytes(part, "big") / 2.0**64 for part in (mark[:8], mark[8:16]))

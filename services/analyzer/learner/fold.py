@@ -14,7 +14,13 @@ from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.choice import ChoiceLearner, ChoiceParameters
 from services.analyzer.learner.goods import GoodsLearner, GoodsParameters
 from services.analyzer.learner.responses import ResponseLearner, ResponseParameters
-from services.analyzer.model.lessons import Lesson, OrderLesson, TrialLesson, decode_lesson
+from services.analyzer.model.lessons import (
+    BriefLesson,
+    OrderBrief,
+    TrialLesson,
+    decode_brief,
+    decode_lesson,
+)
 
 
 class Place(NamedTuple):
@@ -72,7 +78,7 @@ class Fold:
         self.response = ResponseLearner(self.parameters.response)
         self.trials = 0
 
-    def learn_one(self, place: Place, lesson: Lesson) -> None:
+    def learn_one(self, place: Place, lesson: BriefLesson) -> None:
         """Fold the lesson at ``place``, which must come after the present one."""
         if place <= self.place:
             raise ValueError(f"lesson {place} does not come after {self.place}")
@@ -81,7 +87,7 @@ class Fold:
             self.trials += lesson.step == "shown" and not lesson.ghost
             self.response.learn_one(lesson)
         else:
-            if isinstance(lesson, OrderLesson):
+            if isinstance(lesson, OrderBrief):
                 # Trap: before it is counted, or the features would know what is to be foreseen.
                 self.choice.learn_one(lesson, self.goods)
             self.goods.learn_one(lesson)
@@ -92,8 +98,10 @@ class Fold:
         """Fold encoded lessons in canonical order; ``settle`` is what to call in place of one's own."""
         settle = settle or self.settle
         for place, body in rows:
-            lesson = decode_lesson(body)
+            lesson = decode_brief(body)
             settle(lesson.at)
+            if isinstance(lesson, OrderBrief) and self.choice.asks(lesson):
+                lesson = decode_lesson(body)
             self.learn_one(place, lesson)
         settle(self.goods.last_at)
 

@@ -17,7 +17,7 @@ from services.analyzer.learner.complements import (
 )
 from services.analyzer.learner.counts import PAIR_SHIFT, OrderCounts
 from services.analyzer.learner.pairs import Lists, PairLog, lists_from_pairs
-from services.analyzer.model.lessons import OrderChangeLesson, OrderLesson
+from services.analyzer.model.lessons import OrderBrief, OrderChangeLesson
 
 
 class GoodsParameters(Struct, frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ class GoodsLearner:
         self.touched: dict[str, None] = {}
         self._solved: frozenset[str] = frozenset()
 
-    def learn_one(self, lesson: OrderLesson | OrderChangeLesson) -> None:
+    def learn_one(self, lesson: OrderBrief | OrderChangeLesson) -> None:
         """Count what was bought, or came back."""
         product_ids = [line.product_id for line in lesson.lines]
         if isinstance(lesson, OrderChangeLesson):

@@ -40,6 +40,8 @@ class Learner:
     ----------
     catalogue, whole:
         The products, followed while the learner lives, and whether all there were at the start are in.
+    in_bursts:
+        Lessons come in bursts, as in a replay: what one brings is published once it is over, not bit by bit.
 
     Attributes
     ----------
@@ -61,6 +63,7 @@ class Learner:
         parameters: Parameters | None = None,
         poll_seconds: float = 0.05,
         publish_seconds: float = 1.0,
+        in_bursts: bool = False,
         checkpoint_seconds: float = 30.0,
         watch_seconds: float = 2.0,
     ) -> None:
@@ -73,6 +76,7 @@ class Learner:
         self._parameters = parameters or Parameters()
         self._poll = poll_seconds
         self._publish = publish_seconds
+        self._in_bursts = in_bursts
         self._checkpoint = checkpoint_seconds
         self._watch = watch_seconds
         self._drift = DriftWatch()
@@ -154,7 +158,7 @@ class Learner:
             if fold.goods.due(watermark * SECOND) is not None:
                 await in_thread(self._settle, fold, watermark * SECOND)
             self.passed = max(self.passed, watermark * SECOND)
-        await publisher.offer(fold, self.passed, behind=more)
+        await publisher.offer(fold, self.passed, behind=more or (self._in_bursts and bool(rows)))
         if time.monotonic() - self._saved >= self._checkpoint and fold.place != self._saved_place:
             await self._save(fold, epoch)
         return more

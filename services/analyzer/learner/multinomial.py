@@ -14,16 +14,22 @@ MOST_FEATURE = 1e6
 """Sets with a larger feature teach nothing."""
 LEAST_SCALE = 0.1
 """A feature of less spread is not taken for a small one: its weight is held as if it had this."""
+CLOSE = 0.5
+"""A step that moves no utility by more is the last: of most sets the first."""
 SCALE_DOUBT = 200.0
 """Sets that the scales to begin with count for, and so how slowly the features' own take their place."""
+_STEPS = 20
+_HALVES = 30
+_CLOSE = 1e-9
 
 
 class ConditionalLogit:
     """P(i) ∝ exp(wᵀxᵢ) among the alternatives of a set, with full precision (McFadden 1974).
 
-    The extended Kalman filter of the multinomial logit: each set adds its Fisher information at the present
-    mean, and the mean makes the Newton step that belongs to it (Ollivier 2018, "Online natural gradient as
-    a Kalman filter"). What was seen long ago is forgotten towards the prior, not towards nothing.
+    Assumed density filtering by Laplace's approximation: after each set the posterior is a Gaussian again,
+    at the mode of the exact one, to which Newton's steps lead, and with the Fisher information there
+    (Spiegelhalter & Lauritzen 1990). What was seen long ago is forgotten towards the prior, not towards
+    nothing.
 
     Parameters
     ----------
@@ -60,9 +66,7 @@ class ConditionalLogit:
 
     def predict_one(self, x: Floats) -> Floats:
         """Probabilities (n,) of the alternatives ``x`` (n, d)."""
-        utility = x @ self.mean
-        odds = np.exp(utility - utility.max())
-        return np.asarray(odds / odds.sum())
+        return _softmax(x @ self.mean)
 
     def learn_one(self, x: Floats, chosen: Mask) -> bool:
         """Learn that of ``x`` (n, d) those ``chosen`` (n,) were taken, each a choice among all of them.
@@ -72,22 +76,43 @@ class ConditionalLogit:
         taken = int(np.count_nonzero(chosen))
         if taken in (0, len(chosen)) or not bool((np.abs(x) <= MOST_FEATURE).all()):
             return False
-        chance = self.predict_one(x)
-        expected = chance @ x
-        around = x - expected
-        spread = (around * chance[:, None]).T @ around
+        wanted = x[chosen].sum(axis=0)
+        chance, spread = self._at(x, self.mean)
         self._scale(np.diag(spread))
         prior = np.maximum(self.variance, LEAST_SCALE**2) / self._doubt**2
-        information = self._kept * self.information + taken * spread
-        gradient = x[chosen].sum(axis=0) - taken * expected
-        gradient -= (1.0 - self._kept) * prior * (self.mean - self._start)
-        step = np.linalg.solve(information + np.diag(prior), gradient)
-        if not bool(np.isfinite(step).all()):
-            return False
-        self.information = information
-        self.mean = np.clip(self.mean + step, -MOST_WEIGHT, MOST_WEIGHT)
+        held = self._kept * self.information
+        before = held + np.diag(prior)
+        pull = (1.0 - self._kept) * prior * (self.mean - self._start)
+        worth = _likelihood(x, chosen, self.mean)
+        moved = np.zeros(len(self.mean))
+        for _ in range(_STEPS):
+            gradient = wanted - taken * (chance @ x) - before @ moved - pull
+            step = np.linalg.solve(before + taken * spread, gradient)
+            if not bool(np.isfinite(step).all()):
+                return False
+            # Trap: where the model was sure and wrong there is no curvature, and the full step leads far
+            # beyond the mode: one order could turn habits around, and no owned product be asked again.
+            for _ in range(_HALVES):
+                after = moved + step
+                gained = _likelihood(x, chosen, self.mean + after)
+                gained -= float(0.5 * after @ before @ after + pull @ after)
+                if gained >= worth - _CLOSE:
+                    break
+                step = 0.5 * step
+            moved, worth = after, gained
+            chance, spread = self._at(x, self.mean + moved)
+            if float(np.abs(x @ step).max()) < CLOSE:
+                break
+        self.information = held + taken * spread
+        self.mean = np.clip(self.mean + moved, -MOST_WEIGHT, MOST_WEIGHT)
         self.samples += 1
         return True
+
+    def _at(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
+        """Probabilities (n,) by ``weights`` (d,), and the covariance (d, d) of the features under them."""
+        chance = _softmax(x @ weights)
+        around = x - chance @ x
+        return chance, (around * chance[:, None]).T @ around
 
     def _scale(self, spread: Floats) -> None:
         """Let the scales follow, as running means that begin with what was given."""
@@ -96,3 +121,16 @@ class ConditionalLogit:
         self.seen = self.seen + there
         moved = (spread - self.variance) / (SCALE_DOUBT + self.seen)
         self.variance = self.variance + np.where(there, moved, 0.0)
+
+
+def _softmax(utility: Floats) -> Floats:
+    odds = np.exp(utility - utility.max())
+    return np.asarray(odds / odds.sum())
+
+
+def _likelihood(x: Floats, chosen: Mask, weights: Floats) -> float:
+    """Log of the chance of what was ``chosen``."""
+    utility = x @ weights
+    most = utility.max()
+    taken = np.count_nonzero(chosen)
+    return float(utility[chosen].sum() - taken * (most + np.log(np.exp(utility - most).sum())))

@@ -29,12 +29,8 @@ class LessonLine(NamedTuple):
     price: float | None
 
 
-class OrderLesson(Struct, frozen=True, kw_only=True, tag_field="kind", tag="order"):
-    """A customer bought. ``at`` is journal time, ``occurred_at`` event time; lines as they were said.
-
-    ``before`` is what his items said before this order, those of this key alone (models of linked keys lie
-    in other partitions), the newest `panel.MAX_BEFORE` of them; None for who is not in the panel.
-    """
+class OrderBrief(Struct, frozen=True, kw_only=True, tag_field="kind", tag="order"):
+    """A customer bought. ``at`` is journal time, ``occurred_at`` event time; lines as they were said."""
 
     customer: CustomerKey
     at: Millis
@@ -42,6 +38,15 @@ class OrderLesson(Struct, frozen=True, kw_only=True, tag_field="kind", tag="orde
     order_id: str
     lines: list[LessonLine]
     channel: str = ""
+
+
+class OrderLesson(OrderBrief, frozen=True, kw_only=True, tag_field="kind", tag="order"):
+    """The same with what was known of him.
+
+    ``before`` is what his items said before this order, those of this key alone (models of linked keys lie
+    in other partitions), the newest `panel.MAX_BEFORE` of them; None for who is not in the panel.
+    """
+
     before: Items | None = None
 
 
@@ -128,6 +133,7 @@ class TrialLesson(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fie
 
 
 Lesson = OrderLesson | OrderChangeLesson | TrialLesson
+BriefLesson = OrderBrief | OrderChangeLesson | TrialLesson
 
 ORDER = "order"
 ORDER_CHANGE = "order_change"
@@ -135,6 +141,7 @@ TRIAL = "trial"
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder: msgspec.msgpack.Decoder[Lesson] = msgspec.msgpack.Decoder(Lesson)
+_briefly: msgspec.msgpack.Decoder[BriefLesson] = msgspec.msgpack.Decoder(BriefLesson)
 
 
 def kind_of(lesson: Lesson) -> str:
@@ -156,3 +163,8 @@ def encode_lesson(lesson: Lesson) -> bytes:
 def decode_lesson(body: bytes) -> Lesson:
     """Raises msgspec.DecodeError."""
     return _decoder.decode(body)
+
+
+def decode_brief(body: bytes) -> BriefLesson:
+    """The same without what was known of who ordered, which is most of a lesson and of the time it takes."""
+    return _briefly.decode(body)

@@ -17,7 +17,7 @@ Pair = tuple[str, float]
 """Name of a product, and how many of 100 orders with it have the other one too."""
 
 MOST = 2
-OWN = ("habit", "recency", "due")
+OWN = ("habit", "usual", "recency", "due")
 """Features that speak of his own purchases."""
 BY_THE_WAY = 1e3
 """Weaker than any contribution, and yet better than nothing."""
@@ -76,7 +76,7 @@ class Explainer:
             own = sum(speaks.get(name, 0.0) for name in OWN)
             yield Reason(own, reasons.usual(item))
         elif here.items and (pair := self._history[place]) is not None:
-            yield Reason(speaks["history"], reasons.goes_with_history(*pair))
+            yield Reason(speaks["history"] + speaks["first_history"], reasons.goes_with_history(*pair))
         if item is not None and item.orders == 0 and item.last_viewed_at:
             yield Reason(speaks["viewed"], reasons.seen(item, here.now))
         yield from self._of_source(one)
