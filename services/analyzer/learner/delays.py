@@ -96,7 +96,7 @@ def _span(age: float) -> int:
 
 def _shares(counts: Floats, before: Sequence[float], weight: float) -> tuple[float, ...]:
     """F at `AGES` from counts and from ``before``, which is worth ``weight`` events."""
-    # Trap: in plain numbers. Every look asks for it, and of four numbers numpy's calls cost twenty times more.
+    # Trap: in plain numbers. Every look asks for it, and numpy's calls cost twenty times more for four.
     shape = [high - low for low, high in zip((0.0, *before), before, strict=False)]
     events, passed = counts.tolist()
     expected = sum((came + went) * part for came, went, part in zip(events, passed, shape, strict=True))
