@@ -41,7 +41,7 @@ class OrderBrief(Struct, frozen=True, kw_only=True, tag_field="kind", tag="order
 
 
 class OrderLesson(OrderBrief, frozen=True, kw_only=True, tag_field="kind", tag="order"):
-    """The same with what was known of him.
+    """An order with what was known of the customer.
 
     ``before`` is what his items said before this order, those of this key alone (models of linked keys lie
     in other partitions), the newest `panel.MAX_BEFORE` of them; None for who is not in the panel.
