@@ -244,6 +244,8 @@
         body: JSON.stringify({ placement, ...who(), context: gpc ? { ...context, gpc } : context, after: position }),
       });
       const told = await answer.json();
+      if (document.readyState === "loading")
+        await new Promise((done) => document.addEventListener("DOMContentLoaded", done, { once: true }));
       if (!answer.ok) throw new Error(`${told.code}: ${told.detail}`);
       const places = element ? [element] : document.querySelectorAll(`[data-placement="${CSS.escape(placement)}"]`);
       if (told.offers.length) places.forEach((place) => fill(place, told.offers));
