@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.benchmarks import rows
+from tests.benchmarks.dialects import dialects
 from tests.benchmarks.learner import learner
 from tests.benchmarks.rebuild import rebuild
 from tests.benchmarks.rig import REST, Rig, platform
@@ -39,10 +40,11 @@ def measure(chosen: set[str]) -> list[Row]:
         return not chosen or name in chosen
 
     found: list[Row] = []
-    shared: list[tuple[str, Callable[[Rig], Row]]] = [
+    shared: list[tuple[str, Callable[[Rig], Row | list[Row]]]] = [
         ("collector", lambda rig: rows.collector_single(rig, 16)),
         ("collector", lambda rig: rows.collector_single(rig, 128)),
         ("batches", rows.collector_batches),
+        ("dialects", dialects),
         ("analyzer", rows.analyzer),
         ("recommender", lambda rig: rows.recommender(rig, 500, 10_000)),
         ("recommender-large", lambda rig: rows.recommender(rig, 5_000, 100_000)),
@@ -54,8 +56,10 @@ def measure(chosen: set[str]) -> list[Row]:
     for name, row in shared:
         if wanted(name):
             with platform("--no-holdout") as rig:
-                found.append(row(rig))
-                print(line(found[-1]), flush=True)
+                made = row(rig)
+                for one in made if isinstance(made, list) else [made]:
+                    found.append(one)
+                    print(line(one), flush=True)
     if wanted("start"):
         found.append(rows.start())
         print(line(found[-1]), flush=True)
