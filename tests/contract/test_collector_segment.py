@@ -7,13 +7,14 @@ import gzip
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from libs.common.contracts.customer_event import IdentityLinked, Touchpoint
+from libs.common.contracts.customer_event import IdentityLinked, Touchpoint, encode_event
 from libs.common.keys import KeyFile, Scope
 from tests.contract.test_collector_touchpoints import NOW, Collector, collecting
 
@@ -171,6 +172,34 @@ async def test_an_order_of_the_specification_is_an_order(collector: Collector) -
             {"product_id": "G-32", "sku": "G-32", "price": 3, "quantity": 2},
         ],
     }
+
+
+async def test_names_of_banners_are_kept_apart_from_those_of_people(collector: Collector) -> None:
+    message = {
+        "userId": "c1",
+        "event": "Promotion Viewed",
+        "properties": {"promotion_id": 7, "name": "Spring"},
+    }
+    event = await only(collector, message)
+    assert event.properties == {"promotion_id": "7", "promotion_name": "Spring"}
+
+
+async def test_what_names_a_person_never_reaches_the_bus(collector: Collector) -> None:
+    traits = {"plan": "gold", "email": "kim@shop.example", "firstName": "Kim", "address": {"city": "Ulm"}}
+    message = {
+        "userId": "c1",
+        "traits": traits,
+        "context": {
+            "ip": "192.0.2.7",
+            "traits": traits,
+            "page": {"url": "https://shop.example/?email=kim@shop.example"},
+        },
+    }
+    event = await only(collector, message, "/v1/identify")
+    assert event.properties == {"plan": "gold"}
+    assert not re.search("kim|ulm|192.0.2", encode_event(event).decode(), re.IGNORECASE)
+    refused = await collector.post({"userId": "kim@shop.example", "event": "Seen"}, "/v1/track")
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "/userId")
 
 
 async def test_an_order_without_products_is_refused_by_name(collector: Collector) -> None:

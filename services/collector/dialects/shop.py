@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from libs.common.contracts.touchpoint import TYPED, Order, OrderChange, ProductSeen
+from libs.common.contracts.vocabulary.shop import Promotion
 from services.collector.dialects.naming import id_of
 
 Properties = dict[str, Any]
@@ -39,6 +40,9 @@ def shop_event(word: str, properties: Properties) -> tuple[str, Properties]:
     made = _plain(properties)
     if shape is ProductSeen:
         _name_product(made)
+    elif shape is Promotion:
+        # The name of a banner, which would be taken for a person's.
+        _take(made, "promotion_name", "name")
     elif shape is Order or shape is OrderChange:
         _take(made, "order_id", "checkout_id")
         _take(made, "total", "revenue")
