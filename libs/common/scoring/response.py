@@ -220,7 +220,7 @@ class ResponseModel:
         cells:
             See `libs.common.scoring.trial.cells_of`.
         """
-        return _chance(*self._mean_odds(own, shared, offer_ids, cells).T)
+        return _chance(self._mean_odds(own, shared, offer_ids, cells))
 
     def head_means(
         self, own: Floats, shared: Floats, offer_ids: Sequence[str], cells: Ints | None = None
@@ -241,12 +241,11 @@ class ResponseModel:
         odds = own.astype(np.float32) @ weights[:_OWN]
         odds += shared.astype(np.float32) @ weights[_OWN:]
         odds = odds.reshape(len(own), len(HEADS), DRAWS)
-        odds += (known.mean[at] + known.mean[cell])[:, :, None]
         spread = normal[(noise + 1009 * self.version) % _NOISE]
         spread *= np.sqrt(known.deviation[at] ** 2 + known.deviation[cell] ** 2)[:, :, None]
+        spread += (known.mean[at] + known.mean[cell])[:, :, None]
         odds += spread
-        e, given, alone = odds[:, 0], odds[:, 1], odds[:, 2]
-        return _chance(e, given, alone).T
+        return _chance(odds).T
 
     def caused(self, kinds: Codes, placement: str) -> Floats:
         """κ of each candidate (m,), in [0, 1], by its kind."""
@@ -288,26 +287,31 @@ class ResponseModel:
     def _mean_odds(self, own: Floats, shared: Floats, offer_ids: Sequence[str], cells: Ints | None) -> Floats:
         known = self._known
         at, cell = known.rows(offer_ids, cells)
-        weights = np.stack([head.mean for head in self.heads], axis=1)
-        odds = own @ weights[:_OWN] + shared @ weights[_OWN:]
+        odds = own @ self._weights[:_OWN] + shared @ self._weights[_OWN:]
         return np.asarray(odds + known.mean[at] + known.mean[cell])
 
+    @cached_property
+    def _weights(self) -> Floats:
+        """Means of the weights, (d, heads)."""
+        return np.stack([head.mean for head in self.heads], axis=1)
 
-def _chance(engaged: NDArray[_F], given: NDArray[_F], alone: NDArray[_F]) -> NDArray[_F]:
-    """q of log odds, by head."""
-    chance: NDArray[_F] = _expit(engaged)
-    chance *= _expit(given)
-    chance += _expit(alone)
+
+def _chance(odds: NDArray[_F]) -> NDArray[_F]:
+    """q of log odds (m, `HEADS`, …), which are written over."""
+    heads = _expit(odds)
+    chance: NDArray[_F] = heads[:, 0] * heads[:, 1]
+    chance += heads[:, 2]
     return np.minimum(chance, 1.0, out=chance)
 
 
 def _expit(odds: NDArray[_F]) -> NDArray[_F]:
-    # 1 / (1 + exp(-x)) in one array: these are the many numbers of a request.
-    x = np.negative(odds)
-    np.maximum(np.minimum(x, _FAR, out=x), -_FAR, out=x)
-    np.exp(x, out=x)
-    x += 1.0
-    return np.reciprocal(x, out=x)
+    """1 / (1 + exp(-x)) in place: these are the many numbers of a request."""
+    np.negative(odds, out=odds)
+    # Whatever is far below makes a certainty by itself; what is far above would overflow.
+    np.minimum(odds, _FAR, out=odds)
+    np.exp(odds, out=odds)
+    odds += 1.0
+    return np.reciprocal(odds, out=odds)
 
 
 @cache

@@ -119,25 +119,36 @@ def fill_slots(
         worlds = np.concatenate((worlds, np.zeros((len(worlds), 1), worlds.dtype)), axis=1)
     contest = _Contest(values, worlds, exploration.near_best)
     uniform = random.Random(seed).random
-    drawn: list[Draw] = []
+    rounds: list[tuple[int, int, bool]] = []
     rank = 1
     while rank <= limit and contest.left:
-        open_, best = contest.open()
-        at = _drawn(uniform(), exploration.share, open_, best)
-        wins = np.bincount(best, minlength=len(values))
-        left = int(np.count_nonzero(open_))
-        propensity = (1.0 - exploration.share) * int(wins[at]) / len(best) + exploration.share / left
+        at = _drawn(uniform(), exploration.share, *contest.open())
         if at == size:
-            drawn.append(Draw(rank, NOBODY, propensity, open_, wins))
+            rounds.append((rank, NOBODY, False))
             break
         out = () if ghosts is None else ghosts(at)
         # What remains must fill the slate: whoever asks for so many offers gets them, if there are any.
         ghost = bool(out) and contest.left - len(out) > limit - rank
-        drawn.append(Draw(rank, at, propensity, open_, wins, ghost))
+        rounds.append((rank, at, ghost))
         for one in out if ghost else (at,):
             contest.leave(one)
         rank += not ghost
-    return drawn
+    return _draws(rounds, contest, exploration.share)
+
+
+def _draws(rounds: Sequence[tuple[int, int, bool]], contest: _Contest, exploration: float) -> list[Draw]:
+    """``rounds`` (rank, chosen, ghost) of a contest with what was open in each, won, and so how likely."""
+    open_, wins = contest.opened(), contest.won()
+    chosen = np.array([at for _, at, _ in rounds])
+    # "No offer" stands behind the last candidate: `NOBODY` finds it.
+    won = wins[np.arange(len(rounds)), chosen]
+    chances = (1.0 - exploration) * won / contest.draws + exploration / open_.sum(axis=1)
+    return [
+        Draw(rank, at, propensity, could, best_in, ghost)
+        for (rank, at, ghost), propensity, could, best_in in zip(
+            rounds, chances.tolist(), open_, wins, strict=True
+        )
+    ]
 
 
 def _drawn(u: float, exploration: float, open_: Mask, best: Counts) -> int:
@@ -149,24 +160,29 @@ def _drawn(u: float, exploration: float, open_: Mask, best: Counts) -> int:
 
 
 class _Contest:
-    """Which candidate is the best in each posterior draw, while candidates leave."""
+    """Which candidate is the best in each posterior draw, while candidates leave; remembers every round."""
 
     def __init__(self, values: Floats, worlds: Floats, near_best: float | None) -> None:
         self._values = values
         self._worlds = worlds
         self._near_best = near_best
         self._open: Mask = np.ones(len(values), dtype=bool)
-        self._best: Counts = worlds.argmax(axis=1) if near_best is None and len(values) else np.empty(0, int)
+        self._best: Counts = worlds.argmax(axis=1) if near_best is None else np.empty(0, int)
+        self._rounds: list[tuple[Mask, Counts]] = []
         self.left = len(values)
+        self.draws = len(worlds)
 
     def open(self) -> tuple[Mask, Counts]:
-        """Who may be drawn now, and the best of them in each posterior draw."""
+        """Begin a round: who may be drawn now, and the best of them in each posterior draw."""
         if self._near_best is None:
-            return self._open.copy(), self._best
-        top = self._values[self._open].max()
-        near = self._open & (self._values >= top - self._near_best * abs(top))
-        among = near.nonzero()[0]
-        return near, among[self._worlds[:, among].argmax(axis=1)]
+            now = self._open.copy(), self._best.copy()
+        else:
+            top = self._values[self._open].max()
+            near = self._open & (self._values >= top - self._near_best * abs(top))
+            among = near.nonzero()[0]
+            now = near, among[self._worlds[:, among].argmax(axis=1)]
+        self._rounds.append(now)
+        return now
 
     def leave(self, at: int) -> None:
         self._open[at] = False
@@ -176,6 +192,17 @@ class _Contest:
             # Only where it was the best somebody else is now.
             lost = (self._best == at).nonzero()[0]
             self._best[lost] = self._worlds[lost].argmax(axis=1)
+
+    def opened(self) -> Mask:
+        """Array (rounds, candidates): who could be drawn."""
+        return np.concatenate([open_ for open_, _ in self._rounds]).reshape(len(self._rounds), -1)
+
+    def won(self) -> Counts:
+        """Array (rounds, candidates): in how many posterior draws each was the best."""
+        rounds, size = len(self._rounds), len(self._values)
+        best = np.concatenate([best for _, best in self._rounds])
+        best += np.arange(rounds).repeat(self.draws) * size
+        return np.bincount(best, minlength=rounds * size).reshape(rounds, size)
 
 
 def _greedy(values: Floats, limit: int, no_offer: bool, ties: Floats | None) -> list[Draw]:

@@ -101,22 +101,25 @@ def packed_draws(draws: Sequence[Draw]) -> list[PackedDraw]:
     """``draws`` as they are kept."""
     if not draws or draws[0].open is None:
         return [PackedDraw(draw.rank, draw.chosen, draw.propensity, draw.ghost) for draw in draws]
-    open_ = np.packbits(np.stack([draw.open for draw in draws if draw.open is not None]), axis=1)
-    wins = np.stack([draw.wins for draw in draws if draw.wins is not None])
-    won, winner = wins.nonzero()
-    ends = np.bincount(won, minlength=len(draws)).cumsum().tolist()
-    winners, counts = winner.astype(np.uint8).tobytes(), wins[won, winner].astype(np.uint8).tobytes()
+    size = len(draws[0].open)
+    open_ = np.concatenate([draw.open for draw in draws if draw.open is not None]).reshape(-1, size)
+    wins = np.concatenate([draw.wins for draw in draws if draw.wins is not None])
+    some = wins.nonzero()[0]
+    won, winner = np.divmod(some, size)
+    ends = won.searchsorted(np.arange(len(draws)), side="right").tolist()
+    winners, counts = winner.astype(np.uint8).tobytes(), wins[some].astype(np.uint8).tobytes()
+    bits, width = np.packbits(open_, axis=1).tobytes(), (size + 7) // 8
     return [
         PackedDraw(
             draw.rank,
             draw.chosen,
             draw.propensity,
             draw.ghost,
-            bits.tobytes(),
+            bits[width * at : width * at + width],
             winners[begin:end],
             counts[begin:end],
         )
-        for draw, bits, begin, end in zip(draws, open_, [0, *ends], ends, strict=False)
+        for at, (draw, begin, end) in enumerate(zip(draws, [0, *ends], ends, strict=False))
     ]
 
 
