@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from binascii import b2a_base64
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -16,6 +17,7 @@ from libs.common.errors import Invalid
 
 _FIELD = "/token"
 _MAX_LENGTH = 4_096
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _PURPOSE = [b"closedloop offer token 1"]
 
 
@@ -45,7 +47,7 @@ class TokenSealer:
     def seal(self, token: OfferToken) -> str:
         """The token in the alphabet A-Z a-z 0-9 - _; equal contents give equal text."""
         sealed = self._cipher.encrypt(self._encoder.encode(token), _PURPOSE)
-        return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode("ascii")
+        return b2a_base64(sealed, newline=False).translate(_URL_SAFE).rstrip(b"=").decode("ascii")
 
     def open(self, text: str, now: Millis, max_age: Millis) -> OfferToken:
         """Read what `seal` wrote; raises `Invalid`, ``token_invalid`` or ``token_expired`` at ``/token``."""

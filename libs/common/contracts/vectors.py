@@ -25,7 +25,7 @@ def pack(rows: NDArray[np.float64]) -> list[bytes]:
     columns = rows.shape[1]
     if columns > MOST_COLUMNS:
         raise ValueError(f"a vector may have {MOST_COLUMNS} columns, not {columns}")
-    numbers = np.rint(np.clip(rows, -MOST, MOST) * SCALE).astype(_NUMBER)
+    numbers = np.rint(np.minimum(np.maximum(rows, -MOST), MOST) * SCALE).astype(_NUMBER)
     said = numbers != 0
     head = np.packbits(said, axis=1, bitorder="little")
     ends = (_NUMBER.itemsize * said.sum(axis=1).cumsum()).tolist()

@@ -92,7 +92,7 @@ class ChoiceModel:
         """What each feature adds to a score, against the mean of all: (n, `FEATURES`), log odds."""
         if not len(features):
             return features
-        return np.asarray((features - features.mean(axis=0)) * self._weights)
+        return np.asarray((features - features.sum(axis=0) / len(features)) * self._weights)
 
     def probabilities(self, features: Floats) -> Floats:
         """P(buys this one next) among the candidates, (n,), summing to 1 where there are any."""

@@ -42,6 +42,9 @@ class Comparables:
     unit_price:
         Array (n,): price by size; the price itself where no size is known, or where the products of one
         ``comparable_group`` do not all say theirs in the same unit.
+    group:
+        A number of each product for where to look for its comparables, see `group_of`: those of other
+        numbers are none.
     tier:
         Array (n,) in [0, 1]: the quantile (mid-rank) of a product's unit price among its comparables,
         `NO_TIER` where there are none.
@@ -51,6 +54,8 @@ class Comparables:
         self._price = np.array([product.price for product in products], dtype=np.float64)
         self._size = np.array([product.size or 1.0 for product in products])
         self._group: list[Group] = [group_of(product) for product in products]
+        numbers: dict[Group, int] = {}
+        self.group = [numbers.setdefault(group, len(numbers)) for group in self._group]
         members: dict[Group, list[int]] = {}
         for position, group in enumerate(self._group):
             members.setdefault(group, []).append(position)

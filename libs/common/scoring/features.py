@@ -91,8 +91,8 @@ class Scene:
         return cls(
             tables=tables,
             past=past,
-            page=tables.complement_scores((page,) if page else (), (1.0,) if page else ()),
-            basket=tables.complement_scores(basket, np.full(len(basket), max(len(basket), 1) ** -0.5)),
+            page=tables.complement_scores((page,) if page else ()),
+            basket=tables.complement_scores(basket, max(len(basket), 1) ** -0.5),
             aisle=_aisle(tables.shelf, basket),
         )
 
@@ -123,12 +123,13 @@ def candidate_features(scene: Scene, candidates: Ints) -> Floats:
     x[:, 5] = np.log1p(scene.basket[candidates] * pull)
     x[:, 6] = np.log(past.complements[candidates] + HISTORY_FLOOR)
     x[:, 7] = np.log1p(past.viewed[candidates])
-    x[:, 8] = past.affinity[candidates]
+    category = tables.shelf.category[candidates]
+    x[:, 8] = past.affinity[category]
     x[:, 9] = willingness(scene, candidates)
     x[:, 10] = tables.rankings.trend[candidates]
     x[:, 11] = np.log1p(past.times[candidates])
     x[:, 12] = np.exp2(-age / SEASON_DAYS)
-    x[:, 13] = scene.aisle[tables.shelf.category[candidates]]
+    x[:, 13] = scene.aisle[category]
     # What he never bought is judged by weights of its own: the crowd says more where habit says nothing.
     first = past.times[candidates] <= 0.0
     x[:, 14] = np.where(first, 0.0, _usual(scene, candidates, bought))

@@ -113,7 +113,7 @@ class History:
     complements:
         Array (n,): complement scores of what he buys, their mean weighted by decayed orders.
     affinity:
-        Array (n,): share of his purchases in a product's category.
+        Array (categories,): share of his purchases in a category.
     willing:
         Array (categories,): the price tier he is willing to pay for, from what he bought and looked at in
         a category, leaning on his other categories where that is little.
@@ -147,11 +147,11 @@ class History:
         spread[2] = np.inf
         spread[:, places] = own[:, on]
         bought, viewed, age, cycle, times = spread
-        total = float(bought.sum())
+        total, owned = float(bought.sum()), (bought > 0.0).nonzero()[0]
         return cls(
             traces=traces,
             at=at,
-            owned=(bought > 0.0).nonzero()[0],
+            owned=owned,
             looked_at=(viewed > 0.0).nonzero()[0],
             bought=bought,
             viewed=viewed,
@@ -159,7 +159,7 @@ class History:
             cycle=cycle,
             times=times,
             complements=_complements(tables, traces.rows, own[0]),
-            affinity=_affinity(shelf, bought, total),
+            affinity=_shares(shelf.category[owned], bought[owned], shelf.categories, total),
             willing=_willing(shelf, places, own[0, on] + VIEW_SHARE * own[1, on]),
             loyal=_loyal(shelf, places, own[0, on], total),
         )
@@ -235,14 +235,14 @@ def _complements(tables: ScoringTables, rows: Ints, own: Floats) -> Floats:
         return np.zeros(len(tables.shelf))
     most = (-own).argsort(kind="stable")[:HISTORY_ITEMS]
     most = most[rows[most] >= 0]
-    return tables.row_scores(rows[most], own[most] / total)
+    return tables.row_scores(rows[most], own[most, None] / total)
 
 
-def _affinity(shelf: Shelf, bought: Floats, total: float) -> Floats:
+def _shares(codes: Ints, weight: Floats, size: int, total: float) -> Floats:
+    """Array (size,): sums of ``weight`` by code, as shares of ``total``."""
     if total <= 0.0:
-        return np.zeros(len(shelf))
-    by_category = np.bincount(shelf.category, weights=bought, minlength=shelf.categories)
-    return np.asarray(by_category[shelf.category] / total)
+        return np.zeros(size)
+    return np.bincount(codes, weights=weight, minlength=size) / total
 
 
 def _willing(shelf: Shelf, places: Ints, weight: Floats) -> Floats:
@@ -256,8 +256,6 @@ def _willing(shelf: Shelf, places: Ints, weight: Floats) -> Floats:
 
 
 def _loyal(shelf: Shelf, places: Ints, bought: Floats, total: float) -> Floats:
-    if total <= 0.0:
-        return np.zeros(shelf.brands)
-    shares = np.bincount(shelf.brand[places], weights=bought, minlength=shelf.brands) / total
+    shares = _shares(shelf.brand[places], bought, shelf.brands, total)
     shares[NO_BRAND] = 0.0
-    return np.asarray(shares)
+    return shares

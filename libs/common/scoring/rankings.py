@@ -35,8 +35,8 @@ class Rankings:
     trend:
         Array (n,): log of orders of late (half-life 7 d) over what its pace of the last months (60 d) would
         give, beside the same ratio of all products; 0 where nothing is known, within ±`MOST_TREND`.
-    newness:
-        Array (n,): 1 where nobody bought it yet, falling to 0 with the orders seen: 1 / (1 + orders).
+    orders:
+        Array (n,): orders with it that were seen, not decayed.
     popular:
         All positions, most popular first.
     by_category, starts:
@@ -50,7 +50,7 @@ class Rankings:
 
     share: Floats
     trend: Floats
-    newness: Floats
+    orders: Floats
     popular: Ints
     by_category: Ints
     starts: Ints
@@ -80,7 +80,7 @@ class Rankings:
         return cls(
             share=share,
             trend=trend,
-            newness=1.0 / (1.0 + orders),
+            orders=orders,
             popular=popular,
             by_category=by_category,
             starts=np.searchsorted(category[by_category], np.arange(categories + 1)),

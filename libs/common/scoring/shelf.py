@@ -114,26 +114,19 @@ class ScoringTables:
             weights=weights,
         )
 
-    def complement_scores(self, product_ids: Sequence[str], amounts: Sequence[float] | Floats) -> Floats:
-        """Array (n,): what goes with ``product_ids``, their neighbours' weights times ``amounts`` summed."""
-        index = self.learned.complements.index
-        found = [
-            (index[key], amount) for key, amount in zip(product_ids, amounts, strict=True) if key in index
-        ]
-        rows = np.array([row for row, _ in found], dtype=np.int64)
-        return self.row_scores(rows, np.array([amount for _, amount in found], dtype=np.float64))
+    def complement_scores(self, product_ids: Sequence[str], amount: float = 1.0) -> Floats:
+        """Array (n,): what goes with ``product_ids``, their neighbours' weights summed, times ``amount``."""
+        find = self.learned.complements.index.get
+        return self.row_scores([row for key in product_ids if (row := find(key)) is not None], amount)
 
-    def row_scores(self, rows: Ints, by: Floats) -> Floats:
-        """The same of ``rows`` of complements times ``by``."""
+    def row_scores(self, rows: Ints | list[int], by: Floats | float) -> Floats:
+        """The same of ``rows`` of complements; ``by`` is a factor, or an array (rows, 1) of them."""
         size = len(self.shelf)
         if not len(rows):
             return np.zeros(size)
-        sums = np.bincount(
-            self.columns[rows].ravel(),
-            weights=(self.weights[rows] * by[:, None]).ravel(),
-            minlength=size + 1,
-        )
-        return np.asarray(sums[:size], dtype=np.float64)
+        weights = self.weights[rows] * by
+        sums = np.bincount(self.columns[rows].ravel(), weights=weights.ravel(), minlength=size + 1)
+        return sums[:size]
 
 
 def _listed(product: Product) -> int:

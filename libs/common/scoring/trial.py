@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.common.clock import Millis
+from libs.common.clock import DAY, Millis
 from libs.common.contracts.catalogue import KINDS
 
 Floats = NDArray[np.float64]
@@ -82,6 +81,7 @@ _KINDS = len(KINDS)
 _DEAREST = 1e12
 _FREE = RESPONSE_FEATURES.index("offer_0")
 _NUMBERS = RESPONSE_FEATURES.index("price")
+_SHIFTS = (np.arange(SKETCH)[None, :] - np.arange(SKETCH)[:, None]) % SKETCH
 _GROUP_CODES = {source: code for code, names in enumerate(SOURCE_GROUPS.values()) for source in names}
 
 
@@ -126,22 +126,21 @@ def own_features(
     """
     x = np.zeros((len(matrix), len(RESPONSE_FEATURES)))
     rows = np.arange(len(matrix))
-    likely = np.clip(chance, 1e-6, 1.0 - 1e-6)
+    likely = np.minimum(np.maximum(chance, 1e-6), 1.0 - 1e-6)
     x[:, 0] = np.log(likely / (1.0 - likely))
     x[rows, 1 + kinds] = 1.0
     grouped = groups >= 0
     x[rows[grouped], 1 + _KINDS + groups[grouped]] = 1.0
     at = _NUMBERS
-    paid = np.clip(price, 0.01, _DEAREST)
+    paid = np.minimum(np.maximum(price, 0.01), _DEAREST)
     x[:, at] = 0.25 * np.log1p(paid)
     x[:, at + 1] = tier_step
-    x[:, at + 2] = np.clip(margin, -paid, paid) / paid
+    x[:, at + 2] = np.minimum(np.maximum(margin, -paid), paid) / paid
     x[:, at + 3] = 1.0 / (1.0 + 0.1 * np.maximum(seen, 0.0))
-    x[:, at + 4 : at + 4 + len(_TAKEN)] = matrix[:, [names.index(name) for name in _TAKEN]]
+    x[:, at + 4 : at + 4 + len(_TAKEN)] = matrix[:, _taken(tuple(names))]
     x[:, _FREE : _FREE + SKETCH] = offers
     if context.any():
-        shifts = (np.arange(SKETCH)[None, :] - np.arange(SKETCH)[:, None]) % SKETCH
-        x[:, _FREE + SKETCH :] = offers @ context[shifts]
+        x[:, _FREE + SKETCH :] = offers @ context[_SHIFTS]
     return _bounded(x)
 
 
@@ -166,23 +165,20 @@ def shared_features(
     on_page, basket:
         Whether a product is looked at, and how many are in the basket.
     """
-    x = np.zeros(len(SHARED_FEATURES))
-    hour = 2.0 * math.pi * (at % 86_400_000) / 86_400_000
-    day = datetime.fromtimestamp(at / 1000, UTC).weekday() if 0 <= at < 253_000_000_000_000 else 0
-    x[:8] = (
+    hour = 2.0 * math.pi * (at % DAY) / DAY
+    # The epoch began on a Thursday.
+    weekday = (at // DAY + 3) % 7
+    said = (
         1.0,
         math.sin(hour),
         math.cos(hour),
-        day >= 5,
+        weekday >= 5,
         orders > 0.0,
         0.25 * math.log1p(max(orders, 0.0)),
         on_page,
         0.25 * math.log1p(max(basket, 0)),
     )
-    x[8 : 8 + SKETCH] = _one("channel", channel)
-    x[8 + SKETCH : 8 + 2 * SKETCH] = _one("placement", placement)
-    x[8 + 2 * SKETCH :] = context
-    return _bounded(x)
+    return _bounded(np.concatenate((said, _one("channel", channel), _one("placement", placement), context)))
 
 
 def context_sketch(context: Mapping[str, Any]) -> Floats:
@@ -229,6 +225,12 @@ def cells_of(kinds: Codes, codes: Ints) -> Ints:
     return np.asarray(codes * 8 + kinds, dtype=np.int64)
 
 
+@lru_cache(maxsize=16)
+def _taken(names: tuple[str, ...]) -> list[int]:
+    """Where the columns of `_TAKEN` stand among ``names``."""
+    return [names.index(name) for name in _TAKEN]
+
+
 def _token(name: str, value: Any) -> tuple[str, float]:
     name = name[:64]
     if isinstance(value, bool):
@@ -265,7 +267,7 @@ def _one(salt: str, word: str) -> Floats:
 
 
 def _bounded(x: Floats) -> Floats:
-    bounded = np.clip(x, -LIMIT, LIMIT)
-    bounded[np.isnan(bounded)] = 0.0
+    bounded = np.minimum(np.maximum(x, -LIMIT), LIMIT)
+    bounded[bounded != bounded] = 0.0
     # Adding 0 makes a negative zero positive: the record must read back as what was scored.
     return np.asarray(bounded.round(DECIMALS) + 0.0)

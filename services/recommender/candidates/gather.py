@@ -33,6 +33,8 @@ from services.recommender.model.value import KIND_CODES, Worth
 
 MOST_AUTHORED = 400
 """So many authored offers can be candidates at once, the most valuable first."""
+ALL = np.ones(len(KINDS), dtype=np.bool_)
+"""All kinds are wanted."""
 CONTENT_CHANCE = 0.01
 """P(choice) of content without a product."""
 
@@ -61,7 +63,7 @@ class Where:
     @cached_property
     def wanted(self) -> Mask:
         """Array (kinds,): whether each of `KINDS` is wanted."""
-        return np.array([self.kinds is None or kind in self.kinds for kind in KINDS])
+        return ALL if self.kinds is None else np.array([kind in self.kinds for kind in KINDS])
 
     @cached_property
     def sketch(self) -> Floats:
@@ -206,8 +208,7 @@ def _products(here: Situation, where: Where) -> Candidates:
     also = [at for name in own if (at := index.get(name, NOTHING)) != NOTHING and here.open[at]]
     found = candidates(here.look, np.array(also, dtype=np.int64))
     wanted = where.wanted
-    some = wanted[_kinds(here, found.positions, found.replaces)]
-    if wanted.all() or np.count_nonzero(some) >= where.limit:
+    if wanted.all() or np.count_nonzero(wanted[_kinds(here, *found[::2])]) >= where.limit:
         return found
     by = upgrades.replaced(here.look).by
     ranking = here.tables.rankings.popular
@@ -245,10 +246,11 @@ def _refuse(here: Situation, code: str, refused: int) -> None:
 
 def _own(here: Situation, where: Where, named: _Candidates, chance: Floats, features: Floats) -> Floats:
     """What the response model is told of each candidate alone."""
-    at, shelf = named.positions, here.tables.shelf
-    tier = shelf.comparables.tier
-    willing = _of(here.scene.past.willing, np.where(at >= 0, _of(shelf.category, at), NOTHING))
-    below = np.where(named.replaces >= 0, _of(tier, named.replaces), willing)
+    at, replaces, shelf = named.positions, named.replaces, here.tables.shelf
+    tier, willing = shelf.comparables.tier, here.scene.past.willing
+    below = willing[_of(shelf.category, at)] * (at >= 0) if len(willing) else np.zeros(len(at))
+    if (up := replaces >= 0).any():
+        below[up] = tier[replaces[up]]
     return own_features(
         features,
         FEATURES,
@@ -258,7 +260,7 @@ def _own(here: Situation, where: Where, named: _Candidates, chance: Floats, feat
         price=_of(here.assortment.price, at),
         margin=named.margin,
         tier_step=_of(tier, at) - below,
-        seen=1.0 / np.where(at >= 0, _of(here.tables.rankings.newness, at), 1.0) - 1.0,
+        seen=_of(here.tables.rankings.orders, at),
         offers=named.sketch,
         context=where.sketch,
     )
@@ -266,8 +268,10 @@ def _own(here: Situation, where: Where, named: _Candidates, chance: Floats, feat
 
 def _of(values: NDArray[Any], at: Positions) -> NDArray[Any]:
     """``values`` at positions ``at``; 0 where there is no product."""
-    found = np.zeros(len(at), dtype=values.dtype)
     named = at >= 0
+    if named.all():
+        return values[at]
+    found = np.zeros(len(at), dtype=values.dtype)
     found[named] = values[at[named]]
     return found
 
@@ -309,9 +313,9 @@ def _best(here: Situation, named: _Candidates, by: Floats, where: Where) -> Posi
     if len(kept) > (most := places.room(where.limit)):
         _refuse(here, SURPLUS, len(kept) - most)
         first = _first(here, named, kept, where.also)[:most]
-        rest = np.setdiff1d(kept, first)
+        rest = np.setdiff1d(kept, first) if len(first) else kept
         rest = rest[places.best(by[rest], named.sources[rest], most - len(first))]
-        kept = np.sort(np.concatenate((first, rest)))
+        kept = np.sort(np.concatenate((first, rest))) if len(first) else rest
     return kept
 
 

@@ -96,6 +96,13 @@ class Pool:
         """Array (n, m): q in posterior draws."""
         return self.draw()
 
+    @property
+    def variance(self) -> Singles:
+        """Array (m,): how far q differs between posterior draws."""
+        apart = self.draws.T - self.draws.mean(axis=0)[:, None]
+        variance: Singles = np.einsum("ij,ij->i", apart, apart) / apart.shape[1]
+        return variance
+
     def worlds(self) -> Singles:
         """Array (n, m): what candidates are ranked by, in posterior draws; its reader's to write to."""
         ranked = self.worth.ranked_by(self.objective, self.draws)
@@ -105,6 +112,11 @@ class Pool:
     def contributions(self) -> Floats:
         """Array (m, `FEATURES`): what speaks for a choice of each, in log odds against the pool's mean."""
         return self.here.tables.learned.choice.contributions(self.features)
+
+    def speaks(self, chosen: Sequence[Chosen]) -> list[list[float]]:
+        """`contributions` of the ``chosen``."""
+        rows: list[list[float]] = self.contributions[[one.at for one in chosen]].tolist()
+        return rows
 
     @cached_property
     def product_ids(self) -> list[str | None]:

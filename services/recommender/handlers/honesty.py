@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from services.recommender.metrics import RecommenderMetrics
 from services.recommender.model.policy import Draw
 
@@ -35,9 +33,7 @@ class PolicyHonesty:
 
     def note(self, draws: Sequence[Draw], share: float, offer_ids: Sequence[str]) -> None:
         """One decision's draws, ghosts among them; ``share`` is its placement's exploration."""
-        weights = [
-            1.0 / (np.count_nonzero(draw.open) * draw.propensity) for draw in draws if draw.open is not None
-        ]
+        weights = [1.0 / (draw.among * draw.propensity) for draw in draws if draw.open is not None]
         if not weights:
             return
         metrics, total = self._metrics, sum(weights)

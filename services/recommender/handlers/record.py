@@ -180,7 +180,7 @@ def pool_of(slate: Slate) -> bytes:
             rules=rules_of(slate.draws, len(pool), slate.placement.near_best is not None).tobytes(),
             chance=_floats(pool.chance),
             mean=_floats(pool.mean),
-            variance=_floats(pool.draws.var(axis=0)) if drawn else b"",
+            variance=_floats(pool.variance) if drawn else b"",
             value=_floats(pool.score),
             draws=packed_draws(slate.draws),
             placed=slate.instead,

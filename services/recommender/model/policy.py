@@ -54,6 +54,8 @@ class Draw(NamedTuple):
         posterior draws each was the best of them. None where nothing was drawn: the chosen one had to be.
     ghost:
         Whether it was taken out and the slot drawn again.
+    among:
+        How many could be drawn.
     """
 
     rank: int
@@ -62,6 +64,7 @@ class Draw(NamedTuple):
     open: Mask | None = None
     wins: Counts | None = None
     ghost: bool = False
+    among: int = 1
 
 
 def seed_of(decision_id: str) -> int:
@@ -142,11 +145,12 @@ def _draws(rounds: Sequence[tuple[int, int, bool]], contest: _Contest, explorati
     chosen = np.array([at for _, at, _ in rounds])
     # "No offer" stands behind the last candidate: `NOBODY` finds it.
     won = wins[np.arange(len(rounds)), chosen]
-    chances = (1.0 - exploration) * won / contest.draws + exploration / open_.sum(axis=1)
+    among = open_.sum(axis=1)
+    chances = (1.0 - exploration) * won / contest.draws + exploration / among
     return [
-        Draw(rank, at, propensity, could, best_in, ghost)
-        for (rank, at, ghost), propensity, could, best_in in zip(
-            rounds, chances.tolist(), open_, wins, strict=True
+        Draw(rank, at, propensity, could, best_in, ghost, left)
+        for (rank, at, ghost), propensity, could, best_in, left in zip(
+            rounds, chances.tolist(), open_, wins, among.tolist(), strict=True
         )
     ]
 

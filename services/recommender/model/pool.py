@@ -210,7 +210,7 @@ def _worth(record: PoolRecord) -> dict[int, Valued]:
 def packed_contributions(rows: NDArray[np.float64]) -> bytes:
     """``rows`` as they are kept: three digits are more than a reader of reasons needs."""
     # Trap: float16 ends at 65,504; what is beyond it would be read as infinite.
-    return np.clip(rows, -6e4, 6e4).astype("<f2").tobytes()
+    return np.minimum(np.maximum(rows, -6e4), 6e4).astype("<f2").tobytes()
 
 
 def _numbers(data: bytes) -> list[float]:

@@ -104,10 +104,8 @@ def situation(
 def _close(
     free: Mask, index: Mapping[str, int], product_ids: Iterable[str], code: str, rejected: dict[str, int]
 ) -> None:
-    places = [place for product_id in product_ids if (place := index.get(product_id)) is not None]
-    if not places:
-        return
-    before = int(np.count_nonzero(free))
-    free[places] = False
-    if taken := before - int(np.count_nonzero(free)):
-        rejected[code] = taken
+    places = list({place for product_id in product_ids if (place := index.get(product_id)) is not None})
+    if places:
+        if taken := int(np.count_nonzero(free[places])):
+            rejected[code] = taken
+        free[places] = False

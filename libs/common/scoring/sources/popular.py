@@ -27,7 +27,7 @@ def in_category(look: Look) -> Positions:
     wanted = {} if page == NOTHING else {int(shelf.category[page]): OF_PAGE}
     if len(past.owned):
         categories = shelf.category[past.owned]
-        heaviest = top_of(categories, past.affinity[past.owned], len(categories))
+        heaviest = top_of(categories, past.affinity[categories], len(categories))
         for category in list(dict.fromkeys(heaviest.tolist()))[:FAVOURITES]:
             wanted.setdefault(category, OF_FAVOURITE)
     found = [

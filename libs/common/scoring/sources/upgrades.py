@@ -39,7 +39,10 @@ def replaced(look: Look) -> Replaced:
         # Trap: backwards, because of several that one product could replace the last one written stays.
         by[peers.of(position).dearer] = position
     found = ((by != NOTHING) & look.open).nonzero()[0]
-    worth, of_page = _worth(look, found), by[found] == look.page_at
+    worth = _worth(look, found)
+    if look.page_at == NOTHING:
+        return Replaced(by, top_of(found, worth, UPGRADES))
+    of_page = by[found] == look.page_at
     # Rooms of their own, so that what he usually buys crowds out nothing that could replace the page's.
     rooms = [top_of(found[some], worth[some], UPGRADES) for some in (of_page, ~of_page) if some.any()]
     return Replaced(by, np.concatenate(rooms) if rooms else NONE)
@@ -50,9 +53,12 @@ def _replaceable(look: Look) -> list[int]:
     page, peers = look.page_at, look.scene.tables.shelf.peers
     # Trap: of comparable products only the most bought is the usual one, or a customer's good coffee
     # would count as an up-sell of the cheap one he bought once.
-    kinds: list[int] = []
+    group, kinds = look.scene.tables.shelf.comparables.group, list[int]()
+    rivals: dict[int, list[int]] = {}
     for position in look.usual if page == NOTHING else [page, *look.usual]:
-        if not any(peers.comparable(position, other) for other in kinds):
+        near = rivals.setdefault(group[position], [])
+        if not any(peers.comparable(position, other) for other in near):
+            near.append(position)
             kinds.append(position)
     return kinds
 
