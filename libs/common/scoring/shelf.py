@@ -126,7 +126,7 @@ class ScoringTables:
             return np.zeros(size)
         weights = self.weights[rows] * by
         sums = np.bincount(self.columns[rows].ravel(), weights=weights.ravel(), minlength=size + 1)
-        return sums[:size]
+        return np.asarray(sums[:size], dtype=np.float64)
 
 
 def _listed(product: Product) -> int:

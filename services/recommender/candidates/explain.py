@@ -23,6 +23,7 @@ PAGE, BASKET, HISTORY, VIEWED = map(FEATURES.index, ("page", "basket", "history"
 BY_THE_WAY = 1e3
 """Weaker than any contribution, and yet better than nothing."""
 MOST_BASKET = 32
+NOWHERE = -1
 _strength = itemgetter(0)
 
 Reason = tuple[float, str]
@@ -39,7 +40,9 @@ class Explainer:
         # Several offers can be of one product: pairs are looked up by product.
         named = dict.fromkeys(one.product_id for one in chosen if one.product_id is not None)
         self._products = [product_id for product_id in named if product_id in learned]
-        self._sought = np.array([learned[product_id] for product_id in self._products], dtype=np.int64)
+        # Padding of the lists of neighbours is −1 and so finds the last entry, which is nobody's.
+        self._sought = np.full(len(learned) + 1, NOWHERE)
+        self._sought[[learned[product_id] for product_id in self._products]] = range(len(self._products))
         self._speaks = dict(zip((one.at for one in chosen), pool.speaks(chosen), strict=True))
         self._page = self._pairs([here.page] if here.page is not None else [])
         self._basket = self._pairs(here.basket[:MOST_BASKET])
@@ -101,8 +104,9 @@ class Explainer:
         best: dict[str, Found] = {}
         if not rows or not self._products:
             return best
-        # Padding of the lists of neighbours is −1, which is nobody's row.
-        row, column, place = (learned.neighbours[rows][:, :, None] == self._sought).nonzero()
+        sought = self._sought[learned.neighbours[rows]]
+        row, column = (sought != NOWHERE).nonzero()
+        place = sought[row, column]
         row = np.array(rows)[row]
         strongest = [0.0] * len(self._products)
         hits = zip(

@@ -122,37 +122,25 @@ def fill_slots(
         worlds = np.concatenate((worlds, np.zeros((len(worlds), 1), worlds.dtype)), axis=1)
     contest = _Contest(values, worlds, exploration.near_best)
     uniform = random.Random(seed).random
-    rounds: list[tuple[int, int, bool]] = []
+    drawn: list[Draw] = []
     rank = 1
     while rank <= limit and contest.left:
-        at = _drawn(uniform(), exploration.share, *contest.open())
+        open_, best = contest.open()
+        at = _drawn(uniform(), exploration.share, open_, best)
+        wins = np.bincount(best, minlength=len(values))
+        left = int(np.count_nonzero(open_))
+        propensity = (1.0 - exploration.share) * int(wins[at]) / len(best) + exploration.share / left
         if at == size:
-            rounds.append((rank, NOBODY, False))
+            drawn.append(Draw(rank, NOBODY, propensity, open_, wins, among=left))
             break
         out = () if ghosts is None else ghosts(at)
         # What remains must fill the slate: whoever asks for so many offers gets them, if there are any.
         ghost = bool(out) and contest.left - len(out) > limit - rank
-        rounds.append((rank, at, ghost))
+        drawn.append(Draw(rank, at, propensity, open_, wins, ghost, left))
         for one in out if ghost else (at,):
             contest.leave(one)
         rank += not ghost
-    return _draws(rounds, contest, exploration.share)
-
-
-def _draws(rounds: Sequence[tuple[int, int, bool]], contest: _Contest, exploration: float) -> list[Draw]:
-    """``rounds`` (rank, chosen, ghost) of a contest with what was open in each, won, and so how likely."""
-    open_, wins = contest.opened(), contest.won()
-    chosen = np.array([at for _, at, _ in rounds])
-    # "No offer" stands behind the last candidate: `NOBODY` finds it.
-    won = wins[np.arange(len(rounds)), chosen]
-    among = open_.sum(axis=1)
-    chances = (1.0 - exploration) * won / contest.draws + exploration / among
-    return [
-        Draw(rank, at, propensity, could, best_in, ghost, left)
-        for (rank, at, ghost), propensity, could, best_in, left in zip(
-            rounds, chances.tolist(), open_, wins, among.tolist(), strict=True
-        )
-    ]
+    return drawn
 
 
 def _drawn(u: float, exploration: float, open_: Mask, best: Counts) -> int:
@@ -164,29 +152,24 @@ def _drawn(u: float, exploration: float, open_: Mask, best: Counts) -> int:
 
 
 class _Contest:
-    """Which candidate is the best in each posterior draw, while candidates leave; remembers every round."""
+    """Which candidate is the best in each posterior draw, while candidates leave."""
 
     def __init__(self, values: Floats, worlds: Floats, near_best: float | None) -> None:
         self._values = values
         self._worlds = worlds
         self._near_best = near_best
         self._open: Mask = np.ones(len(values), dtype=bool)
-        self._best: Counts = worlds.argmax(axis=1) if near_best is None else np.empty(0, int)
-        self._rounds: list[tuple[Mask, Counts]] = []
+        self._best: Counts = worlds.argmax(axis=1) if near_best is None and len(values) else np.empty(0, int)
         self.left = len(values)
-        self.draws = len(worlds)
 
     def open(self) -> tuple[Mask, Counts]:
-        """Begin a round: who may be drawn now, and the best of them in each posterior draw."""
+        """Who may be drawn now, and the best of them in each posterior draw."""
         if self._near_best is None:
-            now = self._open.copy(), self._best.copy()
-        else:
-            top = self._values[self._open].max()
-            near = self._open & (self._values >= top - self._near_best * abs(top))
-            among = near.nonzero()[0]
-            now = near, among[self._worlds[:, among].argmax(axis=1)]
-        self._rounds.append(now)
-        return now
+            return self._open.copy(), self._best
+        top = self._values[self._open].max()
+        near = self._open & (self._values >= top - self._near_best * abs(top))
+        among = near.nonzero()[0]
+        return near, among[self._worlds[:, among].argmax(axis=1)]
 
     def leave(self, at: int) -> None:
         self._open[at] = False
@@ -196,17 +179,6 @@ class _Contest:
             # Only where it was the best somebody else is now.
             lost = (self._best == at).nonzero()[0]
             self._best[lost] = self._worlds[lost].argmax(axis=1)
-
-    def opened(self) -> Mask:
-        """Array (rounds, candidates): who could be drawn."""
-        return np.concatenate([open_ for open_, _ in self._rounds]).reshape(len(self._rounds), -1)
-
-    def won(self) -> Counts:
-        """Array (rounds, candidates): in how many posterior draws each was the best."""
-        rounds, size = len(self._rounds), len(self._values)
-        best = np.concatenate([best for _, best in self._rounds])
-        best += np.arange(rounds).repeat(self.draws) * size
-        return np.bincount(best, minlength=rounds * size).reshape(rounds, size)
 
 
 def _greedy(values: Floats, limit: int, no_offer: bool, ties: Floats | None) -> list[Draw]:
