@@ -27,6 +27,7 @@ from services.recommender.candidates.pool import Pool
 from services.recommender.model import authored
 from services.recommender.model.assortment import Assortment
 from services.recommender.model.situation import situation
+from services.recommender.model.steps import side_by_side
 from services.recommender.model.tables import TableMaker
 
 NOW = 1_800_000_000_000
@@ -86,7 +87,9 @@ class Market:
         tables = self.tables.now()
         here = situation(self.assortment, tables.scoring, items or {}, now, page, basket, exclude)
         place = placement or Placement(placement_id="p")
-        return gather(here, tables, Where(place, "web", {}, limit, kinds, also))
+        [pool] = side_by_side([gather(here, tables, Where(place, "web", {}, limit, kinds, also))])
+        assert isinstance(pool, Pool)
+        return pool
 
 
 def kinds_of(pool: Pool) -> dict[str, str]:

@@ -17,13 +17,15 @@ Found = tuple[int, int]
 """Row and column of the learned complements where a pair of products stands."""
 
 MOST = 2
-OWN = tuple(map(FEATURES.index, ("habit", "usual", "recency", "due")))
-"""Columns of the features that speak of his own purchases."""
-PAGE, BASKET, HISTORY, VIEWED = map(FEATURES.index, ("page", "basket", "history", "viewed"))
+OWN = ("habit", "usual", "recency", "due")
+"""Features that speak of his own purchases."""
 BY_THE_WAY = 1e3
 """Weaker than any contribution, and yet better than nothing."""
 MOST_BASKET = 32
 NOWHERE = -1
+_OF_OWN = tuple(map(FEATURES.index, OWN))
+_PAGE, _BASKET, _VIEWED = map(FEATURES.index, ("page", "basket", "viewed"))
+_HISTORY, _FIRST_HISTORY = map(FEATURES.index, ("history", "first_history"))
 _strength = itemgetter(0)
 
 Reason = tuple[float, str]
@@ -64,16 +66,16 @@ class Explainer:
         if one.replaces >= 0:
             yield math.inf, reasons.better_than(here.name(one.replaces))
         if (pair := self._page.get(product_id)) is not None:
-            yield speaks[PAGE], reasons.goes_with_page(*self._told(pair))
+            yield speaks[_PAGE], reasons.goes_with_page(*self._told(pair))
         if (pair := self._basket.get(product_id)) is not None:
-            yield speaks[BASKET], reasons.goes_with_basket(*self._told(pair))
+            yield speaks[_BASKET], reasons.goes_with_basket(*self._told(pair))
         item = here.items.get(product_id)
         if item is not None and item.orders > 0:
-            yield sum(speaks[column] for column in OWN), reasons.usual(item)
+            yield sum(speaks[column] for column in _OF_OWN), reasons.usual(item)
         elif here.items and (pair := self._history.get(product_id)) is not None:
-            yield speaks[HISTORY], reasons.goes_with_history(*self._told(pair))
+            yield speaks[_HISTORY] + speaks[_FIRST_HISTORY], reasons.goes_with_history(*self._told(pair))
         if item is not None and item.orders == 0 and item.last_viewed_at:
-            yield speaks[VIEWED], reasons.seen(item, here.now)
+            yield speaks[_VIEWED], reasons.seen(item, here.now)
 
     def _of_source(self, one: Chosen) -> Iterator[Reason]:
         """What a source alone knows is said after what is his own."""

@@ -28,6 +28,7 @@ from services.recommender.errors import KIND, PRODUCT_MISSING, SURPLUS
 from services.recommender.model.assortment import PRODUCT_OFFER
 from services.recommender.model.authored import Authored
 from services.recommender.model.situation import Floats, Mask, Positions, Situation
+from services.recommender.model.steps import Steps
 from services.recommender.model.tables import Tables
 from services.recommender.model.value import KIND_CODES, Worth
 
@@ -111,14 +112,16 @@ class _Judged(NamedTuple):
         return _Judged(self.own[kept], self.cells[kept], ids, self.mean[kept])
 
 
-def gather(here: Situation, tables: Tables, where: Where) -> Pool:
-    """The candidates of ``here`` that go on, see `places`.
+def gather(here: Situation, tables: Tables, where: Where) -> Steps[Pool]:
+    """Steps towards the candidates of ``here`` that go on, see `places`.
 
     P(choice) decides which. Where there are authored offers, of which it says little, the response model is
     asked about all: those that nobody takes must make room for others.
     """
     named, own_offers = _candidates(here, tables, where)
+    yield
     chance, features = _chances(here, named.positions, own_offers)
+    yield
     shared, placement = _shared(here, where), where.placement
     response = here.tables.learned.response
     worth = Worth(
@@ -129,12 +132,15 @@ def gather(here: Situation, tables: Tables, where: Where) -> Pool:
         contact_cost=placement.contact_cost,
     )
     authored = own_offers < len(chance)
+    yield
     judged = _judged(here, where, named, chance, features, shared) if authored else None
     likely = chance if judged is None else judged.mean
     kept = _best(here, named, worth.ranked_by(placement.objective, likely), where)
     named, chance, features, worth = named.at(kept), chance[kept], features[kept], worth.at(kept)
+    yield
     judged = _judged(here, where, named, chance, features, shared) if judged is None else judged.at(kept)
     own, cells, ids, mean = judged
+    yield
     worth = replace(worth, returned=response.returned(ids, cells))
     return Pool(
         here=here,

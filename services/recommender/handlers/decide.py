@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -42,6 +42,7 @@ from services.recommender.model.policy import (
     seed_of,
 )
 from services.recommender.model.situation import Situation, situation
+from services.recommender.model.steps import Steps, side_by_side
 from services.recommender.model.tables import TableMaker
 from services.recommender.model.who import Who
 from services.recommender.model.wire import EMPTY, Answer, Ask, Offered
@@ -130,14 +131,23 @@ class Decider:
         """Drop what memory holds of ``customers``."""
         self._histories.drop(customers)
 
-    def decide(self, question: Question) -> Decided:
-        """Choose the offers and say why; equal questions to equal models have equal answers."""
+    def decide(self, questions: Iterable[Question]) -> list[Decided | Exception]:
+        """Choose the offers and say why; equal questions to equal models have equal answers.
+
+        The questions have nothing to do with each other, but are decided `side_by_side`.
+        """
+        return side_by_side(map(self._decide, questions))
+
+    def _decide(self, question: Question) -> Steps[Decided]:
         ask, whom = question.ask, question.who
         placement = self._placement(ask)
         may = allowed(whom.consents, ask.channel, self._unknown_consent) if whom.keys else None
         personal = may is not None and may.personal and not question.stale
         group = question.group or group_of(whom.key, *self._holdout)
-        slate = self._slate(question, placement, group, _items(whom) if personal else {})
+        slate = yield from self._slate(question, placement, group, _items(whom) if personal else {})
+        yield
+        offers = self._offers(slate, ask.dry_run)
+        yield
         answer = Answer(
             decision_id=question.decision_id,
             group=group,
@@ -145,12 +155,14 @@ class Decider:
             fresh=question.fresh,
             degraded=[STALE] if question.stale else [],
             limited_by=list(may.limited_by) if may is not None else [],
-            offers=self._offers(slate, ask.dry_run),
+            offers=offers,
         )
         if ask.dry_run:
             return Decided(answer, None, b"")
         self.honesty.note(slate.draws, placement.exploration, slate.pool.offer_ids)
-        return Decided(answer, decision_of(slate, ask), pool_of(slate))
+        event = decision_of(slate, ask)
+        yield
+        return Decided(answer, event, pool_of(slate))
 
     def _placement(self, ask: Ask) -> Placement:
         placement = self._assortment.placements.get(ask.placement)
@@ -161,9 +173,11 @@ class Decider:
 
     def _slate(
         self, question: Question, placement: Placement, group: Group, items: Mapping[str, Item]
-    ) -> Slate:
+    ) -> Steps[Slate]:
         ask = question.ask
         tables = self._tables.now()
+        past = self._histories.of(question.who.key, tables.scoring, items, question.now)
+        yield
         here = situation(
             self._assortment,
             tables.scoring,
@@ -172,15 +186,18 @@ class Decider:
             page_of(ask),
             basket_of(ask),
             ask.exclude,
-            self._histories.of(question.who.key, tables.scoring, items, question.now),
+            past,
         )
         limit = placement.limit if ask.limit is None else ask.limit
         silent = question.stale and placement.fallback == "none"
         also = _baseline(here, placement, limit) if group == "baseline" and not silent else []
         where = Where(placement, ask.channel, ask.context, limit, _kinds(ask, placement), also)
-        pool = gather(here, tables, where)
+        yield
+        pool = yield from gather(here, tables, where)
+        yield
         seed, window = seed_of(question.decision_id), window_of(placement, ask.channel)
         draws = [] if silent else self._draws(question, placement, group, pool, limit, seed, window)
+        yield
         instead = _instead(group, pool, also, limit)
         shown = [(draw.chosen, draw.propensity) for draw in draws if not draw.ghost]
         if instead is not None:

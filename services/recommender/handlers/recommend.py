@@ -19,6 +19,7 @@ from libs.common.position import Position
 from libs.common.times import parse_time
 from services.recommender.errors import UNRECORDED
 from services.recommender.handlers.decide import Decided, Decider, Question, encode_answer
+from services.recommender.handlers.desk import Desk
 from services.recommender.metrics import RecommenderMetrics
 from services.recommender.model.groups import Group
 from services.recommender.model.who import Who, who
@@ -28,7 +29,7 @@ from services.recommender.ports import Board, DecisionStore, KeptDecision, Peopl
 STALE_AFTER: Millis = 5 * MINUTE
 FRESH_WITHIN: Millis = 2 * SECOND
 SHARED = 20
-"""Requests of a batch that are decided and recorded together, before others get their turn."""
+"""Decisions that are read at once; requests of a batch are asked so many at a time, too."""
 
 
 class Forced(NamedTuple):
@@ -86,6 +87,7 @@ class Recommender:
         self._monotonic = monotonic
         self._answers: OrderedDict[str, bytes] = OrderedDict()
         self._making: dict[str, asyncio.Event] = {}
+        self._desk = Desk(self._answer_together)
 
     async def answer(self, ask: Ask, forced: Forced = Forced()) -> bytes:  # noqa: B008
         """The answer to ``ask`` as JSON."""
@@ -147,8 +149,17 @@ class Recommender:
         self._decider.forget(customers)
 
     async def _answer(self, ask: Ask, forced: Forced) -> bytes:
-        question = await self._question(ask, forced)
-        return (await self._record([self._decide(question)]))[0]
+        return await self._desk.answer(await self._question(ask, forced))
+
+    async def _answer_together(self, questions: Sequence[Question]) -> list[bytes | Exception]:
+        """Decide and record ``questions``, all of them at once."""
+        began = self._monotonic()
+        made = self._decider.decide(questions)
+        spent = (self._monotonic() - began) / len(made)
+        for _ in made:
+            self._metrics.seconds.observe(spent)
+        answers = iter(await self._record([one for one in made if isinstance(one, Decided)]))
+        return [next(answers) if isinstance(one, Decided) else one for one in made]
 
     async def _answer_some(self, asks: Sequence[Ask], forced: Forced) -> list[bytes | Exception]:
         """Known answers are looked up, the others decided, all of them recorded: each at once."""
@@ -193,26 +204,9 @@ class Recommender:
         return known
 
     async def _answer_new(self, asks: Sequence[Ask], forced: Forced) -> list[bytes | Exception]:
-        answers: list[bytes | Exception] = []
-        waiting = [self._question(ask, forced) for ask in asks]
-        decided: list[Decided] = []
-        places: list[int] = []
-        for place, question in enumerate(await asyncio.gather(*waiting, return_exceptions=True)):
-            if isinstance(question, BaseException):
-                answers.append(_failure(question))
-                continue
-            answers.append(b"")
-            decided.append(self._decide(question))
-            places.append(place)
-        for place, answer in zip(places, await self._record(decided), strict=True):
-            answers[place] = answer
-        return answers
-
-    def _decide(self, question: Question) -> Decided:
-        began = self._monotonic()
-        decided = self._decider.decide(question)
-        self._metrics.seconds.observe(self._monotonic() - began)
-        return decided
+        """They meet at the desk."""
+        answers = await asyncio.gather(*(self._answer(ask, forced) for ask in asks), return_exceptions=True)
+        return [answer if isinstance(answer, bytes) else _failure(answer) for answer in answers]
 
     async def _question(self, ask: Ask, forced: Forced) -> Question:
         decision_id = ask.decision_id or self._new_id()

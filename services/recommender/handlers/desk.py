@@ -1,0 +1,62 @@
+"""Where questions meet: those of one round of the event loop are decided and recorded together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from services.recommender.handlers.decide import Question
+
+MOST = 20
+"""Questions that are answered together, before others get their turn."""
+
+Answers = Sequence[bytes | Exception]
+
+
+class Desk:
+    """Hands questions on as they come, up to `MOST` at a time, and gives each its answer.
+
+    A question waits for nobody: those that are here already share a round, as they share a commit of the spool.
+
+    Parameters
+    ----------
+    serve:
+        Gives the answers to some questions in their order, an exception for each that failed.
+    """
+
+    def __init__(self, serve: Callable[[Sequence[Question]], Awaitable[Answers]]) -> None:
+        self._answers = serve
+        self._line: list[tuple[Question, asyncio.Future[bytes]]] = []
+        self._busy: set[asyncio.Task[None]] = set()
+
+    async def answer(self, question: Question) -> bytes:
+        """The answer to ``question``; raises what kept it from being made."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bytes] = loop.create_future()
+        self._line.append((question, waiter))
+        if len(self._line) == 1:
+            # Not at once: whoever else asks in this round comes along.
+            loop.call_soon(self._next)
+        return await waiter
+
+    def _next(self) -> None:
+        some, self._line = self._line[:MOST], self._line[MOST:]
+        task = asyncio.create_task(self._serve(some))
+        self._busy.add(task)
+        task.add_done_callback(self._busy.discard)
+        if self._line:
+            asyncio.get_running_loop().call_soon(self._next)
+
+    async def _serve(self, some: Sequence[tuple[Question, asyncio.Future[bytes]]]) -> None:
+        answers: Answers
+        try:
+            answers = await self._answers([question for question, _ in some])
+        except Exception as error:
+            answers = [error] * len(some)
+        for (_, waiter), answer in zip(some, answers, strict=True):
+            if waiter.done():
+                continue
+            if isinstance(answer, bytes):
+                waiter.set_result(answer)
+            else:
+                waiter.set_exception(answer)
