@@ -16,7 +16,7 @@ Answers = Sequence[bytes | Exception]
 class Desk:
     """Hands questions on as they come, up to `MOST` at a time, and gives each its answer.
 
-    A question waits for nobody: those that are here already share a round, as they share a commit of the spool.
+    A question waits for nobody: those that are here already share a round, as appended events share a commit.
 
     Parameters
     ----------
