@@ -26,6 +26,13 @@ class ReservedName(Invalid):
         super().__init__("bad_string", "must not begin with anon: or event:", field)
 
 
+class FrozenName(Invalid):
+    """A visitor whose id looks like a part of another visitor's model."""
+
+    def __init__(self) -> None:
+        super().__init__("bad_string", "must not end in ~ and a number", "/anonymous_id")
+
+
 class ForeignCurrency(Invalid):
     """An amount in a currency that cannot be added to the others."""
 

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from libs.common.contracts.customer_event import ConsentGiven, Erasure, IdentityLinked, Touchpoint
-from libs.common.contracts.identity import RESERVED_PREFIXES, CustomerKey, anonymous_key
+from libs.common.contracts.identity import RESERVED_PREFIXES, CustomerKey, anonymous_key, may_be_frozen
 from libs.common.contracts.touchpoint import (
     ORDER_CHANGES,
     ORDERS,
@@ -24,11 +24,12 @@ from libs.common.errors import Invalid
 from libs.common.intake import Admitted
 from libs.common.items import invalid_from
 from libs.common.personal import refuse_personal
-from services.collector.errors import ForeignCurrency, NobodyNamed, ReservedName
+from services.collector.errors import ForeignCurrency, FrozenName, NobodyNamed, ReservedName
 
 ORDER_TYPES = ORDERS | ORDER_CHANGES
 """Types a browser cannot be believed about, and whose copies go under the visitor's key."""
 IDENTIFIED = "identified"
+UNLINKED = "unlinked"
 UNVERIFIED = "unverified"
 
 MAX_AMOUNT = 1e12
@@ -149,6 +150,8 @@ def check_ids(customer_id: str | None, anonymous_id: str | None) -> None:
     if anonymous_id is not None:
         if anonymous_id.startswith(RESERVED_PREFIXES):
             raise ReservedName("/anonymous_id")
+        if may_be_frozen(anonymous_id):
+            raise FrozenName
         refuse_personal(anonymous_id, "/anonymous_id")
 
 
@@ -214,17 +217,30 @@ def touchpoint_events(
     if item.type in ORDER_TYPES:
         echo = msgspec.structs.replace(event, customer=anonymous_key(visitor), internal=True, echo=True)
         return [event, echo]
-    if item.type == IDENTIFIED:
+    if item.type in (IDENTIFIED, UNLINKED):
         # Trap: the link needs an id of its own, or dedupe would take it for the touchpoint again.
-        link = identity_events(item.customer_id, visitor, f"{event_id}/link", sender, times)
+        link = identity_events(
+            item.customer_id,
+            visitor,
+            f"{event_id}/link",
+            sender,
+            times,
+            unlinked=item.type == UNLINKED,
+        )
         return [event, msgspec.structs.replace(link[0], internal=True), link[1]]
     return [event]
 
 
 def identity_events(
-    customer_id: str, anonymous_id: str, event_id: str, sender: Sender, times: Admitted
+    customer_id: str,
+    anonymous_id: str,
+    event_id: str,
+    sender: Sender,
+    times: Admitted,
+    *,
+    unlinked: bool = False,
 ) -> list[IdentityLinked]:
-    """The link under the customer, and the record under the visitor that names his owner."""
+    """The link (or its end) under the customer, and the record under the visitor that names his owner."""
 
     def linked(key: CustomerKey, internal: bool) -> IdentityLinked:
         return IdentityLinked(
@@ -236,6 +252,7 @@ def identity_events(
             internal=internal,
             customer_id=customer_id,
             anonymous_id=anonymous_id,
+            unlinked=unlinked,
         )
 
     return [linked(customer_id, False), linked(anonymous_key(anonymous_id), True)]

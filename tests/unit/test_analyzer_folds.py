@@ -220,7 +220,7 @@ def test_link_and_owner() -> None:
     owner = IdentityLinked(**base(customer="anon:v"), customer_id="c-7", anonymous_id="v", internal=True)
     second = IdentityLinked(**base(customer="anon:v"), customer_id="c-8", anonymous_id="v", internal=True)
     visitor = folded(owner, second, models=Models.new("anon:v")).profile
-    assert visitor.owner == "c-7"
+    assert (visitor.owner, visitor.frozen) == ("c-8", ("c-7",))
     assert visitor.totals == {}
 
 

@@ -62,11 +62,12 @@ class IdentityLinked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="
     """``anonymous_id`` and ``customer_id`` are the same person, from here on.
 
     Written twice in one spool transaction: under the customer (adds a link), and, ``internal``, under
-    the visitor's key (names its owner).
+    the visitor's key (names its owner). ``unlinked`` takes such a link back.
     """
 
     customer_id: str
     anonymous_id: str
+    unlinked: bool = False
 
 
 class ConsentGiven(Event, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):

@@ -10,13 +10,15 @@ import msgspec
 from msgspec import Struct
 
 from libs.common.clock import Millis
-from libs.common.contracts.identity import CustomerKey
+from libs.common.contracts.identity import CustomerKey, frozen_key
 
 SCHEMA = b"customer-model/1"
 MAX_ITEMS = 1_000
 MAX_LINKS = 32
 MAX_RECENT = 20
 MAX_DECISIONS = 32
+MAX_FROZEN = 32
+"""Owners a visitor key may change; one that more people share is nobody's."""
 
 
 # Values, so they cannot form cycles: ``gc=False`` keeps the garbage collector from walking through hundreds
@@ -80,7 +82,8 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``activity`` is keyed ``channel/type``; ``hours`` are touchpoints by hour of day (UTC), half-life
     120 days; ``consents`` are keyed ``purpose`` or ``purpose/channel``; ``satisfaction`` is a decayed sum of
     ratings in [−1, 1] and its weight; ``links`` are visitor keys of a customer; ``owner`` is the customer
-    a visitor turned out to be.
+    a visitor turned out to be, or `identity.NOBODYS`. ``frozen`` are earlier owners of a visitor key: what it
+    did in the time of the n-th is the model `identity.frozen_key` of n.
     """
 
     customer: CustomerKey
@@ -94,6 +97,7 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     consents: dict[str, Consent] = {}
     links: tuple[CustomerKey, ...] = ()
     owner: CustomerKey | None = None
+    frozen: tuple[CustomerKey, ...] = ()
     recent: tuple[RecentTouch, ...] = ()
     decisions: tuple[MadeDecision, ...] = ()
 
@@ -130,6 +134,11 @@ class Items(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     customer: CustomerKey
     items: dict[str, Item] = {}
+
+
+def frozen_of(visitor: Profile, owner: CustomerKey) -> list[CustomerKey]:
+    """Keys of the frozen parts of ``visitor`` that are ``owner``'s."""
+    return [frozen_key(visitor.customer, n) for n, his in enumerate(visitor.frozen, start=1) if his == owner]
 
 
 PROFILE = "profile"

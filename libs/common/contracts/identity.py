@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from zlib import crc32
 
 PARTITIONS = 12
@@ -10,6 +11,11 @@ PARTITIONS = 12
 ANONYMOUS = "anon:"
 NOBODY = "event:"
 RESERVED_PREFIXES = (ANONYMOUS, NOBODY)
+
+NOBODYS = ""
+"""The owner of a visitor key that was taken back from its owner, or had too many: no customer reads it."""
+
+_FROZEN = re.compile(r"~[0-9]+\Z")
 
 CustomerKey = str
 """``customer_id``, or ``anon:`` + anonymous_id, or ``event:`` + id for answers about nobody."""
@@ -29,6 +35,16 @@ def anonymous_key(anonymous_id: str) -> CustomerKey:
     return ANONYMOUS + anonymous_id
 
 
+def frozen_key(visitor: CustomerKey, number: int) -> CustomerKey:
+    """The key of part ``number`` (from 1) of a visitor's model, frozen when another owner was named."""
+    return f"{visitor}~{number}"
+
+
+def may_be_frozen(anonymous_id: str) -> bool:
+    """Whether ``anonymous_id`` could be taken for a frozen part of another."""
+    return "~" in anonymous_id and _FROZEN.search(anonymous_id) is not None
+
+
 def is_anonymous(key: CustomerKey) -> bool:
     return key.startswith(ANONYMOUS)
 
@@ -38,5 +54,7 @@ def is_nobody(key: CustomerKey) -> bool:
 
 
 def partition_of(key: CustomerKey) -> int:
-    """The partition of the journal, and of the model, of this customer."""
+    """The partition of the journal, and of the model, of this customer; of a frozen part its visitor's."""
+    if "~" in key and key.startswith(ANONYMOUS):
+        key = _FROZEN.sub("", key)
     return crc32(key.encode("utf-8", "surrogatepass")) % PARTITIONS

@@ -16,6 +16,7 @@ import msgspec
 from libs.common.contracts.customer_event import (
     AboutCustomer,
     Erasure,
+    IdentityLinked,
     SpoolReported,
     Tick,
     Touchpoint,
@@ -23,7 +24,7 @@ from libs.common.contracts.customer_event import (
     encode_event,
 )
 from libs.common.contracts.customer_model import ITEMS, PROFILE
-from libs.common.contracts.identity import ANONYMOUS, CustomerKey, is_anonymous
+from libs.common.contracts.identity import ANONYMOUS, NOBODYS, CustomerKey, frozen_key, is_anonymous
 from libs.common.errors import Invalid
 from services.analyzer.handlers.draft import ERASED, INTERNAL, Draft
 from services.analyzer.handlers.folding import Changed, fire, fold_into
@@ -74,10 +75,15 @@ def erase(draft: Draft, event: Erasure) -> None:
     """Take out what ``event`` asks for; ``draft.past`` holds all events of its customer."""
     draft.number += 1
     linked = event.linked
-    owner = draft.customers[event.customer].models.profile.owner
+    profile = draft.customers[event.customer].models.profile
     if linked is None:
         _erase_whole(draft, event, event.customer)
-    elif event.owned and is_anonymous(event.customer) and owner in (None, linked):
+    elif (
+        event.owned
+        and is_anonymous(event.customer)
+        and profile.owner in (None, linked)
+        and profile.frozen.count(linked) == len(profile.frozen)
+    ):
         _erase_whole(draft, event, event.customer, linked)
     else:
         _forget(draft, event, linked)
@@ -100,23 +106,56 @@ def _erase_whole(draft: Draft, event: Erasure, *about: CustomerKey) -> None:
     )
     # Links that the events no longer tell of (a model without its events) count too.
     draft.notices += _notices(draft, erasure, event, past, profile.links)
-    draft.withdrawn += [
-        ModelRow(draft.state.partition, key, part, draft.number, b"") for part in (ITEMS, PROFILE)
-    ]
+    keys = [key, *(frozen_key(key, n) for n in range(1, len(profile.frozen) + 1))]
+    _withdraw(draft, keys)
     del draft.customers[key]
 
 
+def _withdraw(draft: Draft, keys: Iterable[CustomerKey]) -> None:
+    draft.withdrawn += [
+        ModelRow(draft.state.partition, key, part, draft.number, b"")
+        for key in sorted(keys)
+        for part in (ITEMS, PROFILE)
+    ]
+
+
+def _time_of(past: Iterable[tuple[StoredEvent, AboutCustomer]], linked: CustomerKey) -> set[int]:
+    """Numbers of the events of a visitor key in the time it was ``linked``'s, as `profile.owned` has it."""
+    gone: set[int] = set()
+    segment: list[int] = []
+    owner: CustomerKey | None = None
+    for stored, event in past:
+        if isinstance(event, IdentityLinked) and is_anonymous(event.customer):
+            if event.unlinked:
+                owner = NOBODYS if owner == event.customer_id else owner
+            elif owner and owner != event.customer_id:
+                if owner == linked:
+                    gone.update(segment)
+                segment, owner = [], event.customer_id
+            else:
+                owner = event.customer_id
+        segment.append(stored.number)
+    return gone.union(segment) if owner == linked else gone
+
+
 def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
-    """The customer stays, but nothing of his names ``linked`` any more; where links go he is folded anew."""
+    """The customer stays, but nothing of his names ``linked`` any more; where links go he is folded anew.
+
+    Of a visitor key that several share, what it did in the time of ``linked`` goes with him.
+    """
     key = event.customer
     gone: list[EventRow] = []
     rewritten: list[EventRow] = []
     kept: list[tuple[StoredEvent, AboutCustomer]] = []
     naming = msgspec.json.encode(linked.removeprefix(ANONYMOUS))
     refold = False
-    for stored in draft.past:
-        known = _decoded(stored)
-        if known is None:
+    read = [(stored, _decoded(stored)) for stored in draft.past]
+    his = _time_of(((stored, known) for stored, known in read if known is not None), linked)
+    for stored, known in read:
+        if stored.number in his and event.owned:
+            refold = True
+            gone.append(EventRow(stored.recorded_at, stored.number))
+        elif known is None:
             if naming in stored.body:
                 gone.append(EventRow(stored.recorded_at, stored.number))
         elif linked not in named_by(known):
@@ -149,7 +188,11 @@ def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
         # What falls due is not learned again.
         fire(anew, draft.state.partition, draft.state.journal_time)
         changed = draft.customers[key]
-        changed.models, changed.profile = anew[key].models, draft.number
+        frozen = len(changed.models.profile.frozen)
+        changed.models, changed.profile, changed.items = anew.pop(key).models, draft.number, draft.number
+        _withdraw(draft, {frozen_key(key, n) for n in range(1, frozen + 1)} - anew.keys())
+        for part, models in anew.items():
+            draft.customers[part] = Changed(models.models, draft.number, draft.number)
 
 
 def _notices(

@@ -83,6 +83,8 @@ def fold_into(
     if step.models.items is not changed.models.items:
         changed.items = number
     changed.models = step.models
+    if step.frozen is not None:
+        customers[step.frozen.profile.customer] = Changed(step.frozen, number, number)
     return step
 
 

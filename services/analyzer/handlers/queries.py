@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from msgspec import Struct
 
 from libs.common.contracts.customer_event import SpoolReported, Tick, decode_event
+from libs.common.contracts.customer_model import frozen_of
 from libs.common.contracts.identity import CustomerKey
 from libs.common.errors import Invalid
 from libs.common.scoring.merge import merge_items, merge_profiles
@@ -57,12 +58,14 @@ class Queries:
         )
 
     async def _parts(self, key: CustomerKey) -> list[Models]:
-        """His own models first; of his links those that no other customer owns."""
+        """His own models first; of his links those parts that no other customer owns."""
         own = assemble(await self._store.customer([key])).get(key)
         if own is None:
             raise UnknownCustomer(key)
         links = assemble(await self._store.customer(own.profile.links)) if own.profile.links else {}
         his = [part for part in links.values() if part.profile.owner in (None, key)]
+        keys = [frozen for part in links.values() for frozen in frozen_of(part.profile, key)]
+        his += assemble(await self._store.customer(keys)).values() if keys else ()
         return [own, *his]
 
     async def timeline(self, key: CustomerKey, limit: int, before: str | None) -> list[TimelineEntry]:

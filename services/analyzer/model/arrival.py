@@ -245,7 +245,7 @@ def content_hash(event: AboutCustomer) -> bytes:
     elif isinstance(event, ConsentGiven):
         said = ("consent", event.purpose, event.channel, event.granted)
     elif isinstance(event, IdentityLinked):
-        said = ("identity", event.customer_id, event.anonymous_id)
+        said = ("identity", event.customer_id, event.anonymous_id, *(("unlinked",) if event.unlinked else ()))
     else:
         return b""
     return blake2b(_sorted.encode(said), digest_size=8).digest()

@@ -100,6 +100,8 @@ def _fact_of(event: AboutCustomer) -> Fact | None:
         counts = not (event.forced or event.replay or is_nobody(event.customer))
         return Decided(event.placement, event.group) if counts else None
     if isinstance(event, IdentityLinked) and event.customer == anonymous_key(event.anonymous_id):
+        if event.unlinked:
+            return None
         return Owned(event.customer_id)
     return None
 

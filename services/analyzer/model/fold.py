@@ -16,7 +16,7 @@ from libs.common.contracts.customer_event import (
     Touchpoint,
 )
 from libs.common.contracts.customer_model import Items, Profile
-from libs.common.contracts.identity import CustomerKey, is_nobody
+from libs.common.contracts.identity import CustomerKey, anonymous_key, is_nobody
 from libs.common.contracts.touchpoint import (
     ORDER_CHANGES,
     ORDERS,
@@ -57,7 +57,8 @@ class Models(NamedTuple):
 class Step(NamedTuple):
     """What an event made of a customer. A part that is the same object as before did not change.
 
-    ``looks`` fell due before it; ``dropped`` decisions were forgotten for it before their time.
+    ``looks`` fell due before it; ``dropped`` decisions were forgotten for it before their time. ``frozen`` is
+    what a visitor key did for its last owner, under a key of its own from now on.
     """
 
     models: Models
@@ -65,6 +66,7 @@ class Step(NamedTuple):
     looks: tuple[Look, ...] = ()
     unmatched: bool = False
     dropped: int = 0
+    frozen: Models | None = None
 
 
 def type_of(event: AboutCustomer) -> str:
@@ -77,7 +79,9 @@ def type_of(event: AboutCustomer) -> str:
         return "consent_given" if event.granted else "consent_refused"
     if isinstance(event, Decision):
         return "decision_made"
-    return "identity_linked" if isinstance(event, IdentityLinked) else "erased"
+    if isinstance(event, IdentityLinked):
+        return "identity_unlinked" if event.unlinked else "identity_linked"
+    return "erased"
 
 
 def fold(
@@ -107,6 +111,8 @@ def _fold(models: Models, event: AboutCustomer, now: Millis, panel: Panel, numbe
         return _on_touchpoint(models, event, now, panel)
     profile, told, unmatched = models.profile, None, False
     if isinstance(event, IdentityLinked):
+        if event.customer == anonymous_key(event.anonymous_id):
+            return _owned(models, event)
         profile = profile_folds.identified(profile, event)
         if event.internal:
             return Step(models._replace(profile=profile))
@@ -124,6 +130,18 @@ def _fold(models: Models, event: AboutCustomer, now: Millis, panel: Panel, numbe
         return Step(Models(profile, models.items, models.trials), unmatched=unmatched)
     after = Models(profile, models.items, told.trials)
     return Step(after, told.lessons, unmatched=unmatched, dropped=told.dropped)
+
+
+def _owned(models: Models, event: IdentityLinked) -> Step:
+    profile, frozen = profile_folds.owned(models.profile, event)
+    if not event.internal:
+        profile = profile_folds.counted(profile, type_of(event))
+    if frozen is None:
+        return Step(models._replace(profile=profile))
+    items = msgspec.structs.replace(models.items, customer=frozen.customer)
+    return Step(
+        Models(profile, Items(customer=profile.customer), models.trials), frozen=Models(frozen, items)
+    )
 
 
 def _on_touchpoint(models: Models, event: Touchpoint, now: Millis, panel: Panel) -> Step:

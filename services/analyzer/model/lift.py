@@ -126,7 +126,7 @@ class LiftTally:
             elif isinstance(fact, Decided):
                 self._decide(who, row, fact)
             elif isinstance(fact, Owned):
-                # The first owner stays, as in the fold.
+                # The first owner stays: what a shared device was shown is compared as one person's.
                 self._owners.setdefault(row.customer, fact.owner)
 
     def _decide(self, who: CustomerKey, row: FactRow, fact: Decided) -> None:

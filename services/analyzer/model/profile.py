@@ -15,6 +15,7 @@ from libs.common.clock import HOUR, Millis
 from libs.common.contracts.customer_event import ConsentGiven, Decision, IdentityLinked, Outcome, Touchpoint
 from libs.common.contracts.customer_model import (
     MAX_DECISIONS,
+    MAX_FROZEN,
     MAX_LINKS,
     MAX_RECENT,
     Activity,
@@ -25,7 +26,7 @@ from libs.common.contracts.customer_model import (
     Purchases,
     RecentTouch,
 )
-from libs.common.contracts.identity import anonymous_key
+from libs.common.contracts.identity import NOBODYS, anonymous_key, frozen_key
 from libs.common.contracts.touchpoint import Order, OrderLine
 from libs.common.scoring.decay import (
     HALF_LIFE_DAY,
@@ -202,16 +203,39 @@ def consented(profile: Profile, event: ConsentGiven) -> Profile:
 
 
 def identified(profile: Profile, event: IdentityLinked) -> Profile:
-    """Under the customer: one link more (the newest `MAX_LINKS` stay). Under the visitor: his owner.
-
-    The first owner stays: a visitor key that a second customer claims goes on counting for the first.
-    """
+    """Under the customer: one link more (the newest `MAX_LINKS` stay), or one less."""
     visitor = anonymous_key(event.anonymous_id)
-    if event.customer == visitor:
-        return profile if profile.owner is not None else replace(profile, owner=event.customer_id)
+    if event.unlinked:
+        return replace(profile, links=tuple(link for link in profile.links if link != visitor))
     if visitor in profile.links:
         return profile
     return replace(profile, links=(*profile.links, visitor)[-MAX_LINKS:])
+
+
+def owned(profile: Profile, event: IdentityLinked) -> tuple[Profile, Profile | None]:
+    """Under the visitor: the profile of whom he belongs to now, and that of his time before, frozen.
+
+    Frozen only where another owner is named. What was counted before the first owner, or since a link was
+    taken back, is the next owner's. A refusal stays on the device as well; decisions stay for their outcomes.
+    """
+    before = profile.owner
+    if event.unlinked:
+        return (replace(profile, owner=NOBODYS) if before == event.customer_id else profile), None
+    if before == event.customer_id:
+        return profile, None
+    if len(profile.frozen) >= MAX_FROZEN:
+        return (replace(profile, owner=NOBODYS) if before else profile), None
+    if not before:
+        return replace(profile, owner=event.customer_id), None
+    key = frozen_key(profile.customer, len(profile.frozen) + 1)
+    anew = Profile(
+        customer=profile.customer,
+        consents={name: word for name, word in profile.consents.items() if not word.granted},
+        owner=event.customer_id,
+        frozen=(*profile.frozen, before),
+        decisions=profile.decisions,
+    )
+    return anew, replace(profile, customer=key, frozen=(), decisions=())
 
 
 def decided(profile: Profile, event: Decision) -> Profile:

@@ -132,7 +132,7 @@ def readable(profile: Profile, items: Items) -> CustomerView:
     at = profile.last_at
     return CustomerView(
         customer=profile.customer,
-        owner=profile.owner,
+        owner=profile.owner or None,
         links=list(profile.links),
         first_at=_time(profile.first_at),
         last_at=_time(at),

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from libs.common.contracts.catalogue import CatalogueEntry, Id, Offer, Placement, Product
-from libs.common.contracts.identity import RESERVED_PREFIXES
+from libs.common.contracts.identity import RESERVED_PREFIXES, may_be_frozen
 from libs.common.errors import Invalid
 from libs.common.personal import refuse_personal
 from libs.common.times import parse_time
@@ -106,6 +106,8 @@ def check_caller(field: str, key: str | None) -> None:
         return
     if key.startswith(RESERVED_PREFIXES):
         raise ReservedName(field, " or ".join(RESERVED_PREFIXES))
+    if field == "anonymous_id" and may_be_frozen(key):
+        raise Invalid("bad_string", "must not end in ~ and a number", f"/{field}")
     refuse_personal(key, f"/{field}")
 
 

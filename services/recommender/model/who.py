@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from libs.common.contracts.customer_model import Consent, Items, Profile
+from libs.common.contracts.customer_model import Consent, Items, Profile, frozen_of
 from libs.common.contracts.identity import NOBODY, CustomerKey, anonymous_key, partition_of
 from libs.common.scoring.merge import merge_items, merge_profiles
 
@@ -49,7 +49,7 @@ def who(customer_id: str | None, anonymous_id: str | None, decision_id: str, rea
     profile, items = read(visitor)
     voices = [profile]
     keys: tuple[CustomerKey, ...] = (visitor,)
-    if profile is not None and profile.owner is not None:
+    if profile is not None and profile.owner:
         # Only his word on consent: what the owner did elsewhere is not this visitor's to see.
         voices.append(read(profile.owner)[0])
         keys = (visitor, profile.owner)
@@ -66,13 +66,15 @@ def _customer(customer: CustomerKey, visitor: CustomerKey | None, read: Read) ->
     baskets = [] if items is None else [items]
     for key in keys[1:]:
         linked, seen = read(key)
+        parts = [] if linked is None else [read(part) for part in frozen_of(linked, customer)]
         # Trap: a shared device. What belongs to somebody else by now is not read, whoever names it.
-        if linked is not None and linked.owner not in (None, customer):
-            continue
-        if linked is not None:
-            profiles.append(linked)
-        if seen is not None:
-            baskets.append(seen)
+        if linked is None or linked.owner in (None, customer):
+            parts.append((linked, seen))
+        for part, items_of_part in parts:
+            if part is not None:
+                profiles.append(part)
+            if items_of_part is not None:
+                baskets.append(items_of_part)
     merged = merge_profiles(profiles) if profiles else None
     return Who(
         key=customer,

@@ -41,6 +41,7 @@ _WORD = {"purpose": "email", "text_version": "2026-03"}
 
 TYPES = (
     TouchpointType("identified", "web", Identified, "He said who he is.", {"method": "login"}),
+    TouchpointType("unlinked", "web", Session, "He is not that visitor: takes a link back.", {}),
     TouchpointType("signed_up", "web", Session, "He made himself an account.", {"method": "passkey"}),
     TouchpointType("signed_in", "web", Session, "He logged in.", {"method": "passkey"}),
     TouchpointType("signed_out", "web", Session, "He logged out.", {}),

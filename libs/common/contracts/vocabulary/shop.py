@@ -26,6 +26,7 @@ class Page(Struct, frozen=True):
     referrer: str | None = None
     search: str | None = None
     name: str | None = None
+    page_name: str | None = None
     category: str | None = None
 
 
@@ -33,6 +34,7 @@ class Screen(Struct, frozen=True):
     """A screen of an app."""
 
     name: str | None = None
+    screen_name: str | None = None
     category: str | None = None
 
 
@@ -122,6 +124,7 @@ class Promotion(Struct, frozen=True):
 
     promotion_id: str | None = None
     name: str | None = None
+    promotion_name: str | None = None
     creative: str | None = None
     position: str | None = None
 
@@ -151,7 +154,7 @@ def _on_web(name: str, shape: type[Struct], when: str, example: dict[str, Any]) 
 
 TYPES = (
     _on_web("page_viewed", Page, "He looked at a page.", {"url": "https://shop.example/coffee"}),
-    TouchpointType("screen_viewed", "app", Screen, "He looked at a screen of an app.", {"name": "home"}),
+    TouchpointType("screen_viewed", "app", Screen, "He looked at a screen.", {"screen_name": "home"}),
     _on_web("product_viewed", ProductSeen, "He looked at a product.", _PRODUCT),
     _on_web("product_clicked", ProductSeen, "He clicked a product in a list.", _PRODUCT),
     _on_web("product_shared", ProductSeen, "He told somebody of a product.", _PRODUCT),
