@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -83,30 +85,40 @@ class ConditionalLogit:
         held = self._kept * self.information
         before = held + np.diag(prior)
         pull = (1.0 - self._kept) * prior * (self.mean - self._start)
-        worth = _likelihood(x, chosen, self.mean)
         moved = np.zeros(len(self.mean))
         for _ in range(_STEPS):
             gradient = wanted - taken * (chance @ x) - before @ moved - pull
             step = np.linalg.solve(before + taken * spread, gradient)
             if not bool(np.isfinite(step).all()):
                 return False
-            # Trap: where the model was sure and wrong there is no curvature, and the full step leads far
-            # beyond the mode: one order could turn habits around, and no owned product be asked again.
-            for _ in range(_HALVES):
-                after = moved + step
-                gained = _likelihood(x, chosen, self.mean + after)
-                gained -= float(0.5 * after @ before @ after + pull @ after)
-                if gained >= worth - _CLOSE:
-                    break
-                step = 0.5 * step
-            moved, worth = after, gained
+            small = float(np.abs(x @ step).max()) < CLOSE
+            if not small:
+                # Trap: where the model was sure and wrong there is no curvature, and the full step leads far
+                # beyond the mode: one order could turn habits around, and no owned product be asked again.
+                step = self._shortened(step, moved, lambda after: self._worth(x, chosen, after, before, pull))
+            moved = moved + step
             chance, spread = self._at(x, self.mean + moved)
-            if float(np.abs(x @ step).max()) < CLOSE:
+            if small:
                 break
         self.information = held + taken * spread
         self.mean = np.clip(self.mean + moved, -MOST_WEIGHT, MOST_WEIGHT)
         self.samples += 1
         return True
+
+    def _worth(self, x: Floats, chosen: Mask, moved: Floats, before: Floats, pull: Floats) -> float:
+        """Log of the posterior where the mean is ``moved`` (d,), but for a constant."""
+        doubted = float(0.5 * moved @ before @ moved + pull @ moved)
+        return _likelihood(x, chosen, self.mean + moved) - doubted
+
+    @staticmethod
+    def _shortened(step: Floats, moved: Floats, worth: Callable[[Floats], float]) -> Floats:
+        """``step`` halved until it leads no lower."""
+        least = worth(moved) - _CLOSE
+        for _ in range(_HALVES):
+            if worth(moved + step) >= least:
+                break
+            step = 0.5 * step
+        return step
 
     def _at(self, x: Floats, weights: Floats) -> tuple[Floats, Floats]:
         """Probabilities (n,) by ``weights`` (d,), and the covariance (d, d) of the features under them."""
