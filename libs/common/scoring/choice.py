@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+FIRST = ("popularity", "history", "trend", "page", "basket")
+"""Features that weigh otherwise where a customer would buy a product for the first time."""
+
 FEATURES = (
     "habit",
     "recency",
@@ -27,9 +30,7 @@ FEATURES = (
     "aisle",
     "usual",
     "first",
-    "first_popularity",
-    "first_history",
-    "first_trend",
+    *(f"first_{name}" for name in FIRST),
 )
 """What candidates are judged by: columns of the matrix of `candidate_features`.
 
@@ -43,8 +44,8 @@ START_WEIGHTS: Mapping[str, float] = {
     "recency": 0.3,
     "due": 0.4,
     "popularity": 0.1,
-    "page": 1.8,
-    "basket": 1.8,
+    "page": 1.5,
+    "basket": 1.5,
     "history": 0.0,
     "viewed": 0.5,
     "category": 0.6,
@@ -58,6 +59,8 @@ START_WEIGHTS: Mapping[str, float] = {
     "first_popularity": 0.5,
     "first_history": 0.35,
     "first_trend": 0.9,
+    "first_page": 0.9,
+    "first_basket": 0.9,
 }
 """Weights before anything was learned about choices.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from libs.common.clock import Millis
 from libs.common.contracts.customer_model import Item
-from libs.common.scoring.choice import FEATURES
+from libs.common.scoring.choice import FEATURES, FIRST
 from libs.common.scoring.history import Histories, History, Traces
 from libs.common.scoring.shelf import ScoringTables, Shelf
 
@@ -48,6 +48,7 @@ USUAL_SHARE = 3.0
 USUAL_HISTORY = 30.0
 """The same for what goes with his history."""
 USUAL_FLOOR = 0.003
+_FIRST = [FEATURES.index(name) for name in FIRST]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +135,7 @@ def candidate_features(scene: Scene, candidates: Ints) -> Floats:
     first = past.times[candidates] <= 0.0
     x[:, 14] = np.where(first, 0.0, _usual(scene, candidates, bought))
     x[:, 15] = first
-    x[:, 16:19] = x[:, (3, 6, 10)] * first[:, None]
+    x[:, 16:] = x[:, _FIRST] * first[:, None]
     return x
 
 

@@ -58,7 +58,7 @@ class ChoiceParameters(Struct, frozen=True, kw_only=True):
     panel_half_life: Millis = DAY // 6
     top: int = 10
     top_discoveries: int = 30
-    given: float = 0.3
+    given: float = 0.4
     discoveries: float = 0.2
     doubt: float = 0.5
     memory: float = 5_000.0

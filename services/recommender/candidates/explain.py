@@ -26,6 +26,7 @@ NOWHERE = -1
 _OF_OWN = tuple(map(FEATURES.index, OWN))
 _PAGE, _BASKET, _VIEWED = map(FEATURES.index, ("page", "basket", "viewed"))
 _HISTORY, _FIRST_HISTORY = map(FEATURES.index, ("history", "first_history"))
+_FIRST_PAGE, _FIRST_BASKET = map(FEATURES.index, ("first_page", "first_basket"))
 _strength = itemgetter(0)
 
 Reason = tuple[float, str]
@@ -66,9 +67,9 @@ class Explainer:
         if one.replaces >= 0:
             yield math.inf, reasons.better_than(here.name(one.replaces))
         if (pair := self._page.get(product_id)) is not None:
-            yield speaks[_PAGE], reasons.goes_with_page(*self._told(pair))
+            yield speaks[_PAGE] + speaks[_FIRST_PAGE], reasons.goes_with_page(*self._told(pair))
         if (pair := self._basket.get(product_id)) is not None:
-            yield speaks[_BASKET], reasons.goes_with_basket(*self._told(pair))
+            yield speaks[_BASKET] + speaks[_FIRST_BASKET], reasons.goes_with_basket(*self._told(pair))
         item = here.items.get(product_id)
         if item is not None and item.orders > 0:
             yield sum(speaks[column] for column in _OF_OWN), reasons.usual(item)
