@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.local import touchpoints
 from libs.common.contracts.schemas import breaking_changes, schemas
 from libs.common.contracts.topics import TOPICS
 from libs.common.runtime import Service
@@ -69,6 +70,7 @@ def pages() -> dict[str, str]:
         found["metrics.md"] = _metrics(services)
     found["settings.md"] = _settings()
     found["topics.md"] = _topics()
+    found["../touchpoints.md"] = touchpoints.page()
     return found
 
 

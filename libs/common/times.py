@@ -26,14 +26,15 @@ def parse_time(text: str, field: str, shift: Millis = 0) -> Millis:
         except ValueError:
             pass
         else:
-            at = _millis(moment) + shift
+            at = millis_of(moment) + shift
             if _FIRST <= at <= _LAST:
                 return at
     reason = "must be an ISO 8601 time within the years 1-9999, e.g. 2025-03-01T12:00:00Z"
     raise Invalid("bad_time", f"{field.rpartition('/')[2] or 'time'} {reason}", field)
 
 
-def _millis(moment: datetime) -> Millis:
+def millis_of(moment: datetime) -> Millis:
+    """``moment`` in milliseconds; without a zone it is UTC."""
     # Trap: astimezone() overflows at both ends of the calendar, and timestamp() goes through a float.
     since = moment.replace(tzinfo=None) - _EPOCH - (moment.utcoffset() or timedelta(0))
     return since.days * 86_400_000 + since.seconds * 1_000 + since.microseconds // 1_000

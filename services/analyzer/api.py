@@ -26,7 +26,8 @@ from services.analyzer.handlers.queries import ConsentsView, ModelsView, Queries
 from services.analyzer.model.ledger import Ledger
 from services.analyzer.model.letters import Buried, LetterFilter
 from services.analyzer.model.lift import LiftView
-from services.analyzer.model.readable import CustomerView, TimelineEntry
+from services.analyzer.model.readable import CustomerView
+from services.analyzer.model.timeline import TimelineEntry
 
 LIMIT = 100
 MOST = 1_000

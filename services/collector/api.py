@@ -15,16 +15,17 @@ from libs.common.http.batches import Batch, BatchDecoder
 from libs.common.http.calls import Call, Handler, reply
 from libs.common.http.durability import DurableAnswer, asked_level, durable_answer
 from libs.common.http.factory import BODY_LIMIT, IMPORT_LIMIT, HttpApp
+from libs.common.http.problems import Refused
 from libs.common.journal import Durability
 from libs.common.keys import Key, Scope
 from services.collector.dialects import cloudevents, segment
 from services.collector.errors import BadMode
 from services.collector.handlers import Collector
 from services.collector.metrics import CollectorMetrics
-from services.collector.model import ConsentIn, ErasureIn, IdentityIn, Sender, TouchpointIn
+from services.collector.model import AssetIn, ConsentIn, ErasureIn, IdentityIn, Sender, TouchpointIn
 
 T = TypeVar("T", bound=Struct)
-Own = TypeVar("Own", TouchpointIn, IdentityIn, ConsentIn, ErasureIn)
+Own = TypeVar("Own", TouchpointIn, IdentityIn, ConsentIn, ErasureIn, AssetIn)
 IMPORTS = {"mode": "import: any past time, bodies up to 10 MB; needs scope manage"}
 
 
@@ -69,6 +70,20 @@ def add_routes(
         gives=DurableAnswer,
         status=202,
         summary="Record what customers allow and refuse",
+    )
+    assets = BatchDecoder(AssetIn, "assets", id_field="asset_id")
+    app.endpoint(
+        "POST",
+        "/v1/assets",
+        edge.posts("asset", assets, collector.on_asset, imports=True, secret=True),
+        scope=Scope.COLLECT,
+        takes=assets,
+        gives=DurableAnswer,
+        status=202,
+        imports=True,
+        tables=True,
+        query={"mode": "import: bodies up to 10 MB; needs scope manage"},
+        summary="Record which machines are where, of which year, with which kits",
     )
     erasures = BatchDecoder(ErasureIn, "erasures")
     app.endpoint(
@@ -145,10 +160,13 @@ class Edge:
         handle: Callable[[Own, Sender], Sequence[CustomerEvent]],
         *,
         imports: bool = False,
+        secret: bool = False,
     ) -> Handler:
-        """The endpoint that takes batches of one kind, in our own words."""
+        """The endpoint that takes batches of one kind in our own words, from servers alone where ``secret``."""
 
         async def post(call: Call) -> Response:
+            if secret and call.key is not None and call.key.publishable:
+                raise Refused(403, "scope_missing", "publishable keys may not post here")
             asked = asked_level(call)
             sender = self.sender(call, imports)
             batch = decoder.decode(call.body, lines=call.lines)
@@ -254,7 +272,7 @@ class Edge:
         if mode is not None and mode != "import":
             raise BadMode
         publishable = call.key is not None and call.key.publishable
-        return Sender(call.source, mode is not None, not publishable or self._trust)
+        return Sender(call.source, mode is not None, not publishable or self._trust, browser=publishable)
 
 
 def vouched(

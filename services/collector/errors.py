@@ -23,7 +23,7 @@ class ReservedName(Invalid):
     """An id that looks like a key the platform makes itself."""
 
     def __init__(self, field: str) -> None:
-        super().__init__("bad_string", "must not begin with anon: or event:", field)
+        super().__init__("bad_string", "must not begin with anon:, event: or account:", field)
 
 
 class FrozenName(Invalid):

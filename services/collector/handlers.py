@@ -14,11 +14,14 @@ from libs.common.personal import Screen
 from libs.common.position import Position
 from libs.common.times import parse_time
 from services.collector.model import (
+    AssetIn,
     ConsentIn,
     ErasureIn,
     IdentityIn,
     Sender,
     TouchpointIn,
+    asset_events,
+    check_asset,
     check_consent,
     check_ids,
     check_names,
@@ -83,6 +86,12 @@ class Collector:
         check_consent(item)
         times = self._times_of_word(item.occurred_at, sender)
         return [consent_event(item, item.id or self._new_id(), sender, times)]
+
+    def on_asset(self, item: AssetIn, sender: Sender) -> Sequence[CustomerEvent]:
+        """The events of a machine; raises `Invalid`. However long ago it was told, it is learned from."""
+        check_asset(item)
+        times = self._times_of_word(item.occurred_at)._replace(learn=True)
+        return asset_events(item, item.id or self._new_id(), sender, times)
 
     def on_erasure(self, item: ErasureIn, sender: Sender) -> Sequence[CustomerEvent]:
         """The events of an erasure; raises `Invalid`."""

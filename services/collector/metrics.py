@@ -13,7 +13,7 @@ SOURCES = 32
 """Keys that metrics tell apart: their names are the operator's, so few, but nothing else bounds them."""
 
 NO_CHANNEL = "none"
-KINDS = ("touchpoint", "identity", "consent", "erasure", "segment", "cloudevent")
+KINDS = ("touchpoint", "identity", "consent", "erasure", "asset", "segment", "cloudevent")
 CODES = (
     "missing",
     "wrong_type",

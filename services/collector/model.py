@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
 
 from libs.common.contracts.customer_event import ConsentGiven, Erasure, IdentityLinked, Touchpoint
-from libs.common.contracts.identity import RESERVED_PREFIXES, CustomerKey, anonymous_key, may_be_frozen
+from libs.common.contracts.identity import (
+    RESERVED_PREFIXES,
+    CustomerKey,
+    account_key,
+    anonymous_key,
+    may_be_frozen,
+)
 from libs.common.contracts.touchpoint import (
+    OF_ACCOUNT,
     ORDER_CHANGES,
     ORDERS,
     TYPED,
@@ -20,6 +28,8 @@ from libs.common.contracts.touchpoint import (
     OrderChange,
     ProductSeen,
 )
+from libs.common.contracts.vocabulary.goods import MAX_KITS, Asset
+from libs.common.contracts.vocabulary.values import Word, Year
 from libs.common.errors import Invalid
 from libs.common.intake import Admitted
 from libs.common.items import invalid_from
@@ -31,6 +41,10 @@ ORDER_TYPES = ORDERS | ORDER_CHANGES
 IDENTIFIED = "identified"
 UNLINKED = "unlinked"
 UNVERIFIED = "unverified"
+UNVERIFIED_ACCOUNT = "account_unverified"
+"""A page named an account, which it is not believed about."""
+ASSET_REGISTERED = "asset_registered"
+ASSET_FIELDS = Asset.__struct_fields__
 
 MAX_AMOUNT = 1e12
 """No price or total of a sane currency is higher; sums of bounded numbers stay finite."""
@@ -92,13 +106,35 @@ class ErasureIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     customer_signature: ClassVar[None] = None
 
 
+class AssetIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A machine of the installed base, of a company or of a person; see touchpoint ``asset_registered``."""
+
+    model: Name
+    asset_id: Name | None = None
+    serial: Name | None = None
+    year_built: Year | None = None
+    fitted_kits: Annotated[list[Word], Meta(max_length=MAX_KITS)] | None = None
+    product_id: Name | None = None
+    account_id: Name | None = None
+    customer_id: Name | None = None
+    channel: str = "field_service"
+    id: Name | None = None
+    occurred_at: str | None = None
+    attributes: dict[str, Any] | None = None
+    customer_signature: ClassVar[None] = None
+
+
 class Sender(NamedTuple):
-    """Who posts: the name of his key, what he may be believed, and how far his clock is behind ours (ms)."""
+    """Who posts: the name of his key, what he may be believed, and how far his clock is behind ours (ms).
+
+    ``browser``: he has a publishable key, which nobody has to keep secret.
+    """
 
     source: str
     imported: bool = False
     trusted: bool = True
     skew: int = 0
+    browser: bool = False
 
 
 def check_touchpoint(item: TouchpointIn, currency: str) -> None:
@@ -123,6 +159,13 @@ def check_consent(item: ConsentIn) -> None:
     )
     if item.channel is not None:
         check_word(item.channel, "/channel")
+
+
+def check_asset(item: AssetIn) -> None:
+    """Raises `Invalid` for what the shape alone does not catch."""
+    check_word(item.channel, "/channel")
+    if item.customer_id is not None or item.account_id is None:
+        check_ids(item.customer_id, None)
 
 
 def check_word(word: str, field: str) -> None:
@@ -196,6 +239,9 @@ def touchpoint_events(
     visitor = item.anonymous_id
     if not sender.trusted and item.type in ORDER_TYPES:
         learn, flags = False, (*flags, UNVERIFIED)
+    account = item.account_id
+    if sender.browser and account is not None:
+        account, flags = None, (*flags, UNVERIFIED_ACCOUNT)
     event = Touchpoint(
         id=event_id,
         source=sender.source,
@@ -208,10 +254,12 @@ def touchpoint_events(
         context=item.context or {},
         customer_id=item.customer_id,
         anonymous_id=visitor,
-        account_id=item.account_id,
+        account_id=account,
         learn=learn,
         flags=flags,
     )
+    if account is not None and item.type in OF_ACCOUNT:
+        return [event, account_echo(event, account)]
     if item.customer_id is None or visitor is None:
         return [event]
     if item.type in ORDER_TYPES:
@@ -229,6 +277,47 @@ def touchpoint_events(
         )
         return [event, msgspec.structs.replace(link[0], internal=True), link[1]]
     return [event]
+
+
+def account_echo(event: Touchpoint, account_id: str) -> Touchpoint:
+    """``event`` for the model of the account; nothing in it names the person.
+
+    Ids are unique within a customer only, and an account has many: so it gets another, made of both.
+    """
+    named = f"{event.customer}\0{event.id}".encode("utf-8", "surrogatepass")
+    return msgspec.structs.replace(
+        event,
+        id=blake2b(named, digest_size=16).hexdigest(),
+        customer=account_key(account_id),
+        customer_id=None,
+        anonymous_id=None,
+        context={},
+        internal=True,
+    )
+
+
+def asset_events(item: AssetIn, event_id: str, sender: Sender, times: Admitted) -> list[Touchpoint]:
+    """A machine under the person who is named and under the account, or under the account alone."""
+    told = {name: getattr(item, name) for name in ASSET_FIELDS}
+    properties = {**(item.attributes or {}), **{name: it for name, it in told.items() if it is not None}}
+    account = item.account_id
+    event = Touchpoint(
+        id=event_id,
+        source=sender.source,
+        customer=item.customer_id or account_key(account or ""),
+        occurred_at=times.occurred_at,
+        recorded_at=times.recorded_at,
+        type=ASSET_REGISTERED,
+        channel=item.channel,
+        properties=properties,
+        customer_id=item.customer_id,
+        account_id=account,
+        learn=times.learn,
+        flags=times.flags,
+    )
+    if item.customer_id is None or account is None:
+        return [event]
+    return [event, account_echo(event, account)]
 
 
 def identity_events(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -75,10 +76,16 @@ class Caller:
 
 @pytest.fixture
 async def caller(tmp_path: Path) -> AsyncIterator[Caller]:
+    async with analyzing(tmp_path) as one:
+        yield one
+
+
+@asynccontextmanager
+async def analyzing(data_dir: Path) -> AsyncIterator[Caller]:
     bus, store = MemoryBus(), MemoryAnalyzerStore()
     await bus.ensure_topics(TOPICS)
     service = create_service(
-        AnalyzerSettings(data_dir=tmp_path, dev_key="dev-key"), bus=bus, store=store, clock=ManualClock(T0)
+        AnalyzerSettings(data_dir=data_dir, dev_key="dev-key"), bus=bus, store=store, clock=ManualClock(T0)
     )
     headers = {"authorization": "Bearer dev-key"}
     transport = httpx.ASGITransport(service.app, raise_app_exceptions=False)

@@ -19,6 +19,11 @@ MAX_RECENT = 20
 MAX_DECISIONS = 32
 MAX_FROZEN = 32
 """Owners a visitor key may change; one that more people share is nobody's."""
+MAX_CONTACTS = 32
+MAX_CHANNELS = 16
+MAX_CASES = 16
+MAX_LOTS = 32
+MAX_ASSETS = 128
 
 
 # Values, so they cannot form cycles: ``gc=False`` keeps the garbage collector from walking through hundreds
@@ -76,6 +81,61 @@ class MadeDecision(Struct, array_like=True, frozen=True, gc=False):
     outcomes: tuple[str, ...] = ()
 
 
+class Contact(Struct, array_like=True, frozen=True, gc=False):
+    """A time he was contacted: an entry of the ledger that caps are counted from.
+
+    ``campaign`` is what it was part of, where that was said; ``answered`` whether he opened, clicked or
+    replied.
+    """
+
+    at: Millis
+    channel: str
+    type: str
+    campaign: str | None = None
+    answered: bool = False
+
+
+class Reach(Struct, array_like=True, frozen=True, gc=False):
+    """What went out to him by one channel, and what of it he answered; counts with a half-life of 120 days.
+
+    ``undeliverable_at`` is when something came back for good, 0 where nothing did or he answered since.
+    """
+
+    contacts: int = 0
+    last_contact_at: Millis = 0
+    contacted: Decayed = Decayed()
+    answers: int = 0
+    last_answer_at: Millis = 0
+    answered: Decayed = Decayed()
+    undeliverable_at: Millis = 0
+
+
+class Asset(Struct, array_like=True, frozen=True, gc=False):
+    """A machine of the installed base, as last told of ``at``."""
+
+    model: str
+    at: Millis
+    serial: str | None = None
+    year_built: int | None = None
+    fitted_kits: tuple[str, ...] = ()
+    product_id: str | None = None
+    defects: int = 0
+    last_defect_at: Millis = 0
+
+
+class Lot(Struct, array_like=True, frozen=True, gc=False):
+    """A lot of an auction, and how it stands for him: listed, watched, bid, outbid or won.
+
+    ``amount`` is the latest he or somebody offered, ``ends_at`` 0 where nobody said.
+    """
+
+    state: str
+    at: Millis
+    product_id: str | None = None
+    amount: float | None = None
+    ends_at: Millis = 0
+
+
 class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A customer, without his items.
 
@@ -84,6 +144,11 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ratings in [−1, 1] and its weight; ``links`` are visitor keys of a customer; ``owner`` is the customer
     a visitor turned out to be, or `identity.NOBODYS`. ``frozen`` are earlier owners of a visitor key: what it
     did in the time of the n-th is the model `identity.frozen_key` of n.
+
+    ``contacts`` is the ledger of what was done to him, oldest first; ``reached`` by channel; ``answer_hours``
+    at which hours of the day (UTC) he answers, as ``hours``; ``sentiment`` what he says in public, as
+    ``satisfaction``; ``cases`` his open cases and since when; ``account`` the company he belongs to, whose
+    own model is under `account_key`; ``assets`` by asset id: of a person those that belong to no account.
     """
 
     customer: CustomerKey
@@ -100,6 +165,14 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     frozen: tuple[CustomerKey, ...] = ()
     recent: tuple[RecentTouch, ...] = ()
     decisions: tuple[MadeDecision, ...] = ()
+    contacts: tuple[Contact, ...] = ()
+    reached: dict[str, Reach] = {}
+    answer_hours: tuple[Decayed, ...] = ()
+    sentiment: tuple[Decayed, Decayed] = (Decayed(), Decayed())
+    cases: dict[str, Millis] = {}
+    lots: dict[str, Lot] = {}
+    assets: dict[str, Asset] = {}
+    account: str | None = None
 
 
 class Item(Struct, array_like=True, frozen=True, gc=False):

@@ -10,7 +10,8 @@ PARTITIONS = 12
 
 ANONYMOUS = "anon:"
 NOBODY = "event:"
-RESERVED_PREFIXES = (ANONYMOUS, NOBODY)
+ACCOUNT = "account:"
+RESERVED_PREFIXES = (ANONYMOUS, NOBODY, ACCOUNT)
 
 NOBODYS = ""
 """The owner of a visitor key that was taken back from its owner, or had too many: no customer reads it."""
@@ -18,7 +19,10 @@ NOBODYS = ""
 _FROZEN = re.compile(r"~[0-9]+\Z")
 
 CustomerKey = str
-"""``customer_id``, or ``anon:`` + anonymous_id, or ``event:`` + id for answers about nobody."""
+"""``customer_id``, or ``anon:`` + anonymous_id, or ``event:`` + id for answers about nobody.
+
+What belongs to a company and not to a person is under ``account:`` + account_id.
+"""
 
 
 def customer_key(customer_id: str | None, anonymous_id: str | None, event_id: str = "") -> CustomerKey:
@@ -43,6 +47,11 @@ def frozen_key(visitor: CustomerKey, number: int) -> CustomerKey:
 def may_be_frozen(anonymous_id: str) -> bool:
     """Whether ``anonymous_id`` could be taken for a frozen part of another."""
     return "~" in anonymous_id and _FROZEN.search(anonymous_id) is not None
+
+
+def account_key(account_id: str) -> CustomerKey:
+    """The key of what belongs to a company: its installed base, and how often it was contacted."""
+    return ACCOUNT + account_id
 
 
 def is_anonymous(key: CustomerKey) -> bool:

@@ -21,8 +21,11 @@ from libs.common.contracts.vocabulary.values import Name, TouchpointType
 
 __all__ = [
     "CHANNELS",
+    "INSTALLED",
+    "OF_ACCOUNT",
     "ORDERS",
     "ORDER_CHANGES",
+    "OUTBOUND",
     "TYPED",
     "VOCABULARY",
     "Name",
@@ -44,6 +47,22 @@ VOCABULARY: dict[str, TouchpointType] = {
     )
 }
 """All known types, in the order in which they are told of."""
+
+OUTBOUND = frozenset(name for name, one in VOCABULARY.items() if one.outbound)
+"""What was done to a customer, not by him."""
+
+INSTALLED = goods.INSTALLED
+"""What tells of the installed base."""
+
+OF_ACCOUNT = INSTALLED | {
+    "email_sent",
+    "direct_mail_sent",
+    "survey_sent",
+    "call_ended",
+    "call_missed",
+    "visit_completed",
+}
+"""What is told to the model of the account as well, where a touchpoint names one."""
 
 TYPED: dict[str, type[Struct]] = {name: one.shape for name, one in VOCABULARY.items()}
 """Known types and the shape of their properties."""

@@ -127,4 +127,5 @@ class Endpoint:
     beacon: bool = False
     untyped: bool = False
     message: bool = False
+    tables: bool = False
     query: Mapping[str, str] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from libs.common.http.body import ClientGone, content_kind, read_body
 from libs.common.http.calls import Call, Endpoint
 from libs.common.http.cors import is_preflight, preflight, share
 from libs.common.http.problems import Refused, problem_response, refusal_of
+from libs.common.http.tables import is_csv, lines_of
 from libs.common.keys import Key, KeyRing
 from libs.common.keys import Scope as KeyScope
 
@@ -155,12 +156,17 @@ class Edge:
             call.key = self._key(endpoint, wanted, headers)
         if endpoint.takes is not None:
             content_type = headers.get(b"content-type", b"")
-            if content_type or not endpoint.untyped:
+            table = endpoint.tables and is_csv(content_type)
+            if table:
+                call.lines = True
+            elif content_type or not endpoint.untyped:
                 call.lines = content_kind(content_type, endpoint.lenient, endpoint.batch)
             limit = endpoint.import_limit if importing else endpoint.limit
             call.body = await read_body(
                 receive, headers.get(b"content-length"), headers.get(b"content-encoding", b""), limit
             )
+            if table:
+                call.body = lines_of(call.body, endpoint.takes.type)
         if wanted is not None and in_body:
             call.key = key_in_body(self._keys, call.body)
             authorize(call.key, wanted, _origin(headers))

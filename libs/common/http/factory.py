@@ -74,6 +74,7 @@ class HttpApp(FastAPI):
         beacon: bool = False,
         untyped: bool = False,
         message: bool = False,
+        tables: bool = False,
         query: Mapping[str, str] | None = None,
     ) -> None:
         """Add an endpoint.
@@ -103,6 +104,8 @@ class HttpApp(FastAPI):
             A body without Content-Type comes through; the handler says what it is.
         message:
             Problem documents say what is wrong in ``message`` too, where clients of Segment look for it.
+        tables:
+            CSV with a head line is read as well (text/csv).
         query:
             Query parameters for OpenAPI: name and description.
         """
@@ -126,6 +129,7 @@ class HttpApp(FastAPI):
                 beacon=beacon,
                 untyped=untyped,
                 message=message,
+                tables=tables,
                 query=dict(query or {}),
             )
         )

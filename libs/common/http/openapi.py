@@ -80,4 +80,4 @@ def _content(endpoint: Endpoint, schema_of: dict[Any, Any]) -> dict[str, Any]:
     return {
         "application/json": {"schema": {"anyOf": [item, many, envelope]}},
         "application/x-ndjson": {"schema": item},
-    }
+    } | ({"text/csv": {"schema": {"type": "string"}}} if endpoint.tables else {})

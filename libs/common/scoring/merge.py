@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
+from typing import TypeVar
 
 from libs.common.clock import Millis
 from libs.common.contracts.customer_model import (
+    MAX_ASSETS,
+    MAX_CASES,
+    MAX_CONTACTS,
     MAX_DECISIONS,
     MAX_ITEMS,
     MAX_LINKS,
+    MAX_LOTS,
     MAX_RECENT,
     Activity,
+    Asset,
     Consent,
+    Contact,
     Decayed,
     Item,
     Items,
+    Lot,
     MadeDecision,
     Profile,
     Purchases,
+    Reach,
     RecentTouch,
 )
 from libs.common.scoring.decay import (
@@ -27,6 +36,8 @@ from libs.common.scoring.decay import (
     HALF_LIFE_SEASON,
     joined,
 )
+
+T = TypeVar("T")
 
 
 def merge_profiles(profiles: Sequence[Profile]) -> Profile:
@@ -46,14 +57,27 @@ def merge_profiles(profiles: Sequence[Profile]) -> Profile:
         totals=_totals(parts),
         activity=_activity(parts),
         purchases=_purchases(parts),
-        hours=_hours(parts),
-        satisfaction=_satisfaction(parts),
+        hours=_hours(part.hours for part in parts),
+        satisfaction=_mean(part.satisfaction for part in parts),
         consents=_consents(parts),
         links=_links(first, parts),
         owner=first.owner,
         recent=_recent(parts),
         decisions=_decisions(parts),
+        contacts=_contacts(parts),
+        reached=_reached(parts),
+        answer_hours=_hours(part.answer_hours for part in parts),
+        sentiment=_mean(part.sentiment for part in parts),
+        cases=_cases(parts),
+        lots=_lots(parts),
+        assets=_assets(parts),
+        account=first.account or next((part.account for part in parts if part.account), None),
     )
+
+
+def installed_base(profile: Profile, account: Profile | None) -> dict[str, Asset]:
+    """The machines of a person: those of his ``account``, and those that belong to him alone."""
+    return {**profile.assets, **(account.assets if account is not None else {})}
 
 
 def merge_items(parts: Sequence[Items]) -> Items:
@@ -75,6 +99,14 @@ def keep_recent(items: dict[str, Item], limit: int = MAX_ITEMS) -> dict[str, Ite
     ranked = sorted(items, key=lambda key: (-max(items[key].last_bought_at, items[key].last_viewed_at), key))
     kept = set(ranked[:limit])
     return {key: item for key, item in items.items() if key in kept}
+
+
+def keep_latest(kept: dict[str, T], limit: int, at: Callable[[T], Millis]) -> dict[str, T]:
+    """``kept`` without the earliest beyond ``limit`` (ties: the greater key leaves)."""
+    if len(kept) <= limit:
+        return kept
+    ranked = sorted(kept, key=lambda key: (-at(kept[key]), key))
+    return {key: kept[key] for key in ranked[:limit]}
 
 
 def join_item(a: Item, b: Item) -> Item:
@@ -147,20 +179,20 @@ def _purchases(parts: Sequence[Profile]) -> Purchases:
     )
 
 
-def _hours(parts: Sequence[Profile]) -> tuple[Decayed, ...]:
+def _hours(parts: Iterable[tuple[Decayed, ...]]) -> tuple[Decayed, ...]:
     hours: tuple[Decayed, ...] = ()
     for part in parts:
         hours = tuple(
-            joined(a, b, HALF_LIFE_SEASON) for a, b in zip_longest(hours, part.hours, fillvalue=Decayed())
+            joined(a, b, HALF_LIFE_SEASON) for a, b in zip_longest(hours, part, fillvalue=Decayed())
         )
     return hours
 
 
-def _satisfaction(parts: Sequence[Profile]) -> tuple[Decayed, Decayed]:
+def _mean(parts: Iterable[tuple[Decayed, Decayed]]) -> tuple[Decayed, Decayed]:
     total, weight = Decayed(), Decayed()
     for part in parts:
-        total = joined(total, part.satisfaction[0], HALF_LIFE_SEASON)
-        weight = joined(weight, part.satisfaction[1], HALF_LIFE_SEASON)
+        total = joined(total, part[0], HALF_LIFE_SEASON)
+        weight = joined(weight, part[1], HALF_LIFE_SEASON)
     return total, weight
 
 
@@ -192,3 +224,56 @@ def _decisions(parts: Sequence[Profile]) -> tuple[MadeDecision, ...]:
     made = {decision.decision_id: decision for part in parts for decision in part.decisions}
     ranked = sorted(made.values(), key=lambda decision: (decision.at, decision.decision_id))
     return tuple(ranked[-MAX_DECISIONS:])
+
+
+def _contacts(parts: Sequence[Profile]) -> tuple[Contact, ...]:
+    contacts = [contact for part in parts for contact in part.contacts]
+    contacts.sort(key=lambda contact: contact.at)
+    return tuple(contacts[-MAX_CONTACTS:])
+
+
+def _reached(parts: Sequence[Profile]) -> dict[str, Reach]:
+    merged: dict[str, Reach] = {}
+    for part in parts:
+        for channel, b in part.reached.items():
+            a = merged.get(channel)
+            merged[channel] = (
+                b
+                if a is None
+                else Reach(
+                    contacts=a.contacts + b.contacts,
+                    last_contact_at=max(a.last_contact_at, b.last_contact_at),
+                    contacted=joined(a.contacted, b.contacted, HALF_LIFE_SEASON),
+                    answers=a.answers + b.answers,
+                    last_answer_at=max(a.last_answer_at, b.last_answer_at),
+                    answered=joined(a.answered, b.answered, HALF_LIFE_SEASON),
+                    undeliverable_at=max(a.undeliverable_at, b.undeliverable_at),
+                )
+            )
+    return merged
+
+
+def _cases(parts: Sequence[Profile]) -> dict[str, Millis]:
+    merged: dict[str, Millis] = {}
+    for part in parts:
+        for case_id, since in part.cases.items():
+            merged[case_id] = min(since, merged.get(case_id, since))
+    return keep_latest(merged, MAX_CASES, lambda at: at)
+
+
+def _lots(parts: Sequence[Profile]) -> dict[str, Lot]:
+    merged: dict[str, Lot] = {}
+    for part in parts:
+        for lot_id, lot in part.lots.items():
+            if lot_id not in merged or lot.at > merged[lot_id].at:
+                merged[lot_id] = lot
+    return keep_latest(merged, MAX_LOTS, lambda lot: lot.at)
+
+
+def _assets(parts: Sequence[Profile]) -> dict[str, Asset]:
+    merged: dict[str, Asset] = {}
+    for part in parts:
+        for asset_id, asset in part.assets.items():
+            if asset_id not in merged or asset.at > merged[asset_id].at:
+                merged[asset_id] = asset
+    return keep_latest(merged, MAX_ASSETS, lambda asset: asset.at)

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from libs.common.contracts.customer_event import SpoolReported, Tick, decode_event
 from libs.common.contracts.customer_model import frozen_of
-from libs.common.contracts.identity import CustomerKey
+from libs.common.contracts.identity import CustomerKey, account_key
 from libs.common.errors import Invalid
 from libs.common.scoring.merge import merge_items, merge_profiles
 from services.analyzer.errors import UnknownCustomer
@@ -18,7 +18,8 @@ from services.analyzer.handlers.folding import assemble
 from services.analyzer.model.fold import Models
 from services.analyzer.model.ledger import Ledger, ledger
 from services.analyzer.model.letters import Buried, LetterFilter
-from services.analyzer.model.readable import ConsentView, CustomerView, TimelineEntry, entry_of, readable
+from services.analyzer.model.readable import ConsentView, CustomerView, readable
+from services.analyzer.model.timeline import TimelineEntry, entry_of
 from services.analyzer.ports import LearnedState, Place, ReadStore, StoredEvent
 
 
@@ -51,11 +52,15 @@ class Queries:
         self._store = store
 
     async def customer(self, key: CustomerKey) -> CustomerView:
-        """The model of ``key`` with those of his links; raises `UnknownCustomer`."""
+        """The model of ``key``, his links and his account; raises `UnknownCustomer`."""
         parts = await self._parts(key)
-        return readable(
-            merge_profiles([part.profile for part in parts]), merge_items([part.items for part in parts])
-        )
+        profile = merge_profiles([part.profile for part in parts])
+        account = None
+        if profile.account is not None:
+            company = account_key(profile.account)
+            found = assemble(await self._store.customer([company])).get(company)
+            account = None if found is None else found.profile
+        return readable(profile, merge_items([part.items for part in parts]), account)
 
     async def _parts(self, key: CustomerKey) -> list[Models]:
         """His own models first; of his links those parts that no other customer owns."""

@@ -23,7 +23,7 @@ from libs.common.contracts.customer_event import (
     Touchpoint,
     decode_event,
 )
-from libs.common.contracts.identity import NOBODY, anonymous_key, is_nobody, partition_of
+from libs.common.contracts.identity import ACCOUNT, anonymous_key, is_nobody, partition_of
 from libs.common.contracts.outcome import WORDS
 from libs.common.contracts.topics import HEADER_FLOOR, HEADER_SEQ, HEADER_SPOOL
 from libs.common.errors import Invalid, Rejected
@@ -36,7 +36,7 @@ MAX_ID = 1_024
 """Bytes of an id: two of them must fit into a row of an index. 256 characters of any script do."""
 MAX_JOINED = 4 * MAX_ID
 """Bytes of an id that is joined of others: of outcomes, of links that touchpoints made, of notices."""
-MAX_KEY = MAX_ID + len(NOBODY)
+MAX_KEY = MAX_ID + len(ACCOUNT)
 """Bytes of a customer key, which may have a prefix."""
 MAX_RANK = 1_000
 """Of a slot in a decision; placements have 100 at most."""

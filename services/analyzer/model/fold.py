@@ -16,20 +16,25 @@ from libs.common.contracts.customer_event import (
     Touchpoint,
 )
 from libs.common.contracts.customer_model import Items, Profile
-from libs.common.contracts.identity import CustomerKey, anonymous_key, is_nobody
+from libs.common.contracts.identity import CustomerKey, account_key, anonymous_key, is_nobody
 from libs.common.contracts.touchpoint import (
+    INSTALLED,
     ORDER_CHANGES,
     ORDERS,
+    OUTBOUND,
     TYPED,
     Order,
     OrderChange,
     OrderLine,
     ProductSeen,
 )
+from libs.common.contracts.vocabulary.public import Lot
+from libs.common.contracts.vocabulary.service import Conversation
 from libs.common.errors import Invalid
 from libs.common.scoring.decay import bounded
 from services.analyzer.model import items as item_folds
 from services.analyzer.model import profile as profile_folds
+from services.analyzer.model.effects import EFFECTS
 from services.analyzer.model.lessons import Lesson, LessonLine, OrderChangeLesson, OrderLesson
 from services.analyzer.model.panel import EVERYBODY, Panel
 from services.analyzer.model.trials import folds as trial_folds
@@ -37,7 +42,13 @@ from services.analyzer.model.trials.folds import Told
 from services.analyzer.model.trials.looks import Look, pass_time
 from services.analyzer.model.trials.record import NO_TRIALS, Trials
 
-_READ = {name: TYPED[name] for name in (*ORDERS, *ORDER_CHANGES, "product_viewed")}
+CHECKED = ORDERS | ORDER_CHANGES | {"product_viewed"}
+"""Types that are a dead letter where their properties have the wrong shape."""
+
+LOOKS = frozenset({"product_viewed", "lot_watched", "bid_placed"})
+"""Types that tell of a look at a product."""
+
+_READ = {name: TYPED[name] for name in (*CHECKED, *LOOKS, *EFFECTS)}
 """Types whose properties move more than counts."""
 
 
@@ -152,7 +163,7 @@ def _on_touchpoint(models: Models, event: Touchpoint, now: Millis, panel: Panel)
         return Step(Models(models.profile, models.items, told.trials), told.lessons)
     if not event.learn:
         return Step(models._replace(profile=profile_folds.counted(models.profile, event.type)))
-    profile, items = profile_folds.touched(models.profile, event), models.items
+    profile, items = _noted(models.profile, event, typed), models.items
     at = event.occurred_at
     lessons: tuple[Lesson, ...] = ()
     if isinstance(typed, Order):
@@ -166,15 +177,27 @@ def _on_touchpoint(models: Models, event: Touchpoint, now: Millis, panel: Panel)
         else:
             profile = profile_folds.unbought(profile, None)
         lessons = (_change_lesson(event, typed, now),)
-    elif isinstance(typed, ProductSeen) and typed.product_id and event.type == "product_viewed":
+    elif isinstance(typed, ProductSeen | Lot) and typed.product_id and event.type in LOOKS:
         items = item_folds.viewed(items, typed.product_id, at)
-    rating = profile_folds.rating_of(event)
-    if rating is not None:
-        profile = profile_folds.rated(profile, rating, at)
     if not lessons or not models.trials.kept:
         return Step(Models(profile, items, models.trials), lessons)
     told = _tried(models.trials, event, typed, now)
     return Step(Models(profile, items, told.trials), lessons + told.lessons)
+
+
+def _noted(profile: Profile, event: Touchpoint, typed: msgspec.Struct | None) -> Profile:
+    """All that a touchpoint does to a profile, orders apart."""
+    missed = event.type == "call_missed" and isinstance(typed, Conversation) and typed.direction == "out"
+    outbound = missed or event.type in OUTBOUND
+    profile = (profile_folds.noted if outbound else profile_folds.touched)(profile, event)
+    if event.account_id is not None and event.customer != account_key(event.account_id):
+        profile = profile_folds.belonging(profile, event.account_id)
+        if event.type in INSTALLED:
+            return profile
+    if typed is not None:
+        for effect in EFFECTS.get(event.type, ()):
+            profile = effect(profile, typed, event)
+    return profile
 
 
 def _tried(trials: Trials, event: Touchpoint, typed: msgspec.Struct | None, now: Millis) -> Told:
@@ -185,10 +208,13 @@ def _tried(trials: Trials, event: Touchpoint, typed: msgspec.Struct | None, now:
     return change(trials, event, typed.order_id, [line.product_id for line in typed.products], now)
 
 
-def _typed(event: Touchpoint, shape: type[msgspec.Struct]) -> msgspec.Struct:
+def _typed(event: Touchpoint, shape: type[msgspec.Struct]) -> msgspec.Struct | None:
     try:
         return msgspec.convert(event.properties, shape)
     except msgspec.ValidationError as error:
+        # An event of the time before its type had a shape: it counts, and nobody reads what it says.
+        if event.type not in CHECKED:
+            return None
         raise Invalid("wrong_type", f"{event.type}: {error}", "/properties") from None
 
 

@@ -41,6 +41,7 @@ MAX_ACTIVITY = 64
 MAX_CONSENTS = 64
 MAX_OFFERS = 32
 MAX_NAME = 64
+MAX_ID = 256
 OTHER = "other"
 
 _NO_ACTIVITY = Activity(total=0, last_at=0, day=Decayed(), fortnight=Decayed(), season=Decayed())
@@ -58,6 +59,18 @@ def bounded_name(known: Mapping[str, object], name: str, limit: int) -> str:
     if name in known:
         return name
     return name if len(known) < limit and len(name) <= MAX_NAME else OTHER
+
+
+def noted(profile: Profile, event: Touchpoint) -> Profile:
+    """What was done to a customer, not by him, moves totals and activity alone."""
+    total = bounded_name(profile.totals, event.type, MAX_TOTALS)
+    place = _activity_name(profile.activity, event.channel, event.type)
+    activity = _more_active(profile.activity.get(place, _NO_ACTIVITY), event.occurred_at)
+    return replace(
+        profile,
+        totals={**profile.totals, total: profile.totals.get(total, 0) + 1},
+        activity={**profile.activity, place: activity},
+    )
 
 
 def touched(profile: Profile, event: Touchpoint) -> Profile:
@@ -162,41 +175,17 @@ def unbought(profile: Profile, value: float | None) -> Profile:
     return replace(profile, purchases=purchases)
 
 
-def rated(profile: Profile, rating: float, at: Millis) -> Profile:
-    """A rating in [−1, 1] moves satisfaction."""
-    total, weight = profile.satisfaction
-    return replace(
-        profile,
-        satisfaction=(
-            added(total, rating, at, HALF_LIFE_SEASON),
-            added(weight, 1.0, at, HALF_LIFE_SEASON),
-        ),
-    )
-
-
-def rating_of(event: Touchpoint) -> float | None:
-    """Satisfaction a touchpoint speaks of, in [−1, 1]: surveys 0 … 10, reviews 1 … 5, sentiment as it is."""
-    properties = event.properties
-    if event.type == "survey_answered":
-        return _scaled(properties.get("rating"), 0.0, 10.0)
-    if event.type == "review_posted":
-        rating = _scaled(properties.get("rating"), 1.0, 5.0)
-        return rating if rating is not None else _scaled(properties.get("sentiment"), -1.0, 1.0)
-    return None
-
-
-def _scaled(value: object, low: float, high: float) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        return None
-    return 2.0 * (float(value) - low) / (high - low) - 1.0
-
-
 def consented(profile: Profile, event: ConsentGiven) -> Profile:
+    """What the customer said of a purpose, for all channels or one."""
+    return consent_said(profile, event.purpose, event.channel, event.granted, event.occurred_at)
+
+
+def consent_said(profile: Profile, purpose: str, channel: str | None, granted: bool, at: Millis) -> Profile:
     """The latest word on a purpose holds; of two at the same moment the refusal."""
-    name = event.purpose if event.channel is None else f"{event.purpose}/{event.channel}"
+    name = purpose if channel is None else f"{purpose}/{channel}"
     name = bounded_name(profile.consents, name, MAX_CONSENTS)
     known = profile.consents.get(name)
-    word = Consent(event.granted, event.occurred_at)
+    word = Consent(granted, at)
     if known is not None and (known.at, not known.granted) > (word.at, not word.granted):
         return profile
     return replace(profile, consents={**profile.consents, name: word})
@@ -236,6 +225,13 @@ def owned(profile: Profile, event: IdentityLinked) -> tuple[Profile, Profile | N
         decisions=profile.decisions,
     )
     return anew, replace(profile, customer=key, frozen=(), decisions=())
+
+
+def belonging(profile: Profile, account_id: str) -> Profile:
+    """He belongs to this account, by the latest word that came."""
+    if profile.account == account_id or len(account_id) > MAX_ID:
+        return profile
+    return replace(profile, account=account_id)
 
 
 def decided(profile: Profile, event: Decision) -> Profile:

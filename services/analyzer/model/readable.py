@@ -1,31 +1,21 @@
-"""Models and events as people and scripts read them over HTTP."""
+"""Models as people and scripts read them over HTTP."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
 from msgspec import Struct
 
 from libs.common.clock import DAY, Millis
-from libs.common.contracts.customer_event import (
-    AboutCustomer,
-    ConsentGiven,
-    Decision,
-    IdentityLinked,
-    Outcome,
-    Touchpoint,
-)
-from libs.common.contracts.customer_model import Decayed, Items, Profile
+from libs.common.contracts.customer_model import Decayed, Items, Profile, Reach
 from libs.common.contracts.identity import CustomerKey
 from libs.common.scoring.decay import (
     HALF_LIFE_DAY,
     HALF_LIFE_FORTNIGHT,
     HALF_LIFE_SEASON,
     faded,
+    joined,
 )
+from libs.common.scoring.merge import installed_base
 from libs.common.times import format_time
-from services.analyzer.model.fold import type_of
 
 MOST_ITEMS = 100
 
@@ -91,12 +81,78 @@ class ItemView(Struct, frozen=True):
     last_viewed_at: str | None
 
 
+class ContactView(Struct, frozen=True):
+    """A time he was contacted, and whether he answered that."""
+
+    at: str
+    channel: str
+    type: str
+    campaign: str | None
+    answered: bool
+
+
+class ReachView(Struct, frozen=True):
+    """A channel that he was contacted by. ``responsiveness`` is the share of contacts he answered, both
+    fading with a half-life of 120 days; ``undeliverable_at`` is set while the channel does not reach him."""
+
+    channel: str
+    contacts: int
+    last_contact_at: str | None
+    answers: int
+    last_answer_at: str | None
+    responsiveness: float | None
+    undeliverable_at: str | None
+
+
+class CaseView(Struct, frozen=True):
+    """An open case."""
+
+    case_id: str
+    open_since: str
+
+
+class LotView(Struct, frozen=True):
+    """A lot of an auction: listed, watched, bid, outbid or won."""
+
+    lot_id: str
+    state: str
+    product_id: str | None
+    amount: float | None
+    ends_at: str | None
+    at: str
+
+
+class AssetView(Struct, frozen=True):
+    """A machine of the installed base; ``of_account`` where it belongs to his company."""
+
+    asset_id: str
+    model: str
+    serial: str | None
+    year_built: int | None
+    fitted_kits: list[str]
+    product_id: str | None
+    defects: int
+    last_defect_at: str | None
+    told_at: str
+    of_account: bool
+
+
+class AccountView(Struct, frozen=True):
+    """The company he belongs to: how often all of its people were contacted, and when last."""
+
+    account_id: str
+    contacts: int
+    last_contact_at: str | None
+
+
 class CustomerView(Struct, frozen=True):
     """What is known about a customer, his visitor keys included.
 
     Fading counts are told as of ``last_at``. ``totals`` are events by type; ``recent`` the latest
     touchpoints, newest first; ``hours`` touchpoints by hour of day in UTC; ``satisfaction`` from -1 to 1;
-    ``items`` the most recent products.
+    ``items`` the most recent products; ``contacts`` the ledger of contacts, newest first; ``answer_hours`` at
+    which hours he answers; ``sentiment`` what he says in public, from -1 to 1; ``assets`` his installed base
+    and that of his ``account``.
     """
 
     customer: CustomerKey
@@ -113,22 +169,18 @@ class CustomerView(Struct, frozen=True):
     consents: list[ConsentView]
     decisions: list[DecisionView]
     items: list[ItemView]
+    contacts: list[ContactView]
+    reached: list[ReachView]
+    answer_hours: dict[str, float]
+    sentiment: float | None
+    cases: list[CaseView]
+    lots: list[LotView]
+    assets: list[AssetView]
+    account: AccountView | None
 
 
-class TimelineEntry(Struct, frozen=True):
-    """An event that counted. ``id`` is unique within the customer; a decision's is its decision_id."""
-
-    id: str
-    kind: str
-    type: str
-    channel: str | None
-    occurred_at: str
-    recorded_at: str
-    properties: dict[str, Any]
-
-
-def readable(profile: Profile, items: Items) -> CustomerView:
-    """A (merged) model for people."""
+def readable(profile: Profile, items: Items, account: Profile | None = None) -> CustomerView:
+    """A (merged) model for people; ``account`` is the model of his company, where he has one."""
     at = profile.last_at
     return CustomerView(
         customer=profile.customer,
@@ -143,12 +195,8 @@ def readable(profile: Profile, items: Items) -> CustomerView:
         ],
         activity=_activity(profile, at),
         purchases=_purchases(profile, at),
-        hours={
-            str(hour): _rounded(count, at, HALF_LIFE_SEASON)
-            for hour, count in enumerate(profile.hours)
-            if count.weight > 0.0
-        },
-        satisfaction=_satisfaction(profile),
+        hours=_hours(profile.hours, at),
+        satisfaction=_mean(profile.satisfaction),
         consents=[
             ConsentView(purpose, consent.granted, format_time(consent.at))
             for purpose, consent in sorted(profile.consents.items())
@@ -164,6 +212,72 @@ def readable(profile: Profile, items: Items) -> CustomerView:
             for made in reversed(profile.decisions)
         ],
         items=_items(items, at),
+        contacts=[
+            ContactView(format_time(one.at), one.channel, one.type, one.campaign, one.answered)
+            for one in reversed(profile.contacts)
+        ],
+        reached=[_reach(channel, reach) for channel, reach in sorted(profile.reached.items())],
+        answer_hours=_hours(profile.answer_hours, at),
+        sentiment=_mean(profile.sentiment),
+        cases=[CaseView(case_id, format_time(since)) for case_id, since in sorted(profile.cases.items())],
+        lots=[
+            LotView(lot_id, lot.state, lot.product_id, lot.amount, _time(lot.ends_at), format_time(lot.at))
+            for lot_id, lot in sorted(profile.lots.items(), key=lambda entry: (-entry[1].at, entry[0]))
+        ],
+        assets=_assets(profile, account),
+        account=_account(profile, account),
+    )
+
+
+def _hours(hours: tuple[Decayed, ...], at: Millis) -> dict[str, float]:
+    return {
+        str(hour): _rounded(count, at, HALF_LIFE_SEASON)
+        for hour, count in enumerate(hours)
+        if count.weight > 0.0
+    }
+
+
+def _reach(channel: str, reach: Reach) -> ReachView:
+    contacted = joined(reach.contacted, Decayed(0.0, reach.answered.at), HALF_LIFE_SEASON)
+    answered = faded(reach.answered, contacted.at, HALF_LIFE_SEASON)
+    return ReachView(
+        channel=channel,
+        contacts=reach.contacts,
+        last_contact_at=_time(reach.last_contact_at),
+        answers=reach.answers,
+        last_answer_at=_time(reach.last_answer_at),
+        responsiveness=round(min(1.0, answered / contacted.weight), 4) if contacted.weight > 0.0 else None,
+        undeliverable_at=_time(reach.undeliverable_at),
+    )
+
+
+def _assets(profile: Profile, account: Profile | None) -> list[AssetView]:
+    of_account = account.assets if account is not None else {}
+    return [
+        AssetView(
+            asset_id=asset_id,
+            model=asset.model,
+            serial=asset.serial,
+            year_built=asset.year_built,
+            fitted_kits=list(asset.fitted_kits),
+            product_id=asset.product_id,
+            defects=asset.defects,
+            last_defect_at=_time(asset.last_defect_at),
+            told_at=format_time(asset.at),
+            of_account=asset_id in of_account,
+        )
+        for asset_id, asset in sorted(installed_base(profile, account).items())
+    ]
+
+
+def _account(profile: Profile, account: Profile | None) -> AccountView | None:
+    if profile.account is None:
+        return None
+    reached = account.reached.values() if account is not None else ()
+    return AccountView(
+        account_id=profile.account,
+        contacts=sum(reach.contacts for reach in reached),
+        last_contact_at=_time(max((reach.last_contact_at for reach in reached), default=0)),
     )
 
 
@@ -204,8 +318,8 @@ def _purchases(profile: Profile, at: Millis) -> PurchasesView:
     )
 
 
-def _satisfaction(profile: Profile) -> float | None:
-    total, weight = profile.satisfaction
+def _mean(told: tuple[Decayed, Decayed]) -> float | None:
+    total, weight = told
     return round(total.weight / weight.weight, 4) if weight.weight > 0.0 else None
 
 
@@ -228,50 +342,3 @@ def _items(items: Items, at: Millis) -> list[ItemView]:
         )
         for product_id, item in ranked[:MOST_ITEMS]
     ]
-
-
-def entry_of(event: AboutCustomer, id_: str, kind: str) -> TimelineEntry:
-    """An event for people; ``id_`` is its id made unique."""
-    return TimelineEntry(
-        id=id_,
-        kind=kind,
-        type=type_of(event),
-        channel=_channel(event),
-        occurred_at=format_time(event.occurred_at),
-        recorded_at=format_time(event.recorded_at),
-        properties=_properties(event),
-    )
-
-
-def _channel(event: AboutCustomer) -> str | None:
-    return event.channel if isinstance(event, Touchpoint | Decision | ConsentGiven) else None
-
-
-def _properties(event: AboutCustomer) -> dict[str, Any]:
-    if isinstance(event, Touchpoint):
-        return event.properties
-    if isinstance(event, Decision):
-        return {
-            "placement": event.placement,
-            "group": event.group,
-            "policy_version": event.policy_version,
-            "offers": [
-                {
-                    "offer_id": offer.offer_id,
-                    "product_id": offer.product_id,
-                    "kind": offer.kind,
-                    "rank": offer.rank,
-                    "propensity": offer.propensity,
-                }
-                for offer in event.offers
-            ],
-        }
-    names: tuple[str, ...] = ()
-    if isinstance(event, Outcome):
-        names = ("decision_id", "offer_id", "product_id", "value", "order_id", "placement")
-    elif isinstance(event, ConsentGiven):
-        names = ("purpose", "granted", "text_version")
-    elif isinstance(event, IdentityLinked):
-        names = ("customer_id", "anonymous_id")
-    whole = msgspec.structs.asdict(event)
-    return {name: whole[name] for name in names if whole[name] is not None}

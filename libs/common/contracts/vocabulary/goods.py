@@ -93,4 +93,4 @@ TYPES = (
 )
 
 INSTALLED = frozenset(one.name for one in TYPES)
-"""Types that tell of the installed base, which belongs to the account where there is one."""
+"""Types that tell of the installed base, which belongs to the account where one is named."""
