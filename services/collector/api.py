@@ -71,6 +71,24 @@ def add_routes(
         status=202,
         summary="Record what customers allow and refuse",
     )
+    erasures = BatchDecoder(ErasureIn, "erasures")
+    app.endpoint(
+        "POST",
+        "/v1/erasures",
+        edge.posts("erasure", erasures, collector.on_erasure),
+        scope=Scope.MANAGE,
+        takes=erasures,
+        gives=DurableAnswer,
+        status=202,
+        summary="Forget customers: all that is held about them, and all that comes later",
+    )
+    add_assets(app, edge, collector)
+    add_cloudevents(app, edge)
+    add_segment(app, edge)
+
+
+def add_assets(app: HttpApp, edge: Edge, collector: Collector) -> None:
+    """The installed base in bulk."""
     assets = BatchDecoder(AssetIn, "assets", id_field="asset_id")
     app.endpoint(
         "POST",
@@ -85,19 +103,6 @@ def add_routes(
         query={"mode": "import: bodies up to 10 MB; needs scope manage"},
         summary="Record which machines are where, of which year, with which kits",
     )
-    erasures = BatchDecoder(ErasureIn, "erasures")
-    app.endpoint(
-        "POST",
-        "/v1/erasures",
-        edge.posts("erasure", erasures, collector.on_erasure),
-        scope=Scope.MANAGE,
-        takes=erasures,
-        gives=DurableAnswer,
-        status=202,
-        summary="Forget customers: all that is held about them, and all that comes later",
-    )
-    add_cloudevents(app, edge)
-    add_segment(app, edge)
 
 
 def add_cloudevents(app: HttpApp, edge: Edge) -> None:
@@ -162,7 +167,7 @@ class Edge:
         imports: bool = False,
         secret: bool = False,
     ) -> Handler:
-        """The endpoint that takes batches of one kind in our own words, from servers alone where ``secret``."""
+        """The endpoint for batches of one kind, in our own words; where ``secret`` from servers only."""
 
         async def post(call: Call) -> Response:
             if secret and call.key is not None and call.key.publishable:

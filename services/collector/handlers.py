@@ -90,7 +90,7 @@ class Collector:
     def on_asset(self, item: AssetIn, sender: Sender) -> Sequence[CustomerEvent]:
         """The events of a machine; raises `Invalid`. However long ago it was told, it is learned from."""
         check_asset(item)
-        times = self._times_of_word(item.occurred_at)._replace(learn=True)
+        times = self._times_of_word(item.occurred_at, sender)._replace(learn=True)
         return asset_events(item, item.id or self._new_id(), sender, times)
 
     def on_erasure(self, item: ErasureIn, sender: Sender) -> Sequence[CustomerEvent]:
