@@ -90,6 +90,8 @@ class Collector:
     def on_asset(self, item: AssetIn, sender: Sender) -> Sequence[CustomerEvent]:
         """The events of a machine; raises `Invalid`. However long ago it was told, it is learned from."""
         check_asset(item)
+        if item.attributes:
+            item = msgspec.structs.replace(item, attributes=self.screen(item.attributes))
         times = self._times_of_word(item.occurred_at, sender)._replace(learn=True)
         return asset_events(item, item.id or self._new_id(), sender, times)
 
