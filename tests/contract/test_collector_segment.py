@@ -258,6 +258,13 @@ async def test_identify_of_a_known_customer_links_nothing(collector: Collector) 
     assert len(collector.events) == 1
 
 
+async def test_rudderstack_says_traits_in_the_context(collector: Collector) -> None:
+    event = await only(collector, {"userId": "c1", "context": {"traits": {"plan": "gold"}}}, "/v1/identify")
+    assert (event.properties, event.context) == ({"plan": "gold"}, {})
+    refused = await collector.post({"userId": "c1", "context": {"traits": "gold"}}, "/v1/identify")
+    assert refused.json()["errors"][0]["field"] == "/traits"
+
+
 async def test_alias_links_the_previous_id(collector: Collector) -> None:
     answer = await collector.post({"userId": "c1", "previousId": "v1", "messageId": "m1"}, "/v1/alias")
     assert answer.json()["accepted"] == 1

@@ -157,6 +157,8 @@ def post_twice(
         types = [one["type"] if one["kind"] == "touchpoint" else "link" for one in found]
         assert sorted(types) == expected(client), types
         assert "kim@" not in json.dumps(found)
+        identified = next(one["properties"] for one in found if one["type"] == "identified")
+        assert identified == ({"plan": "gold"} if client != "cloudevents" else {"group_id": "acme"})
     tell(f"{client}: {json.dumps(ledger)}")
     for one in timeline(up, f"{client}-0"):
         tell(f"  {one['occurred_at']} {one['kind']} {one['type']} {json.dumps(one['properties'])}")

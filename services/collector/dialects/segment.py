@@ -156,7 +156,7 @@ def translate(
         return IdentityIn(customer_id=customer, anonymous_id=previous, id=event_id, occurred_at=occurred_at)
     if customer is None and visitor is None:
         raise _nobody("/userId", signed)
-    type_, properties = _said(message, kind)
+    type_, properties = _said(message, kind, context)
     group = message.group_id if kind == "group" else context.get("groupId")
     return TouchpointIn(
         type=type_,
@@ -179,14 +179,15 @@ def in_their_words(error: Invalid) -> Invalid:
     return Invalid(error.code, error.reason, field, *error.errors[1:])
 
 
-def _said(message: SegmentIn, kind: str) -> tuple[str, dict[str, Any]]:
+def _said(message: SegmentIn, kind: str, context: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Type and properties."""
     if kind == "track":
         if not message.event:
             raise Invalid("missing", "event is required", "/event")
         return shop_event(word_of(message.event, "/event"), _object(message.properties, "/properties"))
     if kind == "identify":
-        return IDENTIFIED, _object(message.traits, "/traits")
+        # Clients of RudderStack say traits in the context.
+        return IDENTIFIED, _object(message.traits or context.get("traits"), "/traits")
     if kind == "group":
         traits = _object(message.traits, "/traits")
         return "group_joined", {**traits, "group_id": id_of(message.group_id, "/groupId")}
@@ -203,8 +204,8 @@ def _object(value: Data, field: str) -> dict[str, Any]:
     # Trap: PHP writes an empty object as an empty list.
     if not value:
         return {}
-    if isinstance(value, list):
-        raise Invalid("wrong_type", f"{field[1:]} must be an object, not a list", field)
+    if not isinstance(value, dict):
+        raise Invalid("wrong_type", f"{field[1:]} must be an object", field)
     return value
 
 
