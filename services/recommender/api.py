@@ -155,7 +155,7 @@ class RecommendEdge:
             except (Invalid, Refused) as error:
                 answers[index] = self._problem(error, call)
             else:
-                good.append((index, ask))
+                good.append((index, _with_gpc(ask, call)))
         found = await self._recommender.answer_all([ask for _, ask in good], forced)
         for (index, ask), answer in zip(good, found, strict=True):
             try:
@@ -207,6 +207,7 @@ class RecommendEdge:
             return None
 
     async def _answer(self, call: Call, ask: Ask) -> Response:
+        ask = _with_gpc(ask, call)
         _check(ask, call)
         answer = await self._recommender.answer(ask, _forced(call))
         return reply(await self._shown(answer, ask, call), headers=NOT_STORED)
@@ -233,6 +234,13 @@ def _check(ask: Ask, call: Call) -> None:
         call.require(Scope.MANAGE)
     if ask.customer_id is not None and call.key is not None:
         require_signature(call.key, ask.customer_id, ask.customer_signature)
+
+
+def _with_gpc(ask: Ask, call: Call) -> Ask:
+    """A browser says by a header that it does not want to be followed; others may say it in ``context``."""
+    if call.header("sec-gpc") != "1":
+        return ask
+    return msgspec.structs.replace(ask, context={**ask.context, "gpc": True})
 
 
 def _in_browser(call: Call) -> bool:

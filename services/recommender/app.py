@@ -34,6 +34,7 @@ from services.recommender.handlers.decide import Decider, Holdout
 from services.recommender.handlers.recommend import Recommender
 from services.recommender.metrics import VIEWS, RecommenderMetrics
 from services.recommender.model.assortment import Assortment
+from services.recommender.model.consent import Policy
 from services.recommender.model.tables import TableMaker
 from services.recommender.people import ViewPeople
 from services.recommender.pools import PoolKeeper
@@ -223,7 +224,7 @@ def _decider(
         TableMaker(assortment, lambda: learned.assembler.models, monotonic),
         TokenSealer(secrets.token_key()).seal,
         Holdout(secrets.holdout_salt(), *settings.holdout),
-        settings.unknown_consent,
+        Policy(settings.unknown_consent, frozenset(settings.existing_customer)),
         metrics,
         settings.people,
     )

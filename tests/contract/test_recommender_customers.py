@@ -83,12 +83,25 @@ async def test_unknown_consent_is_personal_on_own_channels_only(world: World) ->
             assert repeats(await ask(client, limit=9, customer_id="c1", channel=channel)) == {"milk"}
         for channel in ("email", "phone", "post"):
             answer = await ask(client, limit=9, customer_id="c1", channel=channel)
-            assert (repeats(answer), answer["limited_by"]) == (set(), ["consent_unknown"])
+            assert (repeats(answer), answer["limited_by"]) == (set(), [f"consent_unknown:{channel}"])
         assert repeats(await ask(client, limit=9, customer_id="c2", channel="email")) == {"milk"}
     async with world.up(unknown_consent="contextual") as client:
         world.knows("c1", "milk")
         answer = await ask(client, limit=9, customer_id="c1")
-        assert (repeats(answer), answer["limited_by"]) == (set(), ["consent_unknown"])
+        assert (repeats(answer), answer["limited_by"]) == (set(), ["consent_unknown:personalise"])
+
+
+async def test_global_privacy_control_makes_an_answer_impersonal(world: World) -> None:
+    async with world.up() as client:
+        world.progress()
+        world.knows("c1", "milk", consents={"personalise": Consent(True, NOW)})
+        said = await ask(client, limit=9, customer_id="c1", context={"gpc": True})
+        assert (repeats(said), said["limited_by"]) == (set(), ["gpc"])
+        body = {"placement": "sure", "customer_id": "c1", "limit": 9}
+        sent = (await client.post(URL, json=body, headers={"sec-gpc": "1"})).json()
+        assert (repeats(sent), sent["limited_by"]) == (set(), ["gpc"])
+        other = (await client.post(URL, json=body, headers={"sec-gpc": "0"})).json()
+        assert (repeats(other), other["limited_by"]) == ({"milk"}, [])
 
 
 async def test_stale_partition_gets_only_the_non_personal_default(world: World) -> None:

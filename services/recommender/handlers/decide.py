@@ -30,7 +30,7 @@ from services.recommender.handlers.record import (
 )
 from services.recommender.metrics import RecommenderMetrics
 from services.recommender.model.assortment import Assortment, offer_id_of
-from services.recommender.model.consent import UnknownConsent, allowed
+from services.recommender.model.consent import Allowed, Policy, allowed
 from services.recommender.model.ghosts import is_ghost
 from services.recommender.model.groups import Group, group_of
 from services.recommender.model.policy import (
@@ -102,8 +102,8 @@ class Decider:
         Makes the token that outcomes of an offer are reported with.
     holdout:
         Who is held out; a forced group passes it by.
-    unknown_consent:
-        What customers get on own channels who were never asked.
+    consent:
+        What holds for customers who were never asked.
     people:
         How many customers' histories are kept for their next request.
     """
@@ -114,7 +114,7 @@ class Decider:
         tables: TableMaker,
         seal: Callable[[OfferToken], str],
         holdout: Holdout,
-        unknown_consent: UnknownConsent,
+        consent: Policy,
         metrics: RecommenderMetrics,
         people: int = 2_000,
     ) -> None:
@@ -122,7 +122,7 @@ class Decider:
         self._tables = tables
         self._seal = seal
         self._holdout = holdout
-        self._unknown_consent: UnknownConsent = unknown_consent
+        self._consent = consent
         self._metrics = metrics
         self._histories = Histories(people)
         self.honesty = PolicyHonesty(metrics)
@@ -141,7 +141,7 @@ class Decider:
     def _decide(self, question: Question) -> Steps[Decided]:
         ask, whom = question.ask, question.who
         placement = self._placement(ask)
-        may = allowed(whom.consents, ask.channel, self._unknown_consent) if whom.keys else None
+        may = self._allowed(whom, ask) if whom.keys else None
         personal = may is not None and may.personal and not question.stale
         group = question.group or group_of(whom.key, *self._holdout)
         slate = yield from self._slate(question, placement, group, _items(whom) if personal else {})
@@ -163,6 +163,11 @@ class Decider:
         event = decision_of(slate, ask)
         yield
         return Decided(answer, event, pool_of(slate))
+
+    def _allowed(self, whom: Who, ask: Ask) -> Allowed:
+        orders = 0 if whom.profile is None else whom.profile.purchases.orders
+        gpc = ask.context.get("gpc") is True
+        return allowed(whom.consents, ask.channel, self._consent, orders=orders, gpc=gpc)
 
     def _placement(self, ask: Ask) -> Placement:
         placement = self._assortment.placements.get(ask.placement)

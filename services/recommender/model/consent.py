@@ -9,15 +9,46 @@ from libs.common.contracts.customer_model import Consent
 
 UnknownConsent = Literal["personal", "contextual"]
 
-PURPOSES = ("personalization", "personalisation", "profiling", "marketing")
+PERSONALISE = "personalise"
+PURPOSES = (PERSONALISE, "personalize", "personalisation", "personalization", "profiling", "marketing")
 """Purposes whose consent allows to use what is known about the customer where he did not come by himself."""
+
+CONTACT: Mapping[str, str] = {
+    "email": "email",
+    "phone": "phone",
+    "sms": "phone",
+    "post": "post",
+    "direct_mail": "post",
+}
+"""The purpose that allows to reach somebody on a channel, by channel."""
+
+SCOPED = frozenset({*CONTACT.values(), "analytics"})
+"""Purposes of which it is known what they are about: a refusal of e-mail does not limit the website."""
 
 OWN_CHANNELS = frozenset(
     {"web", "app", "store", "service", "field_service", "call_centre", "sales", "auction"}
 )
 """Where the customer came by himself: his own visit may be answered personally before he was asked."""
 
-UNKNOWN = "consent_unknown"
+UNKNOWN, REFUSED = "consent_unknown", "consent_refused"
+GPC = "gpc"
+"""The browser sends Global Privacy Control: whatever was granted, this answer is not personal."""
+
+
+class Policy(NamedTuple):
+    """What holds where a customer was not asked.
+
+    Parameters
+    ----------
+    unknown:
+        What he gets on own channels.
+    existing:
+        Channels on which somebody who has bought may be addressed until he objects (``legal_basis:
+        existing_customer``).
+    """
+
+    unknown: UnknownConsent = "personal"
+    existing: frozenset[str] = frozenset()
 
 
 class Allowed(NamedTuple):
@@ -27,26 +58,31 @@ class Allowed(NamedTuple):
     limited_by: tuple[str, ...] = ()
 
 
-def allowed(consents: Mapping[str, Consent], channel: str, unknown: UnknownConsent) -> Allowed:
+def allowed(
+    consents: Mapping[str, Consent], channel: str, policy: Policy, *, orders: int = 0, gpc: bool = False
+) -> Allowed:
     """What ``consents`` (keyed ``purpose`` or ``purpose/channel``) allow on ``channel``.
 
-    A refusal holds whatever the setting says and whatever else was granted; where nothing was said,
-    ``unknown`` decides on own channels, and elsewhere the answer is contextual.
+    A refusal holds whatever the settings say and whatever else was granted; where nothing was said,
+    ``policy`` decides on own channels and for customers with ``orders``, and elsewhere the answer is
+    contextual. The purpose that was missing is named.
     """
-    refused = [
-        f"consent_refused:{name}"
-        for name, consent in sorted(consents.items())
+    contact = CONTACT.get(channel)
+    limits = [GPC] if gpc else []
+    for name, consent in sorted(consents.items()):
+        purpose, _, only = name.partition("/")
         # Trap: purposes are words of the caller's choosing. To honour only those we know would pass over
         # a refusal of, say, "recommendations"; too strict errs on the right side.
-        if not consent.granted and ("/" not in name or name.endswith(f"/{channel}"))
-    ]
-    if refused:
-        return Allowed(False, tuple(refused))
+        if not consent.granted and only in ("", channel) and (purpose == contact or purpose not in SCOPED):
+            limits.append(f"{REFUSED}:{name}")
+    if limits:
+        return Allowed(False, tuple(limits))
     granted = any(
         name in consents and consents[name].granted
-        for purpose in PURPOSES
+        for purpose in (*PURPOSES, *([contact] if contact else ()))
         for name in (purpose, f"{purpose}/{channel}")
     )
-    if granted or (unknown == "personal" and channel in OWN_CHANNELS):
+    by_default = policy.unknown == "personal" and channel in OWN_CHANNELS
+    if granted or by_default or (orders > 0 and channel in policy.existing):
         return Allowed(True)
-    return Allowed(False, (UNKNOWN,))
+    return Allowed(False, (f"{UNKNOWN}:{contact or PERSONALISE}",))
