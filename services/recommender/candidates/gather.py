@@ -118,7 +118,9 @@ def gather(here: Situation, tables: Tables, where: Where) -> Steps[Pool]:
     P(choice) decides which. Where there are authored offers, of which it says little, the response model is
     asked about all: those that nobody takes must make room for others.
     """
-    named, own_offers = _candidates(here, tables, where)
+    found = _products(here, where)
+    yield
+    named, own_offers = _candidates(here, tables, where, found)
     yield
     chance, features = _chances(here, named.positions, own_offers)
     yield
@@ -172,9 +174,11 @@ def _judged(
     return _Judged(own, cells, ids, here.tables.learned.response.means(own, shared, ids, cells))
 
 
-def _candidates(here: Situation, tables: Tables, where: Where) -> tuple[_Candidates, int]:
-    """All that are named, and how many of them are products' own offers."""
-    found, sources, replaces = _products(here, where)
+def _candidates(
+    here: Situation, tables: Tables, where: Where, products: Candidates
+) -> tuple[_Candidates, int]:
+    """The own offers of ``products``, then authored ones, and how many there are of the former."""
+    found, sources, replaces = products
     kinds = _kinds(here, found, replaces)
     margins = here.assortment.margin
     signs = tables.signs
