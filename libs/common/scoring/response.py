@@ -241,7 +241,7 @@ class ResponseModel:
         odds = own.astype(np.float32) @ weights[:_OWN]
         odds += shared.astype(np.float32) @ weights[_OWN:]
         odds = odds.reshape(len(own), len(HEADS), DRAWS)
-        spread = normal[(noise + 1009 * self.version) % _NOISE]
+        spread = normal.take((noise + 1009 * self.version) % _NOISE, axis=0)
         spread *= np.sqrt(known.deviation[at] ** 2 + known.deviation[cell] ** 2)[:, :, None]
         spread += (known.mean[at] + known.mean[cell])[:, :, None]
         odds += spread

@@ -124,8 +124,11 @@ class ScoringTables:
         size = len(self.shelf)
         if not len(rows):
             return np.zeros(size)
-        weights = self.weights[rows] * by
-        sums = np.bincount(self.columns[rows].ravel(), weights=weights.ravel(), minlength=size + 1)
+        # Whole rows: `take` does them at once, an index one by one.
+        weights = self.weights.take(rows, axis=0) * by
+        sums = np.bincount(
+            self.columns.take(rows, axis=0).ravel(), weights=weights.ravel(), minlength=size + 1
+        )
         return np.asarray(sums[:size], dtype=np.float64)
 
 

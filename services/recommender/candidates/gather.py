@@ -86,7 +86,7 @@ class _Candidates(NamedTuple):
 
     def at(self, kept: Positions) -> _Candidates:
         """Those at ``kept`` only."""
-        return _Candidates._make(column[kept] for column in self.columns())
+        return _Candidates._make(column.take(kept, axis=0) for column in self.columns())
 
     def and_(self, others: _Candidates) -> _Candidates:
         """These, then ``others``."""
@@ -138,7 +138,8 @@ def gather(here: Situation, tables: Tables, where: Where) -> Steps[Pool]:
     judged = _judged(here, where, named, chance, features, shared) if authored else None
     likely = chance if judged is None else judged.mean
     kept = _best(here, named, worth.ranked_by(placement.objective, likely), where)
-    named, chance, features, worth = named.at(kept), chance[kept], features[kept], worth.at(kept)
+    named, worth = named.at(kept), worth.at(kept)
+    chance, features = chance[kept], features.take(kept, axis=0)
     yield
     judged = _judged(here, where, named, chance, features, shared) if judged is None else judged.at(kept)
     own, cells, ids, mean = judged

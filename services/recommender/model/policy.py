@@ -178,7 +178,7 @@ class _Contest:
             self._worlds[:, at] = -np.inf
             # Only where it was the best somebody else is now.
             lost = (self._best == at).nonzero()[0]
-            self._best[lost] = self._worlds[lost].argmax(axis=1)
+            self._best[lost] = self._worlds.take(lost, axis=0).argmax(axis=1)
 
 
 def _greedy(values: Floats, limit: int, no_offer: bool, ties: Floats | None) -> list[Draw]:
