@@ -28,7 +28,7 @@ from services.analyzer.learner.goods import GoodsParameters
 from services.analyzer.learner.multinomial import MOST_WEIGHT, ConditionalLogit
 from services.analyzer.learner.parts import Publications, Solved, content_of
 from services.analyzer.model.items import bought
-from services.analyzer.model.lessons import LessonLine, OrderLesson
+from services.analyzer.model.lessons import LessonLine, OrderLesson, decode_lesson, encode_lesson
 
 T0 = 1_700_000_000_000
 FEW = GoodsParameters(complements=ComplementParameters(ridge=2.0, support=2.0, neighbours=8))
@@ -316,6 +316,19 @@ def test_of_many_orders_a_sample_is_learned_from() -> None:
     sampled = run(Fold(few, shop()), lessons).choice.logit.samples
     every = run(Fold(SMALL, shop()), lessons).choice.logit.samples
     assert 40 < sampled < 0.5 * every
+
+
+def test_orders_that_are_not_asked_are_read_briefly_and_count_the_same() -> None:
+    few = Parameters(goods=FEW, choice=ChoiceParameters(panel=50.0, panel_half_life=28 * DAY))
+    rows = [(place, encode_lesson(lesson)) for place, lesson in shopping(300)]
+    whole, read = Fold(few, shop()), Fold(few, shop())
+    for place, body in rows:
+        lesson = decode_lesson(body)
+        whole.settle(lesson.at)
+        whole.learn_one(place, lesson)
+    read.learn_many(rows)
+    assert 0 < read.choice.logit.samples < 200
+    assert checkpoint.digest(read) == checkpoint.digest(whole)
 
 
 def odd(item: Item) -> Items:

@@ -68,6 +68,18 @@ def test_history_fades_and_cycles_are_due() -> None:
     assert column(scene, "category")[:3] == [1.0, 1.0, 0.0]
 
 
+def test_what_was_never_bought_is_judged_by_columns_of_its_own() -> None:
+    items = {"bread": Item(orders=3, bought=Decayed(2.0, T0), last_bought_at=T0)}
+    scene = Scene.of(tables(*SHOP), items, T0, page="bread", basket=["gone"])
+    assert column(scene, "first") == [0.0, 1.0, 1.0, 1.0]
+    # Three orders' worth of everybody's share beside his own two; nothing goes with it in his history.
+    assert column(scene, "usual") == pytest.approx([np.log(2.0 + 3 * 0.3 + 0.003), 0.0, 0.0, 0.0])
+    for name in ("popularity", "history", "trend", "page", "basket"):
+        plain = column(scene, name)
+        assert column(scene, f"first_{name}") == [0.0, *plain[1:]]
+        assert name == "trend" or any(plain)
+
+
 def test_orders_so_far_season_trend_and_aisle_of_the_basket() -> None:
     items = {"bread": Item(orders=3, bought=Decayed(2.0, T0), last_bought_at=T0)}
     scene = Scene.of(tables(*SHOP), items, T0 + 90 * DAY, basket=["jam", "butter", "salt", "unheard of"])
