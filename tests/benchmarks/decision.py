@@ -25,6 +25,7 @@ from libs.common.tokens import TokenSealer
 from services.recommender.handlers.decide import Decided, Decider, Holdout, Question, encode_answer
 from services.recommender.metrics import RecommenderMetrics
 from services.recommender.model.assortment import Assortment
+from services.recommender.model.consent import Policy
 from services.recommender.model.tables import TableMaker
 from services.recommender.model.who import Who
 from services.recommender.model.wire import Ask
@@ -76,7 +77,7 @@ def decisions(products: int) -> Callable[[range], tuple[int, int]]:
         TableMaker(assortment, lambda: learned, time.monotonic),
         TokenSealer(b"k" * 32).seal,
         Holdout(b"s" * 32, 0.0, 0.0),
-        "personal",
+        Policy(),
         RecommenderMetrics(Metrics("recommender")),
     )
     rng = random.Random(1)

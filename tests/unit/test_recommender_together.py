@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 
 import pytest
 
-from services.recommender.handlers.decide import Question
+from libs.common.contracts.customer_event import encode_event
+from libs.common.telemetry import Metrics
+from libs.common.tokens import TokenSealer
+from services.recommender.handlers.decide import Decided, Decider, Holdout, Question
 from services.recommender.handlers.desk import MOST, Desk
+from services.recommender.metrics import RecommenderMetrics
+from services.recommender.model.consent import Policy
 from services.recommender.model.steps import Steps, side_by_side
-from services.recommender.model.who import who
+from services.recommender.model.tables import TableMaker
+from services.recommender.model.who import Who, who
 from services.recommender.model.wire import Ask
+from tests.benchmarks.decision import NOW, items_of, shop
 
 
 def test_all_take_a_step_before_any_takes_the_next() -> None:
@@ -35,6 +43,34 @@ def test_a_failure_is_nobody_elses() -> None:
     first, failed, last = side_by_side(map(work, (1, 0, 2)))
     assert (first, last) == (6, 3)
     assert isinstance(failed, ZeroDivisionError)
+
+
+def test_a_decision_beside_others_is_the_one_made_alone() -> None:
+    assortment, learned = shop(60)
+    rng = random.Random(2)
+    people = [Who(f"c{n}", (f"c{n}",), None, items_of(rng, 60), {}) for n in range(6)]
+    questions = [
+        Question(Ask(placement="p", context={"product_id": f"p{n}"}), f"d{n}", one, NOW + n, NOW + n, True)
+        for n, one in enumerate([*people, *people])
+    ]
+    decider = Decider(
+        assortment,
+        TableMaker(assortment, lambda: learned, lambda: 0.0),
+        TokenSealer(b"k" * 32).seal,
+        Holdout(b"s" * 32, 0.2, 0.1),
+        Policy(),
+        RecommenderMetrics(Metrics("recommender")),
+    )
+    together = decider.decide(questions)
+    for asked, beside in zip(questions, together, strict=True):
+        [alone] = decider.decide([asked])
+        assert isinstance(alone, Decided)
+        assert isinstance(beside, Decided)
+        assert beside.event is not None
+        assert alone.event is not None
+        assert (beside.answer, beside.pool) == (alone.answer, alone.pool)
+        assert encode_event(beside.event) == encode_event(alone.event)
+        assert beside.answer.decision_id == asked.decision_id
 
 
 def question(name: str) -> Question:
