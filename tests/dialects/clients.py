@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from libs.common.keys import KeyFile, Scope
 from tests.e2e.rig import Up, eventually
@@ -124,8 +125,14 @@ def run(client: str, command: list[str], url: str, key: str, events: int) -> Non
 
 def timeline(up: Up, customer: str) -> list[dict[str, Any]]:
     """What the analyzer knows of a customer, newest first."""
-    found: list[dict[str, Any]] = up.get("analyzer", f"/v1/customers/{customer}/timeline?limit=100").json()
-    return found
+    found: list[dict[str, Any]] = []
+    older = ""
+    while True:
+        page = up.get("analyzer", f"/v1/customers/{customer}/timeline?limit=1000{older}").json()
+        found += page
+        if len(page) < 1000:
+            return found
+        older = f"&before={quote(page[-1]['id'], safe='')}"
 
 
 def line(up: Up, source: str) -> dict[str, Any]:
