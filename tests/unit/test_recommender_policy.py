@@ -250,3 +250,10 @@ def test_objectives_rank_by_chance_by_margin_or_by_what_showing_causes() -> None
     ranked = worth.ranked_by("value", worlds)
     assert (ranked.dtype, ranked.flags.c_contiguous) == (np.float32, True)
     assert ranked[1].tolist() == pytest.approx([-0.05, 4.5])
+
+
+@pytest.mark.parametrize("exploration", [Exploration(0.1), Exploration(0.1, near_best=0.3)])
+def test_a_draw_says_among_how_many_it_was_made(exploration: Exploration) -> None:
+    draws = fill(VALUES, WORLDS, 4, exploration, no_offer=True)
+    assert len(draws) > 1
+    assert [draw.among for draw in draws] == [np.count_nonzero(draw.open) for draw in draws]
