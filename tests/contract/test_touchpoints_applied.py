@@ -82,6 +82,8 @@ async def test_what_is_answered_is_a_contact_of_its_campaign(loop: Loop) -> None
     await loop.post([said("email_sent", "c-1", DAY_1, id=f"s{i}", properties={"campaign_id": c}) for i, c in
                      enumerate("abb")])  # fmt: skip
     await loop.post([said("email_clicked", "c-1", id=f"k{i}", properties={"campaign_id": "a"}) for i in "12"])
+    written = said("email_delivered", "c-1", "2025-10-09T08:00:00Z")
+    await loop.post(written)
     view = await loop.customer("c-1")
     assert [(one["campaign"], one["answered"]) for one in view["contacts"]] == [
         ("b", False), ("b", False), ("a", True),
