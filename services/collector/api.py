@@ -21,6 +21,7 @@ from libs.common.keys import Key, Scope
 from services.collector.dialects import cloudevents, segment
 from services.collector.errors import BadMode
 from services.collector.handlers import Collector
+from services.collector.machines import is_prefetch, reason_of_agent
 from services.collector.metrics import CollectorMetrics
 from services.collector.model import AssetIn, ConsentIn, ErasureIn, IdentityIn, Sender, TouchpointIn
 
@@ -277,7 +278,17 @@ class Edge:
         if mode is not None and mode != "import":
             raise BadMode
         publishable = call.key is not None and call.key.publishable
-        return Sender(call.source, mode is not None, not publishable or self._trust, browser=publishable)
+        sender = Sender(call.source, mode is not None, not publishable or self._trust, browser=publishable)
+        if call.header("sec-gpc") == "1":
+            sender = sender._replace(gpc=True)
+        # Trap: of browsers only. A server's own user agent says nothing about whom it speaks of.
+        return sender._replace(automatic=_why_automatic(call)) if publishable else sender
+
+
+def _why_automatic(call: Call) -> str | None:
+    if is_prefetch(call.header("sec-purpose"), call.header("purpose"), call.header("x-moz")):
+        return "prefetch"
+    return reason_of_agent(call.header("user-agent") or "")
 
 
 def vouched(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -13,6 +14,7 @@ from libs.common.intake import Admitted, JournalIntake
 from libs.common.personal import Screen
 from libs.common.position import Position
 from libs.common.times import parse_time
+from services.collector.machines import reason_of_agent
 from services.collector.model import (
     AssetIn,
     ConsentIn,
@@ -64,6 +66,9 @@ class Collector:
         """The events of one touchpoint; raises `Invalid`."""
         check_touchpoint(item, self._currency)
         times = self._intake.admit(_said(item.occurred_at, sender), sender.imported)
+        if item.context:
+            # Trap: before the screen, which drops the user agent.
+            sender = _described(sender, item.context)
         item = self._screened(item)
         return touchpoint_events(item, item.id or self._new_id(), sender, times)
 
@@ -126,6 +131,14 @@ class Collector:
 
 def _said(occurred_at: str | None, sender: Sender) -> Millis | None:
     return None if occurred_at is None else parse_time(occurred_at, "/occurred_at", sender.skew)
+
+
+def _described(sender: Sender, context: dict[str, Any]) -> Sender:
+    """``sender`` with what a touchpoint's own context says of whoever made it."""
+    agent = context.get("user_agent") or context.get("userAgent")
+    if sender.automatic is None and isinstance(agent, str):
+        sender = sender._replace(automatic=reason_of_agent(agent))
+    return sender._replace(gpc=True) if context.get("gpc") is True else sender
 
 
 class WallTicker:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from libs.common.contracts.customer_event import ConsentGiven, Erasure, IdentityLinked, Touchpoint
+from libs.common.contracts.flags import AUTOMATIC, GPC, UNVERIFIED
 from libs.common.contracts.identity import (
     RESERVED_PREFIXES,
     CustomerKey,
@@ -40,7 +41,6 @@ ORDER_TYPES = ORDERS | ORDER_CHANGES
 """Types a browser cannot be believed about, and whose copies go under the visitor's key."""
 IDENTIFIED = "identified"
 UNLINKED = "unlinked"
-UNVERIFIED = "unverified"
 UNVERIFIED_ACCOUNT = "account_unverified"
 """A page named an account, which it is not believed about."""
 ASSET_REGISTERED = "asset_registered"
@@ -127,7 +127,8 @@ class AssetIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Sender(NamedTuple):
     """Who posts: the name of his key, what he may be believed, and how far his clock is behind ours (ms).
 
-    ``browser``: he has a publishable key, which nobody has to keep secret.
+    ``browser``: he has a publishable key, which nobody has to keep secret. ``automatic`` is why no person
+    made what he sends, ``gpc`` that his browser sends Global Privacy Control.
     """
 
     source: str
@@ -135,6 +136,8 @@ class Sender(NamedTuple):
     trusted: bool = True
     skew: int = 0
     browser: bool = False
+    automatic: str | None = None
+    gpc: bool = False
 
 
 def check_touchpoint(item: TouchpointIn, currency: str) -> None:
@@ -239,6 +242,10 @@ def touchpoint_events(
     visitor = item.anonymous_id
     if not sender.trusted and item.type in ORDER_TYPES:
         learn, flags = False, (*flags, UNVERIFIED)
+    if sender.automatic is not None:
+        learn, flags = False, (*flags, AUTOMATIC + sender.automatic)
+    if sender.gpc:
+        learn, flags = False, (*flags, GPC)
     account = item.account_id
     if sender.browser and account is not None:
         account, flags = None, (*flags, UNVERIFIED_ACCOUNT)

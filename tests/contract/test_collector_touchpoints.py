@@ -540,3 +540,39 @@ async def test_id_that_names_a_person_is_refused(
     assert (error["code"], error["field"]) == ("bad_string", field)
     assert "anna" not in answer.json()["detail"]
     assert collector.events == []
+
+
+BROWSER = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36"
+)
+GOOGLE = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+
+
+@pytest.mark.parametrize(
+    ("headers", "flags"),
+    [
+        ({"user-agent": BROWSER}, ()),
+        ({"user-agent": GOOGLE}, ("automatic:crawler",)),
+        ({"user-agent": BROWSER.replace("Chrome", "HeadlessChrome")}, ("automatic:headless",)),
+        ({"user-agent": BROWSER, "sec-purpose": "prefetch;prerender"}, ("automatic:prefetch",)),
+        ({"user-agent": BROWSER, "sec-gpc": "1"}, ("gpc",)),
+    ],
+)
+async def test_what_a_browser_says_of_itself_is_flagged_and_not_learned_from(
+    tmp_path: Path, headers: dict[str, str], flags: tuple[str, ...]
+) -> None:
+    made = KeyFile(tmp_path).add_publishable("shop", ["https://shop.example"])
+    browser = {"authorization": f"Bearer {made.key}", "origin": "https://shop.example", **headers}
+    view = {"type": "product_viewed", "channel": "web", "anonymous_id": "v", "properties": {}}
+    async with collecting(tmp_path) as collector:
+        assert (await collector.post(view, headers=browser)).status_code == 202
+        (event,) = collector.touchpoints
+    assert (event.flags, event.learn) == (flags, not flags)
+
+
+async def test_servers_own_agent_is_no_crawler_and_may_name_that_of_others(collector: Collector) -> None:
+    robot = {"user-agent": "python-requests/2.32"}
+    await collector.post([VIEW, VIEW | {"context": {"user_agent": GOOGLE}}], headers=robot)
+    await collector.post(VIEW | {"context": {"gpc": True}})
+    assert [event.flags for event in collector.touchpoints] == [(), ("automatic:crawler",), ("gpc",)]
+    assert [event.context for event in collector.touchpoints] == [{}, {}, {"gpc": True}]

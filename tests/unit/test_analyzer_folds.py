@@ -379,3 +379,10 @@ def test_panel_is_a_stable_sample_of_about_its_share() -> None:
     assert 0.27 < len(inside) / 4_000 < 0.33
     assert all(key in wider for key in inside)
     assert inside == {f"c-{n}" for n in range(4_000) if f"c-{n}" in Panel(0.3)}
+
+
+def test_machines_make_no_customer() -> None:
+    crawled = Touchpoint(
+        **base(), type="product_viewed", channel="web", learn=False, flags=("automatic:crawler",)
+    )
+    assert fold(Models.new("c-7"), crawled, T0).models == Models.new("c-7")

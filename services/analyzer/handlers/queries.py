@@ -78,9 +78,15 @@ class Queries:
 
         Raises `UnknownCustomer`, or `Invalid` where there is no such event.
         """
-        keys = [part.profile.customer for part in await self._parts(key)]
+        try:
+            keys, known = [part.profile.customer for part in await self._parts(key)], True
+        except UnknownCustomer:
+            # What machines did is kept without anything being learned of it.
+            keys, known = [key], False
         place = None if before is None else await self._place(keys, before)
         events = await self._store.timeline(keys, place, limit)
+        if not known and not events:
+            raise UnknownCustomer(key)
         ids = await self._unique_ids(keys, events)
         entries = []
         for event, id_ in zip(events, ids, strict=True):

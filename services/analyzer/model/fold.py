@@ -16,6 +16,7 @@ from libs.common.contracts.customer_event import (
     Touchpoint,
 )
 from libs.common.contracts.customer_model import Items, Profile
+from libs.common.contracts.flags import is_automatic
 from libs.common.contracts.identity import CustomerKey, account_key, anonymous_key, is_nobody
 from libs.common.contracts.touchpoint import (
     INSTALLED,
@@ -161,6 +162,8 @@ def _on_touchpoint(models: Models, event: Touchpoint, now: Millis, panel: Panel)
     if event.echo:
         told = _tried(models.trials, event, typed, now)
         return Step(Models(models.profile, models.items, told.trials), told.lessons)
+    if not event.learn and is_automatic(event.flags):
+        return Step(models)
     if not event.learn:
         return Step(models._replace(profile=profile_folds.counted(models.profile, event.type)))
     profile, items = _noted(models.profile, event, typed), models.items

@@ -20,7 +20,10 @@ from services.analyzer.model.fold import type_of
 
 
 class TimelineEntry(Struct, frozen=True):
-    """An event that counted. ``id`` is unique within the customer; a decision's is its decision_id."""
+    """An event that counted. ``id`` is unique within the customer; a decision's is its decision_id.
+
+    ``flags`` say why it is kept and not learned from: ``automatic:crawler``, ``gpc``, ``out_of_window`` …
+    """
 
     id: str
     kind: str
@@ -29,6 +32,7 @@ class TimelineEntry(Struct, frozen=True):
     occurred_at: str
     recorded_at: str
     properties: dict[str, Any]
+    flags: tuple[str, ...] = ()
 
 
 def entry_of(event: AboutCustomer, id_: str, kind: str) -> TimelineEntry:
@@ -41,6 +45,7 @@ def entry_of(event: AboutCustomer, id_: str, kind: str) -> TimelineEntry:
         occurred_at=format_time(event.occurred_at),
         recorded_at=format_time(event.recorded_at),
         properties=_properties(event),
+        flags=event.flags if isinstance(event, Touchpoint | Outcome) else (),
     )
 
 
