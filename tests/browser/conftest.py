@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -62,8 +63,10 @@ def shop() -> Iterator[Shop]:
 
 @pytest.fixture(scope="session")
 def site(up: Up, shop: Shop) -> SiteKey:
-    """The publishable key of the shop's origin."""
-    return add_site_key(up, "shop-pages", shop.origin)
+    """The publishable key of the shop's origin, once every service knows it."""
+    made = add_site_key(up, "shop-pages", shop.origin)
+    time.sleep(1.0)
+    return made
 
 
 @pytest.fixture
