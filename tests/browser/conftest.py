@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.browser.rig import ARGUMENTS, Shop, SiteKey, Visit, add_site_key, begin_visit, find_chromium
-from tests.e2e.rig import Up
+from tests.e2e.rig import Up, eventually
 
 PRODUCTS = [
     {
@@ -38,6 +38,13 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+def everybody_is_served(up: Up) -> bool:
+    """Whether the shelf and every partition's progress have reached the recommender."""
+    asks = [{"placement": "home", "anonymous_id": f"early-{n}", "dry_run": True} for n in range(60)]
+    answers = up.post("recommender", "/v1/recommendations/batch", {"requests": asks}).json()["answers"]
+    return all(answer["offers"] and not answer["degraded"] for answer in answers)
+
+
 @pytest.fixture(scope="session")
 def up() -> Iterator[Up]:
     """A platform with a shelf of coffee, without holdout, so that everybody gets offers."""
@@ -47,6 +54,7 @@ def up() -> Iterator[Up]:
         up.wait_ready()
         answer = up.post("recommender", "/v1/products", PRODUCTS)
         assert (answer.status_code, answer.json()["accepted"]) == (200, len(PRODUCTS))
+        eventually(lambda: everybody_is_served(up), 60.0)
         yield up
     finally:
         up.close()

@@ -129,7 +129,7 @@ class Visit:
         """Types of what the platform holds of a customer, oldest first."""
         return [entry["type"] for entry in self.timeline(customer)]
 
-    def wait(self, holds: Callable[[], object], seconds: float = 10.0) -> None:
+    def wait(self, holds: Callable[[], object], seconds: float = 30.0) -> None:
         """Let the page live until something holds."""
 
         def look() -> object:

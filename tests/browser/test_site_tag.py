@@ -239,7 +239,7 @@ def test_calls_made_before_the_tag_was_there_are_played(
     item = '<li><a data-offer="url"><b data-offer="name"></b></a></li>'
     template = f'<ul data-placement="home"><template>{item}</template></ul>'
     visit.page.goto(shop.serve("/early", page_of(up, site, body + template)))
-    visit.wait(lambda: visit.words(f"anon:{visit.anonymous_id}") == ["page_viewed", "coupon_redeemed"])
+    visit.wait(lambda: {"page_viewed", "coupon_redeemed"} <= set(visit.words(f"anon:{visit.anonymous_id}")))
     visit.page.evaluate('closedloop.recommend("home", {}, document.querySelector("ul"))')
     assert visit.page.locator("ul > li > a > b").count() == 5
     assert visit.page.locator("ul > li > a[href]").count() == 5
