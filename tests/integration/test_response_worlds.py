@@ -10,8 +10,9 @@ import pytest
 
 from libs.common.scoring.response import start_deviation, start_mean
 from libs.common.scoring.trial import RESPONSE_FEATURES, TRIAL_FEATURES
+from services.analyzer.learner.effects import expit
 from services.analyzer.learner.fold import Fold, Place
-from services.analyzer.learner.logit import BayesianLogit, Seen, expit
+from services.analyzer.learner.logit import BayesianLogit, Seen
 from services.analyzer.learner.parts import Solved, content_of
 from services.analyzer.learner.responses import ResponseLearner
 from services.analyzer.model.lessons import TrialLesson

@@ -7,16 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from services.analyzer.learner.logit import (
-    BayesianLogit,
-    EffectParameters,
-    Effects,
-    LogitParameters,
-    Seen,
-    expit,
-    mode,
-    moments,
-)
+from services.analyzer.learner.effects import EffectParameters, Effects, expit, mode, moments
+from services.analyzer.learner.logit import BayesianLogit, LogitParameters, Seen
 
 ALONE = LogitParameters(offers=EffectParameters(variance=0.0), cells=EffectParameters(variance=0.0))
 
@@ -148,3 +140,30 @@ def test_slots_beyond_the_room_share_none() -> None:
         model.learn_one(Seen(np.ones(1), "o", 0, f"{n} home"), 1.0, 1.0)
     assert list(model.slots) == ["0 home", "1 home"]
     assert model.mean.shape == (3,)
+
+
+def test_a_narrow_start_is_left_where_data_say_so_and_only_there() -> None:
+    """Offers and one of six features differ much more than was believed; five say nothing."""
+    random = np.random.default_rng(8)
+    rates = -1.5 + 0.8 * random.standard_normal(30)
+    model = BayesianLogit(
+        np.zeros(7), np.array([0.7, *[0.1] * 6]), blocks=[[1], [2], [3, 4, 5, 6]], intercept=0
+    )
+    for offer in random.integers(30, size=1_500).tolist():
+        x = np.array([1.0, *random.standard_normal(6)])
+        success = float(random.random() < expit(rates[offer] + 1.2 * x[1]))
+        model.learn_one(Seen(x, f"o{offer}"), success, 1.0)
+    assert model.mean[1] == pytest.approx(1.2, abs=0.2)
+    assert np.abs(model.mean[2:7]).max() < 0.15
+    assert 1.0 / math.sqrt(model.precision[1]) > 0.5
+    assert 1.0 / np.sqrt(model.precision[2:]).max() < 0.2
+    assert math.sqrt(model.offers.variance) == pytest.approx(rates.std(), rel=0.3)
+    assert 1.0 / model.precision[0] == pytest.approx(0.49)
+
+
+def test_evidence_is_the_integral_over_the_intercept() -> None:
+    z = np.linspace(-12, 12, 200_001)
+    height = 3.0 * z - 40.0 * np.logaddexp(0, z) - (z + 2.0) ** 2 / (2 * 0.5)
+    whole = float(np.exp(height).sum() * (z[1] - z[0])) / math.sqrt(2 * math.pi * 0.5)
+    found = moments(np.array([-2.0]), 0.5, np.array([3.0]), np.array([40.0])).evidence
+    assert found[0] == pytest.approx(math.log(whole), abs=1e-3)

@@ -12,6 +12,7 @@ from libs.common.contracts.catalogue import KINDS
 from libs.common.contracts.learned_model import CausedPart, InterceptsPart, ResponsePart
 from libs.common.scoring.features import FEATURES
 from libs.common.scoring.response import (
+    DRAWN_SPREAD,
     DRAWS,
     HEADS,
     ResponseModel,
@@ -220,7 +221,7 @@ def test_spread_of_draws_is_that_of_the_posterior() -> None:
     whole = np.concatenate((x[0], shared()))
     alone = start_mean("converted_alone") @ whole
     assert alone < -4
-    wide = math.sqrt(0.01 * float(whole @ whole) + 0.25)
+    wide = DRAWN_SPREAD * math.sqrt(0.01 * float(whole @ whole) + 0.25)
     # q is mostly a sum of small chances there, so that its logarithm spreads like the log odds.
     assert np.log(draws).std() == pytest.approx(wide, rel=0.35)
 

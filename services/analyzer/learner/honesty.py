@@ -14,7 +14,7 @@ from river.drift import ADWIN
 
 from libs.common.contracts.catalogue import KINDS
 from libs.common.scoring.response import HEADS
-from services.analyzer.learner.logit import expit
+from services.analyzer.learner.effects import expit
 from services.analyzer.learner.metrics import LearnerMetrics
 from services.analyzer.learner.responses import Observation
 from services.analyzer.model.lessons import TrialLesson

@@ -9,147 +9,17 @@ part of a step that its own uncertainty is of the whole (decoupled Kalman filter
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from libs.common.scoring.response import CELL_VARIANCE, OFFER_VARIANCE
+from services.analyzer.learner.effects import MOST_VARIANCE, EffectParameters, Effects, expit, mode
 
 Floats = NDArray[np.float64]
-Key = TypeVar("Key", bound=Hashable)
-
-CERTAIN = 20.0
-"""Odds do not grow beyond e²⁰ to one, whatever is told."""
-MOST_VARIANCE = 4.0
-"""Of intercepts: odds of 1 to 50 either way."""
-_STEPS = 40
-_CLOSE = 1e-10
-_FAR = 700.0
-_LEAST = 1e-12
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
-
-
-class EffectParameters(Struct, frozen=True, kw_only=True):
-    """How intercepts differ before any is known: their variance, and how many that is worth."""
-
-    variance: float
-    weight: float = 4.0
-    most: int = 10_000
-
-
-class Effects(Generic[Key]):
-    """Intercepts about 0 whose common variance is learned: a random effect, revised by expectation
-    maximisation (Dempster, Laird & Rubin 1977).
-
-    Of each is kept what a binomial needs: trials, successes, and how many were expected without it. That
-    fits rare successes better than Gaussians one upon the other, and a new variance weighs it all anew.
-
-    Attributes
-    ----------
-    variance:
-        Of an intercept nothing is known of.
-    keys, index:
-        Keys by row, and the row of each.
-    trials, expected, successes:
-        By row.
-    """
-
-    def __init__(self, parameters: EffectParameters) -> None:
-        self.parameters = parameters
-        self.variance = parameters.variance
-        self.keys: list[Key] = []
-        self.index: dict[Key, int] = {}
-        self.trials: list[float] = []
-        self.expected: list[float] = []
-        self.successes: list[float] = []
-        self._held: dict[Key, tuple[float, float]] = {}
-
-    def of(self, key: Key) -> tuple[float, float]:
-        """Mean and variance of the posterior, roughly: its mode and curvature. `arrays` has it exactly."""
-        held = self._held.get(key)
-        if held is not None:
-            return held
-        row = self.index.get(key)
-        if row is None or self.variance <= 0.0:
-            return 0.0, self.variance
-        trials = self.trials[row]
-        base = _logit(self.expected[row] / trials) if trials > 0.0 else 0.0
-        # Trap: of successes alone, without the trials they are of, odds would grow without end.
-        trials = max(trials, self.successes[row])
-        odds = mode(base, self.variance, self.successes[row], trials)
-        chance = expit(odds)
-        held = odds - base, 1.0 / (1.0 / self.variance + trials * chance * (1.0 - chance))
-        self._held[key] = held
-        return held
-
-    def arrays(self) -> tuple[Floats, Floats]:
-        """Means and variances (n,) by row, by Gauss-Hermite quadrature about the mode (Naylor & Smith 1982):
-        where successes are rare, the posterior is far from symmetric."""
-        if not self.keys or self.variance <= 0.0:
-            return np.zeros(len(self.keys)), np.full(len(self.keys), self.variance)
-        trials, expected = np.array(self.trials), np.array(self.expected)
-        share = np.clip(expected / np.maximum(trials, 1e-12), _LEAST, 1.0 - _LEAST)
-        base = np.where(trials > 0.0, np.log(share / (1.0 - share)), 0.0)
-        successes = np.array(self.successes)
-        mean, variance = moments(base, self.variance, successes, np.maximum(trials, successes))
-        return mean - base, variance
-
-    def learn_one(self, key: Key, successes: float, trials: float, expected: float) -> None:
-        """Take what happened with ``key``, and what was expected of all else."""
-        if self.variance <= 0.0:
-            return
-        row = self.index.get(key)
-        if row is None:
-            if len(self.keys) >= self.parameters.most:
-                self._forget()
-            row = self.index[key] = len(self.keys)
-            self.keys.append(key)
-            for numbers in (self.trials, self.expected, self.successes):
-                numbers.append(0.0)
-        self.trials[row] += trials
-        self.expected[row] += expected
-        self.successes[row] += successes
-        self._held.pop(key, None)
-
-    def revise(self) -> float:
-        """Learn from how far intercepts lie apart how far they may; returns what all have in common.
-
-        That belongs to the intercept of all and is taken out here. (Steps that share among blocks alone
-        hardly ever move it: hierarchical centring, Gelfand, Sahu & Carlin 1995.)
-        """
-        if not self.keys or self.variance <= 0.0:
-            return 0.0
-        mean, variance = self.arrays()
-        weight = self.parameters.weight
-        common = float(mean.sum()) / (weight + len(mean))
-        said = float(((mean - common) ** 2 + variance).sum())
-        self.variance = min((weight * self.parameters.variance + said) / (weight + len(mean)), MOST_VARIANCE)
-        for row, trials in enumerate(self.trials):
-            if trials > 0.0:
-                self.expected[row] = trials * expit(_logit(self.expected[row] / trials) + common)
-        self._held.clear()
-        return common
-
-    def fade(self, factor: float) -> None:
-        """Let data count ``factor`` of what it did."""
-        self.trials = [factor * number for number in self.trials]
-        self.expected = [factor * number for number in self.expected]
-        self.successes = [factor * number for number in self.successes]
-        self._held.clear()
-
-    def _forget(self) -> None:
-        """Leave out the fifth that was tried least."""
-        order = np.lexsort((np.arange(len(self.keys)), -np.array(self.trials)))
-        kept = np.sort(order[: self.parameters.most * 4 // 5]).tolist()
-        self.keys = [self.keys[row] for row in kept]
-        self.trials = [self.trials[row] for row in kept]
-        self.expected = [self.expected[row] for row in kept]
-        self.successes = [self.successes[row] for row in kept]
-        self.index = {key: row for row, key in enumerate(self.keys)}
-        self._held.clear()
 
 
 class LogitParameters(Struct, frozen=True, kw_only=True):
@@ -161,14 +31,19 @@ class LogitParameters(Struct, frozen=True, kw_only=True):
         Of the intercepts of offers, and of cells of offers that are alike.
     slot_deviation, most_slots:
         Prior standard deviation of an indicator's weight, and how many there may be.
-    revise_every:
-        Observations between two looks at how far intercepts lie apart, at least.
+    spread_weight:
+        How many known weights the first belief about the spread of a block of weights is worth.
+    revise_first, revise_every:
+        Observations before the first look at how far intercepts and weights lie apart, and at most between
+        two of them (unless there are more offers than that); in the beginning they double.
     """
 
     offers: EffectParameters = EffectParameters(variance=OFFER_VARIANCE)
     cells: EffectParameters = EffectParameters(variance=CELL_VARIANCE)
     slot_deviation: float = 0.7
     most_slots: int = 96
+    spread_weight: float = 0.2
+    revise_first: int = 50
     revise_every: int = 500
 
 
@@ -190,9 +65,14 @@ class BayesianLogit:
         Prior of the weights (d,): means and standard deviations.
     intercept:
         The column that is always 1.
+    blocks:
+        Columns whose weights are alike: each block learns how far they may lie from their prior means. Of
+        columns in none that stays what it was.
 
     Attributes
     ----------
+    precision:
+        Of the prior as it is by now (d,).
     mean, covariance:
         Of the posterior, (d + slots,) and squared; slots are indicators that came to be known.
     slots:
@@ -207,12 +87,15 @@ class BayesianLogit:
         deviation: Floats,
         parameters: LogitParameters | None = None,
         intercept: int = 0,
+        blocks: Sequence[Sequence[int]] = (),
     ) -> None:
         self.parameters = parameters or LogitParameters()
         self.intercept = intercept
+        self.blocks = [list(block) for block in blocks]
         self.size = len(mean)
         self.start = np.array(mean, dtype=np.float64)
-        self.precision = np.asarray(1.0 / np.square(deviation))
+        self._first: Floats = np.square(np.asarray(deviation, dtype=np.float64))
+        self.precision: Floats = 1.0 / self._first
         self.mean: Floats = self.start.copy()
         self.covariance: Floats = np.diag(np.square(np.asarray(deviation, dtype=np.float64)))
         self.slots: dict[str, int] = {}
@@ -257,27 +140,55 @@ class BayesianLogit:
         self.offers.learn_one(seen.offer, successes, trials, trials * expit(before - offer))
         self.cells.learn_one(seen.cell, successes, trials, trials * expit(before - cell))
         self.seen += 1
-        # Every intercept is looked at then: the more there are, the less often.
-        if self.seen - self.revised >= max(self.parameters.revise_every, 4 * len(self.offers.keys)):
+        if self.seen - self.revised >= self._pause():
             self.revised = self.seen
             self.mean[self.intercept] += self.offers.revise() + self.cells.revise()
+            self._spread()
 
     def fade(self, factor: float) -> None:
         """Let all data count ``factor`` of what it did: the posterior goes back towards the prior.
 
         (Power discounting, West & Harrison 1997, towards what was believed first and not towards nothing.)
         """
-        start, prior = self._prior()
+        self._weigh(factor, (1.0 - factor) * self._prior()[1])
+        self.offers.fade(factor)
+        self.cells.fade(factor)
+
+    def _pause(self) -> int:
+        """Observations between two looks at how far things lie apart; all offers are looked at then."""
+        few = min(max(self.revised, self.parameters.revise_first), self.parameters.revise_every)
+        return max(few, len(self.offers.keys))
+
+    def _spread(self) -> None:
+        """Learn from how far weights lie from their prior means how far they may.
+
+        Each weight counts as far as data and not the prior determine it (MacKay 1992).
+        """
+        if not self.blocks:
+            return
+        known = 1.0 - np.diag(self.covariance)[: self.size] * self.precision
+        apart = (self.mean[: self.size] - self.start) ** 2
+        variance = 1.0 / self.precision
+        weight = self.parameters.spread_weight
+        for block in self.blocks:
+            first = self._first[block]
+            # In units of what was believed first, of which the columns of a block may have their own.
+            scale = (weight + (apart[block] / first).sum()) / (weight + np.clip(known[block], 0.0, 1.0).sum())
+            variance[block] = np.minimum(first * max(scale, 1.0), MOST_VARIANCE)
+        before, self.precision = self.precision, 1.0 / variance
+        self._weigh(1.0, np.append(self.precision - before, np.zeros(len(self.slots))))
+
+    def _weigh(self, factor: float, more: Floats) -> None:
+        """Let prior and data count ``factor``, and the prior ``more`` precision (d + slots,) beside it."""
+        start = self._prior()[0]
         said = np.linalg.inv(self.covariance)
         pull = factor * (said @ (self.mean - start))
         said *= factor
-        said[np.diag_indices_from(said)] += (1.0 - factor) * prior
+        said[np.diag_indices_from(said)] += more
         covariance = np.linalg.inv(said)
         # Trap: one layout in memory always, or a restored state would be multiplied in another sequence.
         self.covariance = np.ascontiguousarray(0.5 * (covariance + covariance.T))
         self.mean = start + self.covariance @ pull
-        self.offers.fade(factor)
-        self.cells.fade(factor)
 
     def root(self) -> Floats:
         """Lower triangular root (d, d) of the covariance of the features' weights."""
@@ -312,64 +223,6 @@ class BayesianLogit:
             np.concatenate((self.start, np.zeros(slots))),
             np.concatenate((self.precision, np.full(slots, self.parameters.slot_deviation**-2))),
         )
-
-
-def mode(before: float, variance: float, successes: float, trials: float) -> float:
-    """The mode of N(before, variance) · exp(s·z − n·log(1 + eᶻ)), a concave function of z: Newton's steps, by
-    halves where they leave the bracket."""
-    low = max(before - variance * trials, min(before, -CERTAIN))
-    high = min(before + variance * successes, max(before, CERTAIN))
-    z = min(max(before, low), high)
-    for _ in range(_STEPS):
-        chance = expit(z)
-        slope = z - before - variance * (successes - trials * chance)
-        if slope > 0.0:
-            high = z
-        else:
-            low = z
-        following = z - slope / (1.0 + variance * trials * chance * (1.0 - chance))
-        if not low <= following <= high:
-            following = 0.5 * (low + high)
-        if abs(following - z) <= _CLOSE * (1.0 + abs(z)):
-            return following
-        z = following
-    return z
-
-
-def moments(before: Floats, variance: float, successes: Floats, trials: Floats) -> tuple[Floats, Floats]:
-    """Means and variances (n,) of what `mode` gives the modes of."""
-    low, high = before - variance * trials, before + variance * successes
-    top = np.clip(before, low, high)
-    for _ in range(_STEPS):
-        chance = 1.0 / (1.0 + np.exp(-np.clip(top, -_FAR, _FAR)))
-        slope = top - before - variance * (successes - trials * chance)
-        high, low = np.where(slope > 0.0, top, high), np.where(slope > 0.0, low, top)
-        following = top - slope / (1.0 + variance * trials * chance * (1.0 - chance))
-        top = np.where((low <= following) & (following <= high), following, 0.5 * (low + high))
-    chance = 1.0 / (1.0 + np.exp(-np.clip(top, -_FAR, _FAR)))
-    scale = 1.0 / np.sqrt(1.0 / variance + trials * chance * (1.0 - chance))
-    z = top[:, None] + scale[:, None] * _NODES
-    height = successes[:, None] * z - trials[:, None] * np.logaddexp(0.0, z)
-    height -= (z - before[:, None]) ** 2 / (2.0 * variance)
-    height += 0.5 * _NODES**2
-    mass = _WEIGHTS * np.exp(height - height.max(axis=1, keepdims=True))
-    mass /= mass.sum(axis=1, keepdims=True)
-    middle = mass @ _NODES
-    spread = np.maximum(mass @ _NODES**2 - middle * middle, 1e-6)
-    return top + scale * middle, scale * scale * spread
-
-
-def _logit(chance: float) -> float:
-    chance = min(max(chance, _LEAST), 1.0 - _LEAST)
-    return math.log(chance / (1.0 - chance))
-
-
-def expit(odds: float) -> float:
-    """1 / (1 + e⁻ˣ), whatever the odds."""
-    if odds >= 0.0:
-        return 1.0 / (1.0 + math.exp(-min(odds, 700.0)))
-    small = math.exp(max(odds, -700.0))
-    return small / (1.0 + small)
 
 
 def slot_odds(model: BayesianLogit, names: Sequence[str]) -> list[float]:

@@ -13,7 +13,8 @@ from libs.common.scoring.response import EVERYWHERE, HEADS
 from libs.common.scoring.trial import TRIAL_FEATURES
 from services.analyzer.learner.cuts import cuts, text_bytes
 from services.analyzer.learner.delays import AGES
-from services.analyzer.learner.logit import BayesianLogit, Effects, Floats, Key, slot_odds
+from services.analyzer.learner.effects import Effects, Floats, Key
+from services.analyzer.learner.logit import BayesianLogit, slot_odds
 from services.analyzer.learner.responses import ALONE, ENGAGED, LAST_RANK, ResponseLearner, slot_name
 
 _Row = TypeVar("_Row")

@@ -15,7 +15,8 @@ from libs.common.scoring.response import HEADS, start_deviation, start_mean
 from libs.common.scoring.trial import FEATURE_SET, LIMIT, TRIAL_FEATURES
 from services.analyzer.learner.caused import Caused
 from services.analyzer.learner.delays import AGES, Delays
-from services.analyzer.learner.logit import BayesianLogit, LogitParameters, Seen, expit
+from services.analyzer.learner.effects import expit
+from services.analyzer.learner.logit import BayesianLogit, LogitParameters, Seen
 from services.analyzer.learner.returned import Returned
 from services.analyzer.model.lessons import TrialLesson
 
@@ -23,6 +24,12 @@ Floats = NDArray[np.float64]
 
 ENGAGED, GIVEN, ALONE = HEADS
 _INTERCEPT = TRIAL_FEATURES.index("intercept")
+_TOGETHER = ("kind_", "source_", "offer_", "cross_", "channel_", "placement_", "context_")
+_BLOCKS = [
+    *([at for at, name in enumerate(TRIAL_FEATURES) if name.startswith(word)] for word in _TOGETHER),
+    *([at] for at, name in enumerate(TRIAL_FEATURES) if at != _INTERCEPT and not name.startswith(_TOGETHER)),
+]
+"""Columns that are one feature spread over several, and all others by themselves."""
 LAST_RANK = 10
 """Slots below it count as one."""
 
@@ -85,8 +92,9 @@ class ResponseLearner:
 
     def __init__(self, parameters: ResponseParameters | None = None) -> None:
         self.parameters = parameters or ResponseParameters()
+        logit = self.parameters.logit
         self.heads = {
-            name: BayesianLogit(start_mean(name), start_deviation(), self.parameters.logit, _INTERCEPT)
+            name: BayesianLogit(start_mean(name), start_deviation(), logit, _INTERCEPT, _BLOCKS)
             for name in HEADS
         }
         self.engaging, self.converting = Delays(), Delays()

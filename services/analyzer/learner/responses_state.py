@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from services.analyzer.learner.arrays import packed, unpacked
 from services.analyzer.learner.delays import AGES, Delays
-from services.analyzer.learner.logit import BayesianLogit, Effects
+from services.analyzer.learner.effects import Effects
+from services.analyzer.learner.logit import BayesianLogit
 from services.analyzer.learner.responses import ResponseLearner
 
 _Key = TypeVar("_Key", str, int)
@@ -30,6 +31,7 @@ class CellsState(Struct, frozen=True, kw_only=True):
 class HeadState(Struct, frozen=True, kw_only=True):
     mean: bytes
     covariance: bytes
+    precision: bytes
     slots: list[str]
     seen: int
     revised: int
@@ -81,6 +83,7 @@ def _head(model: BayesianLogit) -> HeadState:
     return HeadState(
         mean=packed(model.mean),
         covariance=packed(model.covariance),
+        precision=packed(model.precision),
         slots=list(model.slots),
         seen=model.seen,
         revised=model.revised,
@@ -92,6 +95,7 @@ def _head(model: BayesianLogit) -> HeadState:
 def _restore_head(model: BayesianLogit, saved: HeadState) -> None:
     model.mean = unpacked(saved.mean)
     model.covariance = unpacked(saved.covariance).reshape(len(model.mean), len(model.mean))
+    model.precision = unpacked(saved.precision)
     model.slots = {slot: column for column, slot in enumerate(saved.slots, model.size)}
     model.seen, model.revised = saved.seen, saved.revised
     _restore_effects(model.offers, saved.offers.keys, saved.offers.variance, saved.offers.numbers)

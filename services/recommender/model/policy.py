@@ -18,7 +18,7 @@ Floats = NDArray[np.float64] | NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 
-POLICY_VERSION = "posterior-draws/1"
+POLICY_VERSION = "posterior-draws/2"
 NOBODY = -1
 """Index that stands for "no offer" in a slot; in a pool it is the one behind the last candidate."""
 
