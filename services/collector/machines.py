@@ -12,8 +12,6 @@ _HEADLESS = re.compile(
 _CRAWLER = re.compile(
     r"bot\b|bot/|[a-z]bot[-_ ;)]|crawl|spider|slurp|archiver|scrap|facebookexternalhit|embedly|whatsapp/"
     r"|monitor|uptime|pingdom|feedfetcher|mediapartners|apis-google|yandexbot|baiduspider"
-    r"|python-requests|python-urllib|aiohttp|httpx/|curl/|wget/|libwww|go-http-client"
-    r"|java/|apache-httpclient"
     r"|gptbot|claude|ccbot|bytespider|ahrefs|semrush|mj12",
     re.IGNORECASE,
 )
@@ -21,7 +19,10 @@ _CRAWLER = re.compile(
 
 @lru_cache(maxsize=2048)
 def reason_of_agent(user_agent: str) -> str | None:
-    """``headless`` or ``crawler`` where ``user_agent`` says so, None where a person may sit behind it."""
+    """``headless`` or ``crawler`` where ``user_agent`` says so, None where a person may sit behind it.
+
+    A library for HTTP is no crawler: apps use it on behalf of people.
+    """
     if _HEADLESS.search(user_agent):
         return "headless"
     if _CRAWLER.search(user_agent):

@@ -19,7 +19,7 @@ from libs.common.times import format_time
 from services.analyzer.model.fold import type_of
 
 
-class TimelineEntry(Struct, frozen=True):
+class TimelineEntry(Struct, frozen=True, omit_defaults=True):
     """An event that counted. ``id`` is unique within the customer; a decision's is its decision_id.
 
     ``flags`` say why it is kept and not learned from: ``automatic:crawler``, ``gpc``, ``out_of_window`` …
