@@ -189,7 +189,13 @@ def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
         fire(anew, draft.state.partition, draft.state.journal_time)
         changed = draft.customers[key]
         frozen = len(changed.models.profile.frozen)
-        changed.models, changed.profile, changed.items = anew.pop(key).models, draft.number, draft.number
+        refolded, before = anew.pop(key), changed.models.items.items
+        changed.models, changed.profile = refolded.models, draft.number
+        if refolded.items:
+            changed.items = draft.number
+        elif before:
+            # Nothing that is left told of a product: a rebuild has no such part either.
+            draft.withdrawn.append(ModelRow(draft.state.partition, key, ITEMS, draft.number, b""))
         _withdraw(draft, {frozen_key(key, n) for n in range(1, frozen + 1)} - anew.keys())
         for part, models in anew.items():
             draft.customers[part] = Changed(models.models, draft.number, draft.number)
