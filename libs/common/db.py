@@ -106,6 +106,7 @@ class Database:
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
         self._closed = False
+        self._unsure: set[int] = set()
 
     @property
     def url(self) -> str:
@@ -141,11 +142,23 @@ class Database:
             async with pool.acquire(timeout=self._timeout) as connection:
                 try:
                     yield connection
-                except asyncpg.InterfaceError as error:
-                    # asyncpg says the same of a lost connection and of a wrong call: ask the connection.
-                    if _lost(connection):
+                except BaseException as error:
+                    if not _lost(connection):
+                        self._unsure.add(connection.get_server_pid())
+                    elif isinstance(error, asyncpg.InterfaceError):
+                        # asyncpg says the same of a lost connection and of a wrong call: ask the connection.
                         raise Transient(f"the database is away: {error}") from error
                     raise
+
+    async def _reset(self, connection: asyncpg.Connection) -> None:
+        """Ready ``connection`` for others: for the price of a round trip only where something went wrong.
+
+        Trap: so whatever holds for a session is undone by whoever does it. Nobody does, but for one lock.
+        """
+        server = connection.get_server_pid()
+        if server in self._unsure:
+            self._unsure.discard(server)
+            await connection.execute(connection.get_reset_query())
 
     async def ping(self) -> None:
         """Raise `Transient` unless the database answers."""
@@ -200,6 +213,7 @@ class Database:
                     timeout=self._timeout,
                     command_timeout=self._statement_timeout,
                     server_settings={"idle_in_transaction_session_timeout": str(_IDLE_SECONDS * 1000)},
+                    reset=self._reset,
                 )
             return self._pool
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 
@@ -41,6 +42,10 @@ class Lookup(Protocol):
         ``offset`` is as in ``Progress.models_offset``. Give the cluster it is of (`ProgressBoard.cluster`)
         where the broker may have been replaced in between: offsets of another cluster mean nothing.
         """
+        ...
+
+    def expecting(self) -> AbstractContextManager[None]:
+        """While somebody waits for what is not published yet, and will ask `reached` then: reads sooner."""
         ...
 
 

@@ -58,6 +58,7 @@ class ProgressBoard:
         self._heard = time.monotonic()
         self._caught_up = bus is None
         self._waiters: list[tuple[Position, frozenset[int] | None, asyncio.Future[None]]] = []
+        self._reader: TopicReader | None = None
         self._background = Background()
 
     async def start(self) -> None:
@@ -141,6 +142,7 @@ class ProgressBoard:
             return True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((position, wanted, waiter))
+        self._hurry()
         try:
             async with asyncio.timeout(timeout):
                 await waiter
@@ -148,7 +150,12 @@ class ProgressBoard:
             return False
         finally:
             self._waiters = [entry for entry in self._waiters if entry[2] is not waiter]
+            self._hurry()
         return True
+
+    def _hurry(self) -> None:
+        if self._reader is not None:
+            self._reader.hurry(bool(self._waiters))
 
     def _take(self, progress: Progress) -> bool:
         known = self._newest.get(progress.partition)
@@ -197,12 +204,14 @@ class ProgressBoard:
                 self._heard = time.monotonic()
                 if cluster != self._cluster:
                     self._forget(cluster)
-                reader = bus.reader(PROGRESS, cluster)
+                self._reader = reader = bus.reader(PROGRESS, cluster)
+                self._hurry()
                 try:
                     await reader.start({})
                     told = False
                     await self._follow(bus, reader)
                 finally:
+                    self._reader = None
                     await let_go(reader.close())
             except (Transient, ClusterChanged) as error:
                 # Tried again several times a second: once is enough until it could be read again.

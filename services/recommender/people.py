@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
 import msgspec
@@ -42,6 +43,9 @@ class ViewPeople:
 
     async def reached(self, partition: int, offset: int, timeout: float, cluster: str = "") -> bool:
         return await self._view.reached(partition, offset, timeout, cluster)
+
+    def expecting(self) -> AbstractContextManager[None]:
+        return self._view.expecting()
 
     def forget(self, customers: Sequence[CustomerKey]) -> None:
         self._profiles.drop(customers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -142,6 +143,10 @@ class People(Protocol):
 
     async def reached(self, partition: int, offset: int, timeout: float, cluster: str = "") -> bool:
         """Wait until the models of ``partition`` before ``offset`` are here; False after ``timeout`` s."""
+        ...
+
+    def expecting(self) -> AbstractContextManager[None]:
+        """While somebody waits for models that are not published yet: they are read sooner."""
         ...
 
 

@@ -213,6 +213,9 @@ class _MemoryReader:
             raise RuntimeError("poll before start")
         return await self._cursor.poll(max_records, timeout)
 
+    def hurry(self, hurried: bool) -> None:
+        """Readers here are told at once in any case."""
+
     async def close(self) -> None:
         self._cursor = None
 

@@ -173,6 +173,11 @@ class TopicReader(Protocol):
         """As `GroupConsumer.poll`."""
         ...
 
+    def hurry(self, hurried: bool) -> None:
+        """Say whether somebody waits for what comes next: a broker that has to be asked again and again is
+        then asked more often."""
+        ...
+
     async def close(self) -> None:
         """Stop reading, within two seconds."""
         ...

@@ -31,9 +31,9 @@ _log = logging.getLogger(__name__)
 _MAX_ROWS = 2_000
 _MAX_BYTES = 700_000
 _READ_BYTES = 4 << 20
-_BEAT = 0.01
-_BUSY_BEATS = 4
-_BUSY_ROWS = 16
+_BEAT = 0.004
+_BUSY_BEATS = 10
+_ROWS_A_BEAT = 4
 _WATCH = 1.0
 _FIRST_CONTACT = 0.2
 _SCHEMA = (HEADER_SCHEMA, SCHEMA)
@@ -56,8 +56,8 @@ class Shipper:
     random:
         For jitter of retries.
     beat:
-        Least seconds between two sends of a partition, four times as long under load, so that they become
-        bulk; the first after a pause goes at once.
+        Least seconds between two sends of a partition, up to ten times as long under load, so that they
+        become bulk; the first after a pause goes at once.
     watch:
         Seconds between two looks at the cluster id, and at what the analyzer has applied.
     suspicion:
@@ -176,8 +176,10 @@ class Shipper:
             return
         loop = asyncio.get_running_loop()
         self._beating = True
-        # A send costs as much CPU as forty rows: under load it is worth a few milliseconds to make it bulk.
-        due = self._last_beat + self._beat * (_BUSY_BEATS if self._last_rows >= _BUSY_ROWS else 1)
+        # A send costs as much CPU as forty rows: the more there are, the longer it is worth to make it bulk.
+        # Trap: in proportion. The ticks of a second are twelve rows at once, and no load.
+        beats = min(max(1.0, self._last_rows / _ROWS_A_BEAT), _BUSY_BEATS)
+        due = self._last_beat + self._beat * beats
         if loop.time() >= due:
             self._wake_lanes()
         else:

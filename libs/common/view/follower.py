@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from libs.common.background import Background, let_go
 from libs.common.bus.ports import Bus, ClusterChanged, Message, TopicReader
@@ -53,6 +54,8 @@ class Follower(ABC):
         self._swept_to = b""
         self._unkept = False
         self._waiters: list[tuple[int, int, str, asyncio.Future[None]]] = []
+        self._reader: TopicReader | None = None
+        self._expecting = 0
         self._background = Background()
         # Held by whoever writes, so that a file can be written anew meanwhile; readers need not ask.
         self._writing = asyncio.Lock()
@@ -127,13 +130,29 @@ class Follower(ABC):
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((partition, offset, cluster, waiter))
         try:
-            async with asyncio.timeout(timeout):
-                await waiter
+            with self.expecting():
+                async with asyncio.timeout(timeout):
+                    await waiter
         except TimeoutError:
             return False
         finally:
             self._waiters = [entry for entry in self._waiters if entry[3] is not waiter]
         return True
+
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        """As `libs.common.lookup.Lookup.expecting`."""
+        self._expecting += 1
+        self._hurry()
+        try:
+            yield
+        finally:
+            self._expecting -= 1
+            self._hurry()
+
+    def _hurry(self) -> None:
+        if self._reader is not None:
+            self._reader.hurry(self._expecting > 0)
 
     @abstractmethod
     def _store(self, places: Places, messages: Sequence[Message]) -> list[Message]:
@@ -161,11 +180,13 @@ class Follower(ABC):
                 if cluster != self.cluster:
                     async with self._writing:
                         self._meet(cluster)
-                reader = bus.reader(self._topic, cluster)
+                self._reader = reader = bus.reader(self._topic, cluster)
+                self._hurry()
                 try:
                     await reader.start(dict(self._places.offsets))
                     await self._follow(bus, reader)
                 finally:
+                    self._reader = None
                     await let_go(reader.close())
             except (Transient, ClusterChanged) as error:
                 _log.info("%s cannot be read just now: %s", self._topic, error)

@@ -195,15 +195,12 @@ class PostgresErasureStore:
     async def restoring(self) -> AsyncIterator[None]:
         """As `ports.RestoreStore.restoring`."""
         async with self._database.connection() as connection:
-            await connection.execute("SELECT pg_advisory_lock(hashtext($1))", f"{self._schema}.restore")
             try:
+                await connection.execute("SELECT pg_advisory_lock(hashtext($1))", f"{self._schema}.restore")
                 yield
             finally:
-                # Trap: the connection goes back to a pool, which would keep the lock.
-                if not connection.is_closed():
-                    await connection.execute(
-                        "SELECT pg_advisory_unlock(hashtext($1))", f"{self._schema}.restore"
-                    )
+                # Trap: not back to the pool, which would keep the lock.
+                connection.terminate()
 
     async def suppress(self, rows: Iterable[SuppressedRow]) -> None:
         """As `ports.RestoreStore.suppress`."""

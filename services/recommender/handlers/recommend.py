@@ -251,8 +251,9 @@ class Recommender:
 
     async def _reached(self, position: Position, partitions: frozenset[int], until: float) -> bool:
         """Whether models of ``partitions`` include everything before ``position``, by ``until`` at last."""
-        if not await self._board.reached(position, partitions, max(0.0, until - self._monotonic())):
-            return False
+        with self._people.expecting():
+            if not await self._board.reached(position, partitions, max(0.0, until - self._monotonic())):
+                return False
         cluster = self._board.cluster
         for partition in partitions:
             left = max(0.0, until - self._monotonic())

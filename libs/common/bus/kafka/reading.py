@@ -230,6 +230,7 @@ class KafkaTopicReader:
         self._session: Session | None = None
         self._found: str | None = None
         self._next: dict[int, int] | None = None
+        self._hurried = False
         self.on_use: Callable[[bool], None] = lambda used: None
 
     async def start(self, offsets: Mapping[int, int]) -> None:
@@ -255,6 +256,12 @@ class KafkaTopicReader:
             self._next[partition] = messages[-1].offset + 1
         return fetched
 
+    def hurry(self, hurried: bool) -> None:
+        """See `ports.TopicReader.hurry`."""
+        self._hurried = hurried
+        if self._session is not None:
+            self._session.hurry(hurried)
+
     async def close(self) -> None:
         """See `ports.TopicReader.close`."""
         self.on_use(False)
@@ -270,4 +277,5 @@ class KafkaTopicReader:
         # Offsets are always named, never asked for: the embedded broker lists them wrongly.
         self._next = {partition: offsets.get(partition, 0) for partition in session.partitions}
         session.assign(self._next)
+        session.hurry(self._hurried)
         return session
