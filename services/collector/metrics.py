@@ -79,10 +79,10 @@ class CollectorMetrics:
         channels: dict[str, int] = {}
         unknown = 0
         for event in events:
-            if isinstance(event, Touchpoint):
+            if type(event) is Touchpoint:
                 channel = event.channel
                 unknown += event.type not in TYPED
-            elif isinstance(event, Tick | SpoolReported):
+            elif type(event) is Tick or type(event) is SpoolReported:
                 continue
             else:
                 channel = NO_CHANNEL

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 import msgspec
 from msgspec import Struct
@@ -38,6 +38,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="ki
     internal: bool = False
 
 
+@final
 class Touchpoint(Event, frozen=True, kw_only=True, omit_defaults=True, tag="touchpoint"):
     """A customer did something at a channel.
 
@@ -58,6 +59,7 @@ class Touchpoint(Event, frozen=True, kw_only=True, omit_defaults=True, tag="touc
     echo: bool = False
 
 
+@final
 class IdentityLinked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="identity"):
     """``anonymous_id`` and ``customer_id`` are the same person, from here on.
 
@@ -70,6 +72,7 @@ class IdentityLinked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="
     unlinked: bool = False
 
 
+@final
 class ConsentGiven(Event, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):
     """The customer allows or refuses a purpose, for one channel or for all of them."""
 
@@ -116,6 +119,7 @@ class DecidedOffer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cell: int = 0
 
 
+@final
 class Decision(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decision"):
     """The recommender answered: which offers, for whom, where, why, with what probability.
 
@@ -161,6 +165,7 @@ class Decision(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decisi
     window: Millis = 7 * DAY
 
 
+@final
 class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome"):
     """What came of an offer. ``id`` is ``decision/offer/outcome``, so each counts once whoever says it.
 
@@ -178,6 +183,7 @@ class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome
     flags: tuple[str, ...] = ()
 
 
+@final
 class Erasure(Event, frozen=True, kw_only=True, omit_defaults=True, tag="erasure"):
     """The customer asked to be forgotten; everything under this key goes, and stays away.
 
@@ -191,6 +197,7 @@ class Erasure(Event, frozen=True, kw_only=True, omit_defaults=True, tag="erasure
     erasure: str | None = None
 
 
+@final
 class Tick(Struct, frozen=True, kw_only=True, tag_field="kind", tag="tick"):
     """Time passes in this partition too: moves journal time, is never stored."""
 
@@ -198,6 +205,7 @@ class Tick(Struct, frozen=True, kw_only=True, tag_field="kind", tag="tick"):
     recorded_at: Millis
 
 
+@final
 class SpoolReported(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="spool"):
     """What a spool has accepted so far, by source and kind, internal records left out.
 

@@ -38,7 +38,7 @@ def part_of(event: CustomerEvent) -> Part:
 
 def counted_source(event: CustomerEvent) -> str | None:
     """The source under which the ledger counts ``event``; None for what it does not count."""
-    if isinstance(event, Tick | SpoolReported) or event.internal:
+    if (type(event) is Tick or type(event) is SpoolReported) or event.internal:
         return None
     return event.source
 

@@ -55,7 +55,7 @@ def met(draft: Draft, decision: Decision) -> Iterator[tuple[Outcome, bytes]]:
     for row in sorted(rows, key=lambda row: (row.journal_time, row.hash)):
         outcome = decode_event(row.body)
         overdue = draft.journal_time - row.journal_time > WAIT
-        if overdue or not isinstance(outcome, Outcome) or is_early(draft, outcome):
+        if overdue or type(outcome) is not Outcome or is_early(draft, outcome):
             continue
         draft.met.append(row)
         draft.note("unmatched", -1)

@@ -40,9 +40,10 @@ from services.analyzer.ports import (
 
 def spare(draft: Draft, arrival: Arrival) -> Arrival | None:
     """``arrival`` as far as it is about nobody erased; None where it is dropped, and counted."""
-    if not draft.suppressed or isinstance(arrival.event, Tick | SpoolReported | Erasure):
+    known = arrival.event
+    if not draft.suppressed or type(known) is Tick or type(known) is SpoolReported or type(known) is Erasure:
         return arrival
-    event: AboutCustomer | None = arrival.event
+    event: AboutCustomer | None = known
     if event is None:
         key = (arrival.message.key or b"").decode("utf-8", "replace")
         if draft.hasher(key) not in draft.suppressed:
@@ -63,7 +64,8 @@ def spare(draft: Draft, arrival: Arrival) -> Arrival | None:
         event = left
     if event is arrival.event:
         return arrival
-    return arrival._replace(event=event, message=arrival.message._replace(value=encode_event(event)))
+    message = arrival.message._replace(value=encode_event(event))
+    return arrival._replace(event=event, message=message, hash=id_hash(event))
 
 
 def _drop(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:
@@ -162,7 +164,7 @@ def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
             kept.append((stored, known))
         elif (left := without(known, linked)) is None:
             # An echo tells of an order: trials are not converted by what nobody knows of any more.
-            refold |= links_to(known, linked) or (isinstance(known, Touchpoint) and known.echo)
+            refold |= links_to(known, linked) or (type(known) is Touchpoint and known.echo)
             gone.append(EventRow(stored.recorded_at, stored.number))
         else:
             rewritten.append(EventRow(stored.recorded_at, stored.number, encode_event(left)))
@@ -225,7 +227,7 @@ def _notices(
             recorded_at=cause.recorded_at,
         )
         for target, is_his in owned.items()
-        if not (isinstance(cause, Erasure) and target == cause.linked)
+        if not (type(cause) is Erasure and target == cause.linked)
     ]
 
 
@@ -235,7 +237,7 @@ def _decoded(stored: StoredEvent) -> AboutCustomer | None:
         event = decode_event(stored.body)
     except UNREADABLE:
         return None
-    return None if isinstance(event, Tick | SpoolReported) else event
+    return None if (type(event) is Tick or type(event) is SpoolReported) else event
 
 
 def notice_event(notice: Notice) -> Erasure:

@@ -27,7 +27,7 @@ from services.analyzer.handlers.draft import (
 )
 from services.analyzer.handlers.erasing import erase, spare
 from services.analyzer.handlers.folding import fold_into, lesson_rows
-from services.analyzer.model.arrival import Arrival, accept, content_hash, id_hash, is_internal, kind_of
+from services.analyzer.model.arrival import Arrival, accept, content_hash, is_internal, kind_of
 from services.analyzer.model.facts import fact_row
 from services.analyzer.model.letters import Buried, DeadLetter, Replayed
 from services.analyzer.ports import FateKey, Seen, SpoolReport, StoredEvent
@@ -58,7 +58,7 @@ def take_again(draft: Draft, buried: Buried, arrival: Arrival) -> None:
     spared = spare(draft, arrival)
     if spared is not None:
         try:
-            if isinstance(spared.event, Erasure):
+            if type(spared.event) is Erasure:
                 raise Invalid("not_supported", "ask for the erasure anew: a replay cannot do it")
             _decide(draft, spared, spared.event)
         except Invalid as error:
@@ -96,9 +96,9 @@ def _decide(draft: Draft, arrival: Arrival, event: CustomerEvent | None) -> None
     if arrival.error is not None or event is None:
         raise arrival.error or Invalid("undecodable", "no event")
     draft.journal_time = max(draft.journal_time, event.recorded_at)
-    if isinstance(event, Tick):
+    if type(event) is Tick:
         draft.count(arrival, INTERNAL)
-    elif isinstance(event, SpoolReported):
+    elif type(event) is SpoolReported:
         _take_report(draft, event)
         draft.count(arrival, INTERNAL)
     else:
@@ -117,7 +117,7 @@ def _take_report(draft: Draft, report: SpoolReported) -> None:
 def _take_event(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:
     internal = is_internal(event)
     said = Seen(draft.journal_time, content_hash(event))
-    seen = draft.known.get(id_hash(event))
+    seen = draft.known.get(arrival.hash)
     if seen is not None and draft.journal_time - seen.at <= DEDUPE_WINDOW:
         if seen.content and said.content and seen.content != said.content:
             raise Invalid(ID_REUSE, "this id stood for another type or other properties before", "/id")
@@ -126,9 +126,9 @@ def _take_event(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:
     body = arrival.message.value or b""
     try:
         accept(event)
-        if isinstance(event, Erasure):
+        if type(event) is Erasure:
             erase(draft, event)
-        elif isinstance(event, Outcome) and early.is_early(draft, event):
+        elif type(event) is Outcome and early.is_early(draft, event):
             # It changes nothing: no number, no total, no line in the timeline.
             early.keep(draft, event, body)
         else:
@@ -136,9 +136,9 @@ def _take_event(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:
     except Rejected:
         draft.count(arrival, REJECTED)
         return
-    draft.known[id_hash(event)] = draft.ids[id_hash(event)] = said
+    draft.known[arrival.hash] = draft.ids[arrival.hash] = said
     draft.count(arrival, INTERNAL if internal else APPLIED)
-    if isinstance(event, Decision):
+    if type(event) is Decision:
         for outcome, waited in early.met(draft, event):
             _store(draft, outcome, waited)
 

@@ -29,7 +29,7 @@ from services.analyzer.handlers.erasing import erase
 from services.analyzer.handlers.fates import take, take_again
 from services.analyzer.handlers.folding import Changed, assemble, fire
 from services.analyzer.handlers.writing import written
-from services.analyzer.model.arrival import Arrival, arrive, decision_hash, id_hash
+from services.analyzer.model.arrival import Arrival, arrive, decision_hash
 from services.analyzer.model.cache import ModelCache
 from services.analyzer.model.erased import NOBODY_ERASED, KeyHasher, Suppressed
 from services.analyzer.model.fold import Models
@@ -157,9 +157,9 @@ class SliceHandler:
         alarm: Due,
     ) -> Draft:
         events = [a.event for a in arrivals if a.event is not None]
-        about = [event for event in events if not isinstance(event, Tick | SpoolReported)]
-        hashes = {id_hash(event) for event in about}
-        hashes |= {decision_hash(event) for event in about if isinstance(event, Outcome)}
+        about = [event for event in events if type(event) is not Tick and type(event) is not SpoolReported]
+        hashes = {arrival.hash for arrival in arrivals if arrival.hash}
+        hashes |= {decision_hash(event) for event in about if type(event) is Outcome}
         known = await self._store.known_ids(state.partition, list(hashes)) if hashes else {}
         keys = [event.customer for event in about if not is_nobody(event.customer)]
         customers = await self._models(state.partition, cache, [*keys, *alarm.customers])
@@ -182,7 +182,7 @@ class SliceHandler:
         self, partition: int, events: Sequence[AboutCustomer]
     ) -> dict[tuple[CustomerKey, str], list[WaitingOutcome]]:
         """Outcomes that came before the decisions among ``events``."""
-        decisions = [(event.customer, event.id) for event in events if isinstance(event, Decision)]
+        decisions = [(event.customer, event.id) for event in events if type(event) is Decision]
         found: dict[tuple[CustomerKey, str], list[WaitingOutcome]] = {}
         for row in await self._store.waiting(partition, decisions) if decisions else ():
             found.setdefault((row.customer, row.decision), []).append(row)
@@ -259,7 +259,7 @@ def _one_slice(messages: Sequence[Message], next_offset: int) -> list[Arrival]:
         if message.offset < next_offset:
             continue
         arrival = arrive(message)
-        if isinstance(arrival.event, Erasure):
+        if type(arrival.event) is Erasure:
             return arrivals or [arrival]
         arrivals.append(arrival)
     return arrivals

@@ -94,12 +94,12 @@ def _kind_of(fact: Fact) -> str:
 
 
 def _fact_of(event: AboutCustomer) -> Fact | None:
-    if isinstance(event, Touchpoint):
+    if type(event) is Touchpoint:
         return _sale(event) if event.learn and not event.echo and not is_nobody(event.customer) else None
-    if isinstance(event, Decision):
+    if type(event) is Decision:
         counts = not (event.forced or event.replay or is_nobody(event.customer))
         return Decided(event.placement, event.group) if counts else None
-    if isinstance(event, IdentityLinked) and event.customer == anonymous_key(event.anonymous_id):
+    if type(event) is IdentityLinked and event.customer == anonymous_key(event.anonymous_id):
         if event.unlinked:
             return None
         return Owned(event.customer_id)

@@ -83,15 +83,15 @@ class Step(NamedTuple):
 
 def type_of(event: AboutCustomer) -> str:
     """The event's type, as totals and the timeline name it."""
-    if isinstance(event, Touchpoint):
+    if type(event) is Touchpoint:
         return event.type
-    if isinstance(event, Outcome):
+    if type(event) is Outcome:
         return event.outcome
-    if isinstance(event, ConsentGiven):
+    if type(event) is ConsentGiven:
         return "consent_given" if event.granted else "consent_refused"
-    if isinstance(event, Decision):
+    if type(event) is Decision:
         return "decision_made"
-    if isinstance(event, IdentityLinked):
+    if type(event) is IdentityLinked:
         return "identity_unlinked" if event.unlinked else "identity_linked"
     return "erased"
 
@@ -119,21 +119,21 @@ def fold(
 
 
 def _fold(models: Models, event: AboutCustomer, now: Millis, panel: Panel, number: int) -> Step:
-    if isinstance(event, Touchpoint):
+    if type(event) is Touchpoint:
         return _on_touchpoint(models, event, now, panel)
     profile, told, unmatched = models.profile, None, False
-    if isinstance(event, IdentityLinked):
+    if type(event) is IdentityLinked:
         if event.customer == anonymous_key(event.anonymous_id):
             return _owned(models, event)
         profile = profile_folds.identified(profile, event)
         if event.internal:
             return Step(models._replace(profile=profile))
-    elif isinstance(event, ConsentGiven):
+    elif type(event) is ConsentGiven:
         profile = profile_folds.consented(profile, event)
-    elif isinstance(event, Decision):
+    elif type(event) is Decision:
         profile = profile_folds.decided(profile, event)
         told = trial_folds.remember(models.trials, event, now, number)
-    elif isinstance(event, Outcome) and event.learn:
+    elif type(event) is Outcome and event.learn:
         profile, matched = profile_folds.answered(profile, event)
         unmatched = not matched
         told = trial_folds.answer(models.trials, event, now)
