@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from libs.common.bus.memory import MemoryBus
+import pytest
+
+from libs.common.bus.memory import MemoryBus, _MemoryReader
 from libs.common.bus.ports import Record
 from libs.common.clock import JournalClock
 from libs.common.contracts.progress import Progress, encode_progress
@@ -128,3 +130,18 @@ async def test_board_waits_for_a_bus_that_is_away() -> None:
     bus.come_back()
     await until(lambda: board.applied("aa") == {0: 1})
     await board.stop()
+
+
+async def test_it_reads_sooner_as_long_as_anybody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    bus = MemoryBus()
+    async with board_on(bus) as board:
+        await publish(bus, progress(1, 4))
+        await until(lambda: board.of(1) is not None)
+        said: list[bool] = []
+        monkeypatch.setattr(_MemoryReader, "hurry", lambda reader, hurried: said.append(hurried))
+        waiting = asyncio.create_task(board.reached(Position("aa", {1: 5}), None, 5))
+        await asyncio.sleep(0)
+        assert said == [True]
+        await publish(bus, progress(1, 5))
+        assert await waiting
+        assert said == [True, False]

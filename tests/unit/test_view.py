@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from libs.common.bus.memory import MemoryBus
+from libs.common.bus.memory import MemoryBus, _MemoryReader
 from libs.common.bus.ports import Headers, Message, Record
 from libs.common.contracts.topics import CUSTOMER_MODELS, TOPICS
 from libs.common.errors import Misconfigured, Transient
@@ -238,3 +238,17 @@ async def test_memory_view_is_filled_by_hand() -> None:
     assert view.caught_up
     view.put(b"ann", None)
     assert list(view.scan()) == []
+
+
+async def test_it_reads_sooner_as_long_as_anybody_waits(
+    view: AnyView, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await publish(bus, b"a", b"1", 1)
+    assert await view.reached(0, 1, 5.0)
+    said: list[bool] = []
+    monkeypatch.setattr(_MemoryReader, "hurry", lambda reader, hurried: said.append(hurried))
+    with view.expecting():
+        assert said == [True]
+        assert not await view.reached(0, 2, 0.001)
+        assert said[-1], "the one within has given up, the one without has not"
+    assert said[-1] is False
