@@ -182,25 +182,30 @@ def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
         naming=naming,
     )
     if refold:
-        anew = {key: Changed(Models.new(key))}
-        for stored, known in kept:
-            # As a rebuild does: what the present code cannot fold any more must not stop an erasure.
-            with contextlib.suppress(Invalid):
-                fold_into(anew, known, stored.journal_time, stored.number)
-        # What falls due is not learned again.
-        fire(anew, draft.state.partition, draft.state.journal_time)
-        changed = draft.customers[key]
-        frozen = len(changed.models.profile.frozen)
-        refolded, before = anew.pop(key), changed.models.items.items
-        changed.models, changed.profile = refolded.models, draft.number
-        if refolded.items:
-            changed.items = draft.number
-        elif before:
-            # Nothing that is left told of a product: a rebuild has no such part either.
-            draft.withdrawn.append(ModelRow(draft.state.partition, key, ITEMS, draft.number, b""))
-        _withdraw(draft, {frozen_key(key, n) for n in range(1, frozen + 1)} - anew.keys())
-        for part, models in anew.items():
-            draft.customers[part] = Changed(models.models, draft.number, draft.number)
+        _fold_anew(draft, key, kept)
+
+
+def _fold_anew(draft: Draft, key: CustomerKey, kept: list[tuple[StoredEvent, AboutCustomer]]) -> None:
+    """The model of ``key`` and its frozen parts, as what is ``kept`` of its events tells them."""
+    anew = {key: Changed(Models.new(key))}
+    for stored, known in kept:
+        # As a rebuild does: what the present code cannot fold any more must not stop an erasure.
+        with contextlib.suppress(Invalid):
+            fold_into(anew, known, stored.journal_time, stored.number)
+    # What falls due is not learned again.
+    fire(anew, draft.state.partition, draft.state.journal_time)
+    changed = draft.customers[key]
+    frozen = len(changed.models.profile.frozen)
+    refolded, before = anew.pop(key), changed.models.items.items
+    changed.models, changed.profile = refolded.models, draft.number
+    if refolded.items:
+        changed.items = draft.number
+    elif before:
+        # Nothing that is left told of a product: a rebuild has no such part either.
+        draft.withdrawn.append(ModelRow(draft.state.partition, key, ITEMS, draft.number, b""))
+    _withdraw(draft, {frozen_key(key, n) for n in range(1, frozen + 1)} - anew.keys())
+    for part, models in anew.items():
+        draft.customers[part] = Changed(models.models, draft.number, draft.number)
 
 
 def _notices(
