@@ -15,7 +15,6 @@ from libs.common.http.batches import Batch, BatchDecoder
 from libs.common.http.calls import Call, Handler, reply
 from libs.common.http.durability import DurableAnswer, asked_level, durable_answer
 from libs.common.http.factory import BODY_LIMIT, IMPORT_LIMIT, HttpApp
-from libs.common.http.problems import Refused
 from libs.common.journal import Durability
 from libs.common.keys import Key, Scope
 from services.collector.dialects import cloudevents, segment
@@ -94,13 +93,14 @@ def add_assets(app: HttpApp, edge: Edge, collector: Collector) -> None:
     app.endpoint(
         "POST",
         "/v1/assets",
-        edge.posts("asset", assets, collector.on_asset, imports=True, secret=True),
+        edge.posts("asset", assets, collector.on_asset, imports=True),
         scope=Scope.COLLECT,
         takes=assets,
         gives=DurableAnswer,
         status=202,
         imports=True,
         tables=True,
+        secret=True,
         query={"mode": "import: bodies up to 10 MB; needs scope manage"},
         summary="Record which machines are where, of which year, with which kits",
     )
@@ -166,13 +166,10 @@ class Edge:
         handle: Callable[[Own, Sender], Sequence[CustomerEvent]],
         *,
         imports: bool = False,
-        secret: bool = False,
     ) -> Handler:
-        """The endpoint for batches of one kind, in our own words; where ``secret`` from servers only."""
+        """The endpoint for batches of one kind, in our own words."""
 
         async def post(call: Call) -> Response:
-            if secret and call.key is not None and call.key.publishable:
-                raise Refused(403, "scope_missing", "publishable keys may not post here")
             asked = asked_level(call)
             sender = self.sender(call, imports)
             batch = decoder.decode(call.body, lines=call.lines)

@@ -34,7 +34,7 @@ from libs.common.contracts.vocabulary.values import Word, Year
 from libs.common.errors import Invalid
 from libs.common.intake import Admitted
 from libs.common.items import invalid_from
-from libs.common.personal import refuse_personal
+from libs.common.personal import is_personal, refuse_personal
 from services.collector.errors import ForeignCurrency, FrozenName, NobodyNamed, ReservedName
 
 ORDER_TYPES = ORDERS | ORDER_CHANGES
@@ -169,6 +169,11 @@ def check_asset(item: AssetIn) -> None:
     check_word(item.channel, "/channel")
     if item.customer_id is not None or item.account_id is None:
         check_ids(item.customer_id, None)
+    check_names(("/id", item.id), ("/asset_id", item.asset_id), ("/account_id", item.account_id))
+    goods = [("/model", item.model), ("/serial", item.serial), ("/product_id", item.product_id)]
+    kits = ((f"/fitted_kits/{at}", kit) for at, kit in enumerate(item.fitted_kits or ()))
+    # A serial number may well have the digits of a telephone's, or of an address.
+    check_names(*((field, name) for field, name in (*goods, *kits) if name and _has_email(name)))
 
 
 def check_word(word: str, field: str) -> None:
@@ -206,6 +211,10 @@ def check_names(*named: tuple[str, str | None]) -> None:
     for field, name in named:
         if name is not None:
             refuse_personal(name, field)
+
+
+def _has_email(text: str) -> bool:
+    return any(at in text for at in ("@", "%40", "＠")) and is_personal(text)
 
 
 def check_properties(properties: dict[str, Any], shape: type[Struct], currency: str) -> None:

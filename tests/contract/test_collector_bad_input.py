@@ -225,6 +225,14 @@ async def test_broken_gzip_is_400(caller: Caller, body: bytes) -> None:
     is_problem(await caller.post(body, content_encoding="gzip"), 400)
 
 
+async def test_gzip_of_some_members_is_read_and_of_many_empty_ones_is_400(caller: Caller) -> None:
+    good = json.dumps(GOOD).encode()
+    packed = [gzip.compress(good[:10]), gzip.compress(good[10:]), *[gzip.compress(b"")] * 62]
+    assert (await caller.post(b"".join(packed), content_encoding="gzip")).status_code == 202
+    packed.append(gzip.compress(b""))
+    is_problem(await caller.post(b"".join(packed), content_encoding="gzip"), 400)
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -12,7 +12,9 @@ import pytest
 from deploy.local.touchpoints import ACTIVE, BEFORE, COUNTED, changes
 from libs.common.contracts.customer_event import Touchpoint
 from libs.common.contracts.touchpoint import VOCABULARY
+from libs.common.http.tables import lines_of
 from libs.common.keys import KeyFile
+from services.collector.model import AssetIn
 from tests.contract.test_analyzer_api import Caller, analyzing
 from tests.contract.test_collector_touchpoints import Collector, collecting
 
@@ -217,6 +219,45 @@ async def test_what_is_no_table_is_400(loop: Loop, content: bytes) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_csv")
 
 
+async def test_a_wide_table_is_400_and_a_long_one_is_413(loop: Loop) -> None:
+    kind = {"content-type": "text/csv"}
+    wide = ",".join(["model", *"x" * 64])
+    answer = await loop.collector.http.post("/v1/assets", content=f"{wide}\n" + "a\n" * 9, headers=kind)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_csv")
+    assert "64 columns" in answer.json()["detail"]
+    long = "model,account_id\n" + "a,b\n" * 2_501
+    answer = await loop.collector.http.post("/v1/assets", content=long, headers=kind)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_many_items")
+
+
+def test_what_a_short_row_lacks_costs_nothing() -> None:
+    head = ",".join(["model", *(f"c{at}" for at in range(63))]).encode()
+    lines = lines_of(head + b"\na\n\nb,,1\n" + b"c\n" * 9, AssetIn, 2).split(b"\n")
+    assert lines == [b'{"model":"a"}', b'{"model":"b","c1":"1"}', b'{"model":"c"}'], "two, and one more"
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"account_id": "jo@acme.example"}, "/account_id"),
+        ({"asset_id": "jo@acme.example"}, "/asset_id"),
+        ({"asset_id": "+49 421 5512 8890"}, "/asset_id"),
+        ({"id": "192.168.17.20"}, "/id"),
+        ({"customer_id": "jo%40acme.example"}, "/customer_id"),
+        ({"serial": "jo@acme.example"}, "/serial"),
+        ({"model": "jo@acme.example"}, "/model"),
+        ({"product_id": "jo@acme.example"}, "/product_id"),
+        ({"fitted_kits": ["guard-2", "jo@acme.example"]}, "/fitted_kits/1"),
+    ],
+)
+async def test_a_machine_names_nobody(loop: Loop, more: dict[str, Any], field: str) -> None:
+    machine = {"model": "X200", "account_id": "acme", "serial": "0421 5512 8890", "product_id": "192.168.1.1"}
+    answer = await loop.collector.post([machine, {**machine, **more}], "/v1/assets")
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 1), answer.text
+    (bad,) = answer.json()["rejected"]
+    assert (bad["index"], bad["code"], bad["field"]) == (1, "bad_string", field)
+
+
 async def test_a_table_elsewhere_or_in_another_charset_is_415(loop: Loop) -> None:
     for path, kind in (("/v1/consents", "text/csv"), ("/v1/assets", "text/csv; charset=latin1")):
         answer = await loop.collector.http.post(path, content=CSV, headers={"content-type": kind})
@@ -236,6 +277,9 @@ async def test_a_page_is_not_believed_about_accounts(tmp_path: Path) -> None:
         asset = {"model": "X200", "account_id": "acme"}
         refused = await collector.post(asset, "/v1/assets", headers=page)
         assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+        table = {**page, "content-type": "text/csv"}
+        refused = await collector.http.post("/v1/assets", content=b"\xff", headers=table)
+        assert refused.status_code == 403, "before anything is read"
         for named in ({"customer_id": "account:acme"}, {"anonymous_id": "account:acme"}):
             answer = await collector.post({**said("page_viewed", "x"), **named})
             assert answer.json()["code"] == "bad_string"

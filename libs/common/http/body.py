@@ -10,6 +10,8 @@ from starlette.types import Receive
 from libs.common.http.problems import Refused
 
 MISSING = b""
+MAX_MEMBERS = 64
+"""Members of a gzip body. Each costs a copy of all that comes after it, and an empty one has 20 bytes."""
 _LINES = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
 )
@@ -79,12 +81,12 @@ async def _rest(receive: Receive, first: bytes, limit: int) -> bytes:
 
 
 def gunzip(data: bytes, limit: int) -> bytes:
-    """Unpack gzip (several members too), never more than ``limit`` bytes; raises `Refused` 400 or 413."""
+    """Unpack gzip of up to `MAX_MEMBERS`, never more than ``limit`` bytes; raises `Refused` 400 or 413."""
     parts: list[bytes] = []
     room = limit
     rest = data
     try:
-        while True:
+        for _ in range(MAX_MEMBERS):
             unpacker = zlib.decompressobj(wbits=31)
             # Trap: max_length 0 means no limit; one byte more than fits tells a full body from a bomb.
             part = unpacker.decompress(rest, room + 1)
@@ -99,3 +101,4 @@ def gunzip(data: bytes, limit: int) -> bytes:
                 return b"".join(parts)
     except zlib.error:
         raise Refused(400, "bad_gzip", "the gzip body is broken or cut short") from None
+    raise Refused(400, "bad_gzip", f"a gzip body may have {MAX_MEMBERS} members")

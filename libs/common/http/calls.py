@@ -128,4 +128,5 @@ class Endpoint:
     untyped: bool = False
     message: bool = False
     tables: bool = False
+    secret: bool = False
     query: Mapping[str, str] = field(default_factory=dict)

@@ -154,6 +154,8 @@ class Edge:
         in_body = endpoint.beacon and not importing and b"authorization" not in headers
         if wanted is not None and not in_body:
             call.key = self._key(endpoint, wanted, headers)
+            if endpoint.secret and call.key is not None and call.key.publishable:
+                raise Refused(403, "scope_missing", "publishable keys may not post here")
         if endpoint.takes is not None:
             content_type = headers.get(b"content-type", b"")
             table = endpoint.tables and is_csv(content_type)
@@ -166,7 +168,7 @@ class Edge:
                 receive, headers.get(b"content-length"), headers.get(b"content-encoding", b""), limit
             )
             if table:
-                call.body = lines_of(call.body, endpoint.takes.type)
+                call.body = lines_of(call.body, endpoint.takes.type, endpoint.takes.max_items)
         if wanted is not None and in_body:
             call.key = key_in_body(self._keys, call.body)
             authorize(call.key, wanted, _origin(headers))

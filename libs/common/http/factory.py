@@ -75,6 +75,7 @@ class HttpApp(FastAPI):
         untyped: bool = False,
         message: bool = False,
         tables: bool = False,
+        secret: bool = False,
         query: Mapping[str, str] | None = None,
     ) -> None:
         """Add an endpoint.
@@ -106,6 +107,8 @@ class HttpApp(FastAPI):
             Problem documents say what is wrong in ``message`` too, where clients of Segment look for it.
         tables:
             CSV with a head line is read as well (text/csv).
+        secret:
+            Publishable keys are refused, whatever their scopes, before the body is read.
         query:
             Query parameters for OpenAPI: name and description.
         """
@@ -130,6 +133,7 @@ class HttpApp(FastAPI):
                 untyped=untyped,
                 message=message,
                 tables=tables,
+                secret=secret,
                 query=dict(query or {}),
             )
         )

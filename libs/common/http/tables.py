@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from libs.common.http.problems import Refused
 CSV = "text/csv"
 MORE = "a cell without a column"
 """Field of cells to the right of the last column: no item has it, so they are refused by this name."""
+MAX_COLUMNS = 64
 SEPARATOR = ";"
 """Between the members of a list in one cell."""
 
@@ -32,30 +34,31 @@ def is_csv(content_type: bytes) -> bool:
     return True
 
 
-def lines_of(data: bytes, type_: type[Struct]) -> bytes:
+def lines_of(data: bytes, type_: type[Struct], most: int) -> bytes:
     """The rows of a table with a head line (RFC 4180), one JSON object a line, empty cells left out.
 
     A cell becomes what its column is in ``type_``: a number where it reads as one, a list by `SEPARATOR`,
     else text; what does not fit is left as it is, for the reader of the lines to refuse by name. Raises
-    `Refused` 400 for what is no table.
+    `Refused` 400 for what is no table and for one of more than `MAX_COLUMNS`. Of more rows than ``most`` one
+    is read, for the reader of the lines to refuse them all.
     """
     kinds = {field.encode_name: _kinds(field.type) for field in inspect.type_info(type_).fields}  # type: ignore[attr-defined]
     try:
-        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), restkey=MORE))
+        read = (row for row in csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")) if row)
+        head = [column.strip() for column in next(read, [])]
+        if len(head) > MAX_COLUMNS:
+            raise Refused(400, "bad_csv", f"a table may have {MAX_COLUMNS} columns, not {len(head)}")
+        return b"\n".join(_encode(_item(head, row, kinds)) for row in islice(read, most + 1))
     except (csv.Error, UnicodeDecodeError):
         raise Refused(400, "bad_csv", "the body is no CSV table in UTF-8") from None
-    return b"\n".join(_encode(_item(row, kinds)) for row in rows)
 
 
-def _item(row: dict[Any, Any], kinds: dict[str, frozenset[type]]) -> dict[str, Any]:
-    item: dict[str, Any] = {}
-    for column, cell in row.items():
-        # Short rows have None for the cells they lack, long ones a list for those beyond the head.
-        if isinstance(cell, list):
-            item[MORE] = cell
-        elif cell:
-            name = column.strip()
-            item[name] = _value(cell.strip(), kinds.get(name, frozenset()))
+def _item(head: list[str], row: list[str], kinds: dict[str, frozenset[type]]) -> dict[str, Any]:
+    # Rows may be shorter than the head: nothing is made of the cells they lack.
+    cells = zip(head, row, strict=False)
+    item = {name: _value(cell.strip(), kinds.get(name, frozenset())) for name, cell in cells if cell}
+    if len(row) > len(head):
+        item[MORE] = row[len(head) :]
     return item
 
 
