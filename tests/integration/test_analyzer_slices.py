@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -838,6 +839,11 @@ async def test_visitor_of_another_customer_is_not_read_with_his_link(rig: Rig) -
     assert "product_viewed" in (await queries.customer(other)).totals
     assert "product_viewed" not in (await queries.customer("c-7")).totals
     assert [entry.id for entry in await queries.timeline("c-7", 10, None)] == ["3"]
+    assert [entry.id for entry in await queries.timeline(other, 1, None)] == ["1"]
+    assert {entry.id for entry in await queries.timeline(other, 10, None)} == {"a", "1"}
+    told = {key: b"".join([piece async for piece in await queries.export(key)]) for key in ("c-7", other)}
+    events = {key: {event["id"] for event in json.loads(text)["events"]} for key, text in told.items()}
+    assert events == {"c-7": {"3", "4"}, other: {"a", "1", "2"}}
 
 
 async def test_updates_of_hot_tables_stay_within_their_page(rig: Rig) -> None:

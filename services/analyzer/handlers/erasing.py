@@ -16,7 +16,6 @@ import msgspec
 from libs.common.contracts.customer_event import (
     AboutCustomer,
     Erasure,
-    IdentityLinked,
     SpoolReported,
     Tick,
     Touchpoint,
@@ -24,7 +23,7 @@ from libs.common.contracts.customer_event import (
     encode_event,
 )
 from libs.common.contracts.customer_model import ITEMS, PROFILE
-from libs.common.contracts.identity import ANONYMOUS, NOBODYS, CustomerKey, frozen_key, is_anonymous
+from libs.common.contracts.identity import ANONYMOUS, CustomerKey, frozen_key, is_anonymous
 from libs.common.errors import Invalid
 from services.analyzer.handlers.draft import ERASED, INTERNAL, Draft
 from services.analyzer.handlers.folding import Changed, fire, fold_into
@@ -32,6 +31,7 @@ from services.analyzer.model.arrival import UNREADABLE, Arrival, id_hash, is_int
 from services.analyzer.model.erased import echoed_under, links_to, named_by, without
 from services.analyzer.model.erasures import Erased, EventRow, Notice
 from services.analyzer.model.fold import Models
+from services.analyzer.model.owners import time_of
 from services.analyzer.ports import (
     ModelRow,
     StoredEvent,
@@ -121,25 +121,6 @@ def _withdraw(draft: Draft, keys: Iterable[CustomerKey]) -> None:
     ]
 
 
-def _time_of(past: Iterable[tuple[StoredEvent, AboutCustomer]], linked: CustomerKey) -> set[int]:
-    """Numbers of the events of a visitor key in the time it was ``linked``'s, as `profile.owned` has it."""
-    gone: set[int] = set()
-    segment: list[int] = []
-    owner: CustomerKey | None = None
-    for stored, event in past:
-        if isinstance(event, IdentityLinked) and is_anonymous(event.customer):
-            if event.unlinked:
-                owner = NOBODYS if owner == event.customer_id else owner
-            elif owner and owner != event.customer_id:
-                if owner == linked:
-                    gone.update(segment)
-                segment, owner = [], event.customer_id
-            else:
-                owner = event.customer_id
-        segment.append(stored.number)
-    return gone.union(segment) if owner == linked else gone
-
-
 def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
     """The customer stays, but nothing of his names ``linked`` any more; where links go he is folded anew.
 
@@ -152,9 +133,9 @@ def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
     naming = msgspec.json.encode(linked.removeprefix(ANONYMOUS))
     refold = False
     read = [(stored, _decoded(stored)) for stored in draft.past]
-    his = _time_of(((stored, known) for stored, known in read if known is not None), linked)
+    his = time_of(linked, ((stored.number, known) for stored, known in read if known is not None))
     for stored, known in read:
-        if stored.number in his and event.owned:
+        if event.owned and any(stored.number in time for time in his):
             refold = True
             gone.append(EventRow(stored.recorded_at, stored.number))
         elif known is None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -78,23 +78,42 @@ class Export(Struct, frozen=True):
     events: list[ExportedEvent]
 
 
+class Held(NamedTuple):
+    """Where the events of a customer lie: under ``keys``, of visitor keys that were others' too only those
+    with a number in ``times``."""
+
+    keys: list[CustomerKey]
+    times: Mapping[CustomerKey, Sequence[range]]
+
+    def holds(self, event: StoredEvent) -> bool:
+        """Whether an event of one of the keys is his."""
+        times = self.times.get(event.customer)
+        return times is None or any(event.number in time for time in times)
+
+
 async def export(
-    store: ReadStore, key: CustomerKey, view: CustomerView | None, keys: Sequence[CustomerKey], in_flight: int
+    store: ReadStore,
+    key: CustomerKey,
+    view: CustomerView | None,
+    parts: Sequence[CustomerKey],
+    held: Held,
+    in_flight: int,
 ) -> AsyncIterator[bytes]:
-    """The pieces of an `Export` of ``keys``, the customer's first; events are read a few at a time."""
-    models = assemble(await store.customer(keys))
-    letters = await store.dead_letters_of(keys)
+    """The pieces of an `Export`: models of ``parts``, and what is ``held``, a few events at a time."""
+    models = assemble(await store.customer(parts))
+    letters = await store.dead_letters_of([one for one in held.keys if one not in held.times])
     head: dict[str, Any] = {
         "customer": key,
         "in_flight": InFlight(in_flight),
         "model": view,
         "consents": [] if view is None else view.consents,
-        "models": [_model(key, models[key]) for key in keys if key in models],
+        "models": [_model(part, models[part]) for part in parts if part in models],
         "dead_letters": [_letter(letter) for letter in letters],
     }
     yield msgspec.json.encode(head)[:-1] + b',"events":['
     before = b""
-    async for events in store.all_events(keys):
+    async for found in store.all_events(held.keys):
+        events = [stored for stored in found if held.holds(stored)]
         lessons: dict[tuple[int, int], list[LessonRow]] = {}
         for row in await store.lessons_of(events):
             lessons.setdefault((row.partition, row.number), []).append(row)

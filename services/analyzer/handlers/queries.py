@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from operator import itemgetter
 
 from msgspec import Struct
 
-from libs.common.contracts.customer_event import SpoolReported, Tick, decode_event
+from libs.common.contracts.customer_event import (
+    AboutCustomer,
+    IdentityLinked,
+    SpoolReported,
+    Tick,
+    decode_event,
+)
 from libs.common.contracts.customer_model import frozen_of
 from libs.common.contracts.identity import CustomerKey, account_key
 from libs.common.errors import Invalid
 from libs.common.scoring.merge import merge_items, merge_profiles
 from services.analyzer.errors import UnknownCustomer
 from services.analyzer.handlers.certificate import ErasureView, certificate
-from services.analyzer.handlers.export import export
+from services.analyzer.handlers.export import Held, export
 from services.analyzer.handlers.folding import assemble
 from services.analyzer.model.fold import Models
 from services.analyzer.model.ledger import Ledger, ledger
 from services.analyzer.model.letters import Buried, LetterFilter
+from services.analyzer.model.owners import names_owner, time_of
 from services.analyzer.model.readable import ConsentView, CustomerView, readable
 from services.analyzer.model.timeline import TimelineEntry, entry_of
 from services.analyzer.ports import LearnedState, Place, ReadStore, StoredEvent
@@ -79,21 +87,52 @@ class Queries:
         Raises `UnknownCustomer`, or `Invalid` where there is no such event.
         """
         try:
-            keys, known = [part.profile.customer for part in await self._parts(key)], True
+            held, known = await self._held(key, await self._parts(key)), True
         except UnknownCustomer:
             # What machines did is kept without anything being learned of it.
-            keys, known = [key], False
-        place = None if before is None else await self._place(keys, before)
-        events = await self._store.timeline(keys, place, limit)
+            held, known = Held([key], {}), False
+        place = None if before is None else await self._place(held.keys, before)
+        events = await self._newest(held, place, limit)
         if not known and not events:
             raise UnknownCustomer(key)
-        ids = await self._unique_ids(keys, events)
+        ids = await self._unique_ids(held.keys, events)
         entries = []
         for event, id_ in zip(events, ids, strict=True):
             body = decode_event(event.body)
             if not isinstance(body, Tick | SpoolReported):
                 entries.append(entry_of(body, id_, event.kind))
         return entries
+
+    async def _held(self, key: CustomerKey, parts: Sequence[Models]) -> Held:
+        """Where the events lie of the customer whose ``parts`` these are."""
+        own, shared = parts[0], []
+        keys = [key]
+        for link in own.profile.links:
+            live = next((part.profile for part in parts[1:] if part.profile.customer == link), None)
+            if live is None or live.frozen:
+                shared.append(link)
+            keys.append(link)
+        said: dict[CustomerKey, list[tuple[int, AboutCustomer]]] = {link: [] for link in shared}
+        if shared:
+            async for events in self._store.all_events(shared):
+                for stored in events:
+                    event = decode_event(stored.body)
+                    if isinstance(event, IdentityLinked) and names_owner(event):
+                        said[stored.customer].append((stored.number, event))
+        return Held(
+            keys, {link: time_of(key, sorted(past, key=itemgetter(0))) for link, past in said.items()}
+        )
+
+    async def _newest(self, held: Held, place: Place | None, limit: int) -> list[StoredEvent]:
+        found: list[StoredEvent] = []
+        while len(found) < limit:
+            events = await self._store.timeline(held.keys, place, limit)
+            found += filter(held.holds, events)
+            if len(events) < limit:
+                break
+            last = events[-1]
+            place = Place(last.occurred_at, last.recorded_at, last.partition, last.number)
+        return found[:limit]
 
     async def _unique_ids(self, keys: Sequence[CustomerKey], events: Sequence[StoredEvent]) -> list[str]:
         """Ids are unique per source and key only: of several the decision or first keeps the bare id."""
@@ -124,15 +163,16 @@ class Queries:
     async def export(self, key: CustomerKey) -> AsyncIterator[bytes]:
         """The pieces of an `Export`; raises `UnknownCustomer` where nothing at all is held."""
         view: CustomerView | None = None
-        keys = [key]
+        held, models = Held([key], {}), [key]
         try:
             parts = await self._parts(key)
-            view, keys = await self.customer(key), [part.profile.customer for part in parts]
+            view, models = await self.customer(key), [part.profile.customer for part in parts]
+            held = await self._held(key, parts)
         except UnknownCustomer:
-            if not await self._store.dead_letters_of(keys):
+            if not await self._store.dead_letters_of([key]):
                 raise
         in_flight = (await self.ledger()).in_flight
-        return export(self._store, key, view, keys, in_flight)
+        return export(self._store, key, view, models, held, in_flight)
 
     async def ledger(self) -> Ledger:
         """What became of every record, as of one moment."""
