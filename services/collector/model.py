@@ -41,6 +41,7 @@ ORDER_TYPES = ORDERS | ORDER_CHANGES
 """Types a browser cannot be believed about, and whose copies go under the visitor's key."""
 IDENTIFIED = "identified"
 UNLINKED = "unlinked"
+GROUP_JOINED = "group_joined"
 UNVERIFIED_ACCOUNT = "account_unverified"
 """A page named an account, which it is not believed about."""
 ASSET_REGISTERED = "asset_registered"
@@ -257,8 +258,9 @@ def touchpoint_events(
     if sender.gpc:
         learn, flags = False, (*flags, GPC)
     account = item.account_id
-    if sender.browser and account is not None:
+    if sender.browser and (account is not None or item.type == GROUP_JOINED):
         account, flags = None, (*flags, UNVERIFIED_ACCOUNT)
+        learn = learn and item.type != GROUP_JOINED
     event = Touchpoint(
         id=event_id,
         source=sender.source,

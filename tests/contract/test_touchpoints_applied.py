@@ -274,6 +274,11 @@ async def test_a_page_is_not_believed_about_accounts(tmp_path: Path) -> None:
         (event,) = collector.touchpoints
         assert isinstance(event, Touchpoint)
         assert (event.account_id, event.flags) == (None, ("account_unverified",))
+        group = {"type": "group_joined", "channel": "web", "anonymous_id": "v-1"}
+        group["properties"] = {"group_id": "acme"}
+        assert (await collector.post(group, headers=page)).status_code == 202
+        joined = collector.touchpoints[-1]
+        assert (joined.learn, joined.flags) == (False, ("account_unverified",))
         asset = {"model": "X200", "account_id": "acme"}
         refused = await collector.post(asset, "/v1/assets", headers=page)
         assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")

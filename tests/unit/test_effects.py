@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from libs.common.clock import DAY, HOUR
 from libs.common.contracts.customer_event import Touchpoint
@@ -17,6 +18,7 @@ from libs.common.contracts.customer_model import (
     MAX_CHANNELS,
     MAX_CONTACTS,
     MAX_LOTS,
+    Consent,
     Profile,
     decode_items,
     decode_profile,
@@ -211,3 +213,27 @@ def test_event_of_the_time_before_its_type_had_a_shape_counts_and_moves_nothing_
         0.0,
     )
     assert (profile.cases, profile.lots, profile.assets, profile.account) == ({}, {}, {}, None)
+
+
+@pytest.mark.parametrize("flags", [("gpc",), ("late",), ("automatic:crawler",)])
+@pytest.mark.parametrize(
+    ("event", "name"),
+    [
+        (told("consent_refused"), ""),
+        (told("email_unsubscribed"), "marketing/email"),
+        (told("email_complained"), "marketing/email"),
+        (told("call_ended", disposition="do_not_call"), "marketing/phone"),
+    ],
+)
+def test_an_objection_holds_even_where_nothing_is_learned(
+    event: Touchpoint, name: str, flags: tuple[str, ...]
+) -> None:
+    properties = event.properties
+    name = name or "/".join(properties[part] for part in ("purpose", "channel") if part in properties)
+    ahead = replace(event, occurred_at=event.recorded_at + 1, learn=False, flags=flags)
+    profile = after(ahead)
+    assert profile.consents[name] == Consent(False, event.recorded_at)
+    assert profile.answer_hours == ()
+    assert profile.contacts == ()
+    granted = replace(told("consent_given"), learn=False, flags=flags)
+    assert after(granted).consents == {}

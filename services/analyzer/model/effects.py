@@ -135,6 +135,18 @@ def consented(profile: Profile, typed: ConsentWord, event: Touchpoint) -> Profil
     return consent_said(profile, typed.purpose, typed.channel, granted, event.occurred_at)
 
 
+def refused(profile: Profile, typed: Any, event: Touchpoint) -> Profile:
+    """An objection, whatever else must not be learned of the touchpoint that tells it."""
+    # Trap: told for the future it could not be taken back until then.
+    at = min(event.occurred_at, event.recorded_at)
+    if event.type == "consent_refused" and typed is not None:
+        return consent_said(profile, typed.purpose, typed.channel, False, at)
+    objection = DO_NOT_CALL if getattr(typed, "disposition", None) == DO_NOT_CALL else event.type
+    if objection in OBJECTIONS:
+        return consent_said(profile, *OBJECTIONS[objection], False, at)
+    return profile
+
+
 def graded(profile: Profile, typed: Any, event: Touchpoint) -> Profile:
     """Satisfaction moves where a rating is given."""
     rating: float | None = typed.rating

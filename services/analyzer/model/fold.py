@@ -35,7 +35,7 @@ from libs.common.errors import Invalid
 from libs.common.scoring.decay import bounded
 from services.analyzer.model import items as item_folds
 from services.analyzer.model import profile as profile_folds
-from services.analyzer.model.effects import EFFECTS
+from services.analyzer.model.effects import EFFECTS, refused
 from services.analyzer.model.lessons import Lesson, LessonLine, OrderChangeLesson, OrderLesson
 from services.analyzer.model.panel import EVERYBODY, Panel
 from services.analyzer.model.trials import folds as trial_folds
@@ -162,10 +162,11 @@ def _on_touchpoint(models: Models, event: Touchpoint, now: Millis, panel: Panel)
     if event.echo:
         told = _tried(models.trials, event, typed, now)
         return Step(Models(models.profile, models.items, told.trials), told.lessons)
-    if not event.learn and is_automatic(event.flags):
-        return Step(models)
     if not event.learn:
-        return Step(models._replace(profile=profile_folds.counted(models.profile, event.type)))
+        profile = refused(models.profile, typed, event)
+        if not is_automatic(event.flags):
+            profile = profile_folds.counted(profile, event.type)
+        return Step(models._replace(profile=profile))
     profile, items = _noted(models.profile, event, typed), models.items
     at = event.occurred_at
     lessons: tuple[Lesson, ...] = ()

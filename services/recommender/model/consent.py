@@ -73,7 +73,8 @@ def allowed(
         purpose, _, only = name.partition("/")
         # Trap: purposes are words of the caller's choosing. To honour only those we know would pass over
         # a refusal of, say, "recommendations"; too strict errs on the right side.
-        if not consent.granted and only in ("", channel) and (purpose == contact or purpose not in SCOPED):
+        here = not only or CONTACT.get(only, only) == (contact or channel)
+        if not consent.granted and here and (purpose == contact or purpose not in SCOPED):
             limits.append(f"{REFUSED}:{name}")
     if limits:
         return Allowed(False, tuple(limits))
