@@ -169,6 +169,18 @@ def test_bounce_holds_until_he_answers_again() -> None:
     assert after(sent, hard, opened).reached["email"].undeliverable_at == 0
 
 
+def test_bounce_that_is_told_late_holds_no_more() -> None:
+    sent, opened = told("email_sent"), told("email_opened", at=T0 + 9)
+    profile = after(sent, opened, told("email_bounced", at=T0 + 5))
+    assert profile.reached["email"].undeliverable_at == 0
+
+
+def test_word_on_a_purpose_too_many_takes_back_no_refusal() -> None:
+    refusal = told("consent_refused", purpose="p" * 70)
+    grant = told("consent_given", at=T0 + 9, purpose="q" * 70)
+    assert [word.granted for word in after(refusal, grant).consents.values()] == [False]
+
+
 def test_what_is_told_late_of_an_asset_fills_gaps_only() -> None:
     later = told("asset_registered", T0 + 9, year_built=None, fitted_kits=["new"])
     late = told("asset_registered", T0, year_built=1998, model="old", fitted_kits=["old"], serial="s")

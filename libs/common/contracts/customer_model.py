@@ -23,7 +23,7 @@ MAX_CONTACTS = 32
 MAX_CHANNELS = 16
 MAX_CASES = 16
 MAX_LOTS = 32
-MAX_ASSETS = 128
+MAX_ASSETS = 96
 
 
 # Values, so they cannot form cycles: ``gc=False`` keeps the garbage collector from walking through hundreds

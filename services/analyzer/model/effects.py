@@ -109,6 +109,8 @@ def undeliverable(profile: Profile, typed: Any, event: Touchpoint) -> Profile:
         return profile
     channel = _channel(profile, event)
     old = profile.reached.get(channel, Reach())
+    if event.occurred_at <= old.last_answer_at:
+        return profile
     reach = replace(old, undeliverable_at=max(old.undeliverable_at, event.occurred_at))
     return replace(profile, reached={**profile.reached, channel: reach})
 

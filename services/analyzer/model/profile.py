@@ -185,6 +185,9 @@ def consent_said(profile: Profile, purpose: str, channel: str | None, granted: b
     name = purpose if channel is None else f"{purpose}/{channel}"
     name = bounded_name(profile.consents, name, MAX_CONSENTS)
     known = profile.consents.get(name)
+    if name == OTHER and granted and known is not None and not known.granted:
+        # It may be another purpose: a word on one must not take back a refusal of another.
+        return profile
     word = Consent(granted, at)
     if known is not None and (known.at, not known.granted) > (word.at, not word.granted):
         return profile

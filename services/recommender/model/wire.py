@@ -106,8 +106,9 @@ class Valued(Struct, frozen=True):
 class Considered(Struct, frozen=True, kw_only=True):
     """One candidate of a decision.
 
-    ``chance`` is P(choice), ``mean`` and ``variance`` (null where nothing was drawn) those of the
-    probability that it is taken up when shown, ``value`` its score, ``rules`` what kept it from being placed.
+    ``chance`` is P(choice), ``mean`` that of the probability that it is taken up when shown, ``variance``
+    (null where nothing was drawn) how far the draws differ that fill the slots: nearer the mean than the
+    posterior is. ``value`` is its score, ``rules`` what kept it from being placed.
     ``contributions``, of what was placed, says by feature what spoke for its choice (log odds against the
     mean of all candidates), the strongest first; ``worth``, of the same, what its value is made of.
     """
