@@ -221,13 +221,27 @@ class Edge:
                 try:
                     if isinstance(said, IdentityIn):
                         return self._collector.on_identity(said, sender)
-                    return self._collector.on_touchpoint(said, sender)
+                    return self._of_segment(said, sender)
                 except Invalid as error:
                     raise segment.in_their_words(error) from None
 
             return await self._keep("segment", batch, on_message, sender, asked, 200, success=True)
 
         return post
+
+    def _of_segment(self, said: TouchpointIn, sender: Sender) -> Sequence[CustomerEvent]:
+        """The events of a touchpoint of Segment's, which no property that could be missing may cost."""
+        try:
+            return self._collector.on_touchpoint(said, sender)
+        except Invalid as error:
+            if not error.field.startswith("/properties"):
+                raise
+            said, dropped = segment.without_misfits(said)
+            if not dropped:
+                raise
+        events = self._collector.on_touchpoint(said, sender)
+        self._metrics.misfits.add(dropped)
+        return events
 
     async def _keep(
         self,

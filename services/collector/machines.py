@@ -6,11 +6,12 @@ import re
 from functools import lru_cache
 
 _HEADLESS = re.compile(
-    r"headless|phantomjs|slimerjs|puppeteer|playwright|selenium|webdriver|electron/|lighthouse|pagespeed",
+    r"headless|phantomjs|slimerjs|puppeteer|playwright|selenium|webdriver|lighthouse|pagespeed",
     re.IGNORECASE,
 )
+# CUBOT makes telephones.
 _CRAWLER = re.compile(
-    r"bot\b|bot/|[a-z]bot[-_ ;)]|crawl|spider|slurp|archiver|scrap|facebookexternalhit|embedly|whatsapp/"
+    r"(?<!cu)bot(?:\b|_)|crawl|spider|slurp|archiver|scrap|facebookexternalhit|embedly|whatsapp/"
     r"|monitor|uptime|pingdom|feedfetcher|mediapartners|apis-google|yandexbot|baiduspider"
     r"|gptbot|claude|ccbot|bytespider|ahrefs|semrush|mj12",
     re.IGNORECASE,

@@ -58,6 +58,9 @@ class CollectorMetrics:
         self.unsigned = registry.counter(
             "unsigned_customers_total", "userIds of messages from browsers left out for want of a signature"
         )
+        self.misfits = registry.counter(
+            "misfits_dropped_total", "Optional properties of Segment's messages left out: not of our type"
+        )
         self.ticks = registry.counter("ticks_total", "Ticks written, one per partition")
         self.ticks_withheld = registry.counter(
             "ticks_withheld_total", "Times a tick waited for the one before it to reach the bus"

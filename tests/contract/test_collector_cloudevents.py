@@ -88,6 +88,15 @@ async def test_ids_are_unique_within_their_source(collector: Collector) -> None:
     assert max(map(len, ids)) <= 256
 
 
+async def test_a_source_that_is_somebody_loses_no_event_and_stays_unknown(collector: Collector) -> None:
+    event = {**EVENT, "source": "mailto:cncf@example.org"}
+    events = [event, {**event, "id": "e2"}, {**event, "source": "mailto:jo@example.org"}, event]
+    answer = await collector.post(events, "/v1/events")
+    assert (answer.status_code, answer.json()["rejected"]) == (202, []), answer.text
+    assert len({event.id for event in collector.touchpoints}) == 3
+    assert not any("example.org" in event.id for event in collector.touchpoints)
+
+
 async def test_visitors_accounts_and_defaults(collector: Collector) -> None:
     event = {name: EVENT[name] for name in ("specversion", "id", "source")}
     event |= {"type": "OrderShipped", "anonymousid": "v1", "accountid": "acme"}

@@ -202,6 +202,59 @@ async def test_what_names_a_person_never_reaches_the_bus(collector: Collector) -
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "/userId")
 
 
+@pytest.mark.parametrize(
+    ("name", "properties", "kept", "dropped"),
+    [
+        ("Promotion Viewed", {"promotion_id": "p", "position": 1}, {"promotion_id": "p", "position": "1"}, 0),
+        ("Product Reviewed", {"product_id": "a", "rating": 0}, {"product_id": "a"}, 1),
+        ("Product Reviewed", {"product_id": "a", "rating": "4"}, {"product_id": "a", "rating": 4}, 0),
+        ("Product Reviewed", {"product_id": "a", "rating": "4/5"}, {"product_id": "a"}, 1),
+        ("Product Viewed", {"product_id": "a", "price": "free", "x": 1}, {"product_id": "a", "x": 1}, 1),
+        (
+            "Cart Viewed",
+            {"products": [{"sku": "a", "quantity": 0}, {"product_id": "b", "price": -1}], "cart_id": [1]},
+            {"products": [{"product_id": "b"}]},
+            3,
+        ),
+        ("Cart Viewed", {"products": [7], "value": 3}, {"value": 3}, 1),
+        (
+            "Order Completed",
+            {"order_id": "o", "coupon": 7, "products": [{"sku": "a", "quantity": 0}, {"product_id": "b"}]},
+            {"order_id": "o", "products": [{"product_id": "b"}]},
+            2,
+        ),
+    ],
+)
+async def test_a_property_that_need_not_be_there_costs_no_event(
+    collector: Collector, name: str, properties: dict[str, Any], kept: dict[str, Any], dropped: int
+) -> None:
+    event = await only(collector, {"userId": "c1", "event": name, "properties": properties})
+    assert event.properties == kept
+    page = (await collector.http.get("/metrics")).text
+    (count,) = re.findall(r"^closedloop_collector_misfits_dropped_total (\S+)", page, re.MULTILINE)
+    assert float(count) == dropped
+
+
+@pytest.mark.parametrize(
+    ("name", "properties", "field"),
+    [
+        ("Order Completed", {"products": [{"product_id": "a", "quantity": 0}]}, "/products"),
+        ("Order Completed", {"products": [{"product_id": "a", "quantity": -1}]}, "/products/0/quantity"),
+        ("Order Completed", {"products": [{"product_id": "a", "price": "?"}]}, "/products/0/price"),
+        ("Order Completed", {"products": [{"product_id": "a"}], "currency": 9}, "/currency"),
+        ("Order Refunded", {"products": [{"product_id": "a", "quantity": 0}]}, "/products/0/quantity"),
+        ("Order Refunded", {"products": "all", "reason": 7}, "/products"),
+    ],
+)
+async def test_what_a_sale_is_made_of_is_never_guessed(
+    collector: Collector, name: str, properties: dict[str, Any], field: str
+) -> None:
+    message = {"userId": "c1", "event": name, "properties": {"order_id": "o", **properties}}
+    answer = await collector.post(message, "/v1/track")
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, f"/properties{field}")
+    assert not collector.events
+
+
 async def test_an_order_without_products_is_refused_by_name(collector: Collector) -> None:
     answer = await collector.post(
         {"userId": "c1", "event": "Order Completed", "properties": {"order_id": "o1", "revenue": 5}},

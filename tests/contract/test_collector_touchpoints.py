@@ -553,6 +553,10 @@ GOOGLE = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.htm
     [
         ({"user-agent": BROWSER}, ()),
         ({"user-agent": GOOGLE}, ("automatic:crawler",)),
+        ({"user-agent": "Mozilla/5.0 (Linux; Android 10; CUBOT NOTE 20) Chrome/126.0 Mobile"}, ()),
+        ({"user-agent": BROWSER.replace("Chrome", "shop/1.2 Electron/31.0 Chrome")}, ()),
+        ({"user-agent": "Mozilla/5.0 (compatible; bingbot/2.0)"}, ("automatic:crawler",)),
+        ({"user-agent": "Example_bot_2 (+https://bots.example)"}, ("automatic:crawler",)),
         ({"user-agent": BROWSER.replace("Chrome", "HeadlessChrome")}, ("automatic:headless",)),
         ({"user-agent": BROWSER, "sec-purpose": "prefetch;prerender"}, ("automatic:prefetch",)),
         ({"user-agent": BROWSER, "sec-gpc": "1"}, ("gpc",)),

@@ -20,6 +20,7 @@ from libs.common.http.calls import Call
 from libs.common.http.json_text import NotJson, parse_json
 from libs.common.http.problems import Refused
 from libs.common.items import check_values
+from libs.common.personal import is_personal
 from services.collector.dialects.naming import MAX_NAME, id_of, word_of
 from services.collector.model import TouchpointIn
 
@@ -118,9 +119,14 @@ def in_their_words(error: Invalid) -> Invalid:
 
 
 def _event_id(event: CloudEventIn) -> str:
-    """Unique where ``source`` and ``id`` are; a source is a URI, so it holds no space."""
+    """Unique where ``source`` and ``id`` are; a source is a URI, so it holds no space.
+
+    ``mailto:`` and somebody's address is a source, too: then the id is a hash of both.
+    """
     both = f"{event.source.replace(' ', '%20')} {event.id}"
-    return both if len(both) <= MAX_NAME else hashlib.sha256(both.encode()).hexdigest()
+    if len(both) <= MAX_NAME and not is_personal(both):
+        return both
+    return hashlib.sha256(both.encode()).hexdigest()
 
 
 def _properties(event: CloudEventIn) -> dict[str, Any]:

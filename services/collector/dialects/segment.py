@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from libs.common.errors import FieldError, Invalid
 from libs.common.http.batches import BatchDecoder
 from services.collector.dialects.naming import id_of, word_of
-from services.collector.dialects.shop import shop_event
+from services.collector.dialects.shop import fitted, shop_event
 from services.collector.model import IDENTIFIED, IdentityIn, TouchpointIn
 
 Id = str | int | float | None
@@ -169,6 +170,12 @@ def translate(
         properties=properties,
         context=_kept(context),
     )
+
+
+def without_misfits(said: TouchpointIn) -> tuple[TouchpointIn, int]:
+    """``said`` without the optional properties that are not of the type they have here, and how many."""
+    properties, dropped = fitted(said.type, said.properties or {})
+    return replace(said, properties=properties), dropped
 
 
 def in_their_words(error: Invalid) -> Invalid:
