@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
+import logging
 import os
 import secrets as random_secrets
 import time
@@ -13,11 +14,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
 
 import msgspec
 
 from libs.common.errors import Invalid, Misconfigured
 from libs.common.secrets import make_private_folder
+
+_log = logging.getLogger(__name__)
 
 DEV_SOURCE = "dev"
 RESERVED_NAMES = frozenset({DEV_SOURCE, "recommender", "feedback"})
@@ -83,7 +88,7 @@ class NewKey:
 
 class _StoredKey(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
-    sha256: str
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fA-F]{64}\Z")]
     scopes: list[Scope]
     publishable: bool = False
     origins: list[str] = []
@@ -120,6 +125,7 @@ class KeyRing:
         self._by_digest: dict[bytes, Key] = dict(self._always)
         self._origins: frozenset[str] = frozenset()
         self._seen: tuple[int, int, int] | None = None
+        self._damaged: tuple[int, int, int] | None = None
         self._check_at = float("-inf")
 
     def find(self, presented: str) -> Key | None:
@@ -151,8 +157,11 @@ class KeyRing:
             return
         try:
             stored = _read(self._path)
-        except Misconfigured:
-            # Keys that worked go on working while somebody mends the file.
+        except Misconfigured as error:
+            # Keys that worked go on working while somebody mends the file; it is told of once.
+            if seen != self._damaged:
+                _log.error("keys stay as they were: %s", error)
+            self._damaged = seen
             return
         self._take(stored.keys)
         self._seen = seen
@@ -302,6 +311,15 @@ def _origin(text: str) -> str:
     scheme, separator, host = origin.partition("://")
     if scheme not in ("http", "https") or not separator or not host or any(c in host for c in "/?#@ "):
         raise Invalid("wrong_type", f"not an origin: {text}; write e.g. https://shop.example", "/origins")
+    if "*" in host:
+        raise Invalid("wrong_type", f"{text}: every origin is named by itself, without *", "/origins")
     if not host.isascii():
         raise Invalid("wrong_type", f"write {text} as browsers do, its host as xn--…", "/origins")
+    try:
+        port = urlsplit(origin).port
+    except ValueError:
+        port = 0
+    # Trap: browsers write ports without zeros before them, and origins are compared as text.
+    if port == 0 or (port is None and origin.endswith(":")) or (port and not origin.endswith(f":{port}")):
+        raise Invalid("wrong_type", f"not a port from 1 to 65535 as browsers write it: {text}", "/origins")
     return origin.removesuffix(_DEFAULT_PORTS[scheme])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import stat
 import threading
 from pathlib import Path
@@ -127,6 +128,48 @@ def test_origins_are_written_as_browsers_write_them(tmp_path: Path) -> None:
     key = KeyRing(tmp_path).find(made.key)
     assert key is not None
     assert key.origins == ("http://[::1]", "https://shop.example")
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://*.shop.example",
+        "https://shop.example:0443",
+        "https://shop.example:",
+        "https://shop.example:0",
+        "https://shop.example:99999",
+        "https://shop.example:x",
+        "shop.example",
+    ],
+)
+def test_an_origin_that_no_browser_sends_is_refused(tmp_path: Path, origin: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        KeyFile(tmp_path).add_publishable("site", ["https://shop.example:8443", origin])
+    assert origin in refused.value.reason
+    assert KeyFile(tmp_path).list() == []
+
+
+@pytest.mark.parametrize("digest", ["zz", "ab", "é" * 64, "a" * 63, "g" * 64, "a" * 64 + "\n"])
+def test_damaged_digest_leaves_known_keys_working_and_is_told_of_once(
+    tmp_path: Path, digest: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    seconds = Seconds()
+    made = KeyFile(tmp_path).add("shop", [Scope.OPS])
+    ring = KeyRing(tmp_path, "open-sesame", monotonic=seconds)
+    assert ring.find(made.key) is not None
+    path = tmp_path / "secrets" / "keys.json"
+    stored = json.loads(path.read_text())
+    stored["keys"].append({**stored["keys"][0], "name": "other", "sha256": digest})
+    path.write_text(json.dumps(stored))
+    for _ in range(3):
+        seconds.now += 1
+        assert ring.find(made.key) is not None
+        assert ring.find("open-sesame") is not None
+        assert ring.find("nobody's") is None
+    assert len(caplog.records) == 1
+    assert "damaged" in caplog.text
+    with pytest.raises(Misconfigured, match="damaged"):
+        KeyFile(tmp_path).list()
 
 
 def test_preflights_are_answered_for_origins_of_live_publishable_keys_alone(tmp_path: Path) -> None:
