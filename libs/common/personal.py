@@ -1,6 +1,7 @@
 """Keeps out what identifies a person: before anything reaches the bus, a log or a metric.
 
-Two questions. May this be an id (`refuse_personal`)? And what may be kept of free data (`Screen`)? Fields
+Two questions. May this be an id (`refuse_personal`, `refuse_email`)? And what may be kept of free data
+(`Screen`)? Fields
 whose name says that they hold a name, an address, an e-mail address, a phone number, a birthday, an IP
 address, a place on the map or a credential are dropped; e-mail addresses, phone numbers and IP addresses
 inside of other texts are masked. A name within free text cannot be told from any other word.
@@ -24,8 +25,8 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_SAFE, _ID, _THING, _PERSONAL, _EMAIL, _PHONE = range(6)
-"""What the name of a field says: nothing; an id; a thing, whose name is nobody's; and what is dropped."""
+_SAFE, _THING, _ID, _PERSONAL, _EMAIL, _PHONE = 0, 1, 2, 4, 5, 6
+"""What the name of a field says: nothing; a thing, whose name is nobody's; an id (3: both); what goes."""
 
 _ANYWHERE = _words(
     "firstname lastname fullname surname forename vorname nachname birth birthday birthdate birthplace "
@@ -68,70 +69,102 @@ _OF_A_PERSON = _words(
 
 _THINGS = _words(
     "product products item items line lines category categories campaign promotion promotions app library "
-    "os page screen list lists brand store asset assets coupon coupons kit kits offer offers listing lot"
+    "os page screen list lists brand store asset assets coupon coupons kit kits offer offers listing lot "
+    "cart basket bundle bundles plan plans variant variants article articles part parts shop event experiment"
 )
 """Objects whose ``name`` is theirs: ``products[0].name`` is no person's."""
 
-_IDS = _words("id ids sku ean gtin upc mpn isbn key serial order article version hash sha256 md5 token")
+_IDS = _words(
+    "id ids sku ean gtin upc mpn isbn key serial order article articles version firmware hash sha256 md5 "
+    "token code codes kit kits part parts product products category categories invoice case reference "
+    "coupon coupons variant variants slot slots dims size sizes dimension dimensions barcode"
+)
+"""What has digits, dots and dashes in it that are no phone number and no address."""
 _TOKENS = re.compile(r"[A-Z]+(?![a-zß])|[A-Z]?[a-zäöüß]+")
 
-_AT = r"(?:@|%40|＠)"
+# Trap: every pattern begins where a word begins and never gives back what may be long, or adversarial texts
+# would take quadratic time and worse. Whoever changes one asks `test_time_is_linear_in_the_text`.
+_AT = r"(?:@|%(?:25)*+40|＠)"
 _LOCAL = r"\s@＠<>\"',;:=/?&()\[\]"
-# Trap: begins where a word begins and never gives back, or long texts would take quadratic time.
 _EMAILS = re.compile(
-    rf"(?<![^{_LOCAL}])(?:[^{_LOCAL}%]|%(?!40))++{_AT}[^\s@<>\"',;:/?&()\[\]%]+\.[^\W\d_]{{2,}}"
+    rf"(?<![^{_LOCAL}])(?:[^{_LOCAL}%]|%(?!(?:25)*+40))++{_AT}[^\s@＠<>\"',;:/?&()\[\]%]+\."
+    r"(?!(?i:png|jpe?g|gif|webp|avif|svg)\b)[^\W\d_]{2,}"
 )
-_FOREIGN = r"(?:\+|(?<!\w)00(?=[1-9]\d?\d?[ ()/.-]))[1-9](?:[ ()/.-]{0,3}\d){6,14}(?!\d)"
-_NATIONAL = r"(?<![\w.+-])\(?0[1-9]\d{1,4}\)?[ /-]{1,3}\d{2,}(?:[ /-]?\d{2,}){0,4}(?![\w])"
-_PAIRS = r"(?<![\w.+-])0[1-9](?:[ .-]\d\d){4}(?!\w)"
-_AMERICAN = r"(?<![\w.+-])(?:1[ .-])?\(?[2-9]\d\d\)?[ .-]{1,2}\d{3}[ .-]\d{4}(?![\w-])"
+_BLANKS = r" \t\xa0\u2000-\u200a\u202f"
+_DASHES = r"\u2010-\u2013·-"
+_ANY = rf"{_BLANKS}()/.{_DASHES}"
+_START = r"(?<![\w.+/=-])"
+_FOREIGN = rf"(?<![\w+/=])(?:\+|00(?=[1-9]\d?\d?[{_ANY}]))[1-9](?:[{_ANY}]{{0,3}}\d){{6,14}}(?!\d)"
+_NATIONAL = (
+    rf"{_START}\(?0[1-9]\d{{1,4}}\)?[{_BLANKS}/{_DASHES}]{{1,3}}"
+    rf"\d{{2,}}+(?:[{_BLANKS}/{_DASHES}]\d{{2,}}+){{0,4}}(?!\w)"
+)
+_PAIRS = rf"{_START}0[1-9](?:[{_BLANKS}.{_DASHES}]\d\d){{4}}(?!\w)"
+_AMERICAN = (
+    rf"{_START}(?:1[{_BLANKS}.{_DASHES}])?\(?[2-9]\d\d\)?[{_BLANKS}.{_DASHES}]{{1,2}}"
+    rf"\d{{3}}[{_BLANKS}.{_DASHES}]\d{{4}}(?![\w-])"
+)
+_ABROAD = re.compile(_FOREIGN)
 _PHONES = re.compile("|".join((_FOREIGN, _NATIONAL, _PAIRS, _AMERICAN)))
 _BYTE = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _IPV4S = re.compile(rf"(?<![\w.])({_BYTE}(?:\.{_BYTE}){{2}})\.{_BYTE}(?![\w.]*\d)")
-_IPV6S = re.compile(
-    r"(?<![\w:])(?:(?:[0-9A-Fa-f]{1,4}:){2,7}(?::?[0-9A-Fa-f]{1,4}){1,6}(?![\w:])"
-    r"|(?:[0-9A-Fa-f]{1,4}:){1,6}:[0-9A-Fa-f:]*)"
-)
-_CLOCK = re.compile(r"\d\d:\d\d(?::\d\d)?\Z")
-_QUERY = re.compile(
-    r"([?&;#](?:[\w.\-\[\]%]*(?:e-?mail|phone|tel|name|address|street|birth\w*|zip|postcode|plz|token))=)[^&#\s]*",
-    re.IGNORECASE,
-)
-_CLOSER = re.compile(r"[@%+＠]|\d\)?[ ./()-]+\d\d|:[0-9A-Fa-f]*:|[?&;#]\w")
+_OWN_NETS = re.compile(r"(?:0|10|127|169\.254|192\.168|172\.(?:1[6-9]|2\d|3[01])|22[4-9]|2[34]\d|25\d)\.")
+"""What an address that many have begins with: it names nobody."""
+_IPV6S = re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{0,4}+:){2,8}+[0-9A-Fa-f]{0,4}+(?![\w:])")
+_PARAMETER = re.compile(r"[?&;#]([\w.\-\[\]%]{1,64}+)=")
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+_VALUE = re.compile(r"[^&#\s]*")
+_PAGING = _words("page next cursor continuation sync")
+"""What stands before ``token`` where it is no credential."""
+_CLOSER = re.compile(rf"[@%+＠]|\d\)?[{_ANY}]+\d\d|\d\.\d{{1,3}}\.\d|:[0-9A-Fa-f]*+:|[?&;#]\w")
 """A text without any of this holds nothing that is masked."""
 
-_PHONE_STARTS = frozenset("+(0123456789")
 _MOST_NAMES = 4_096
 _MOST_TEXTS = 16_384
 _MOST_CHARS = 64
 
 
 def refuse_personal(text: str, field: str) -> None:
-    """Raise `Invalid` for an id that looks like an e-mail address, a phone number or an IP address."""
-    if text.isalnum():
-        return
-    found = _kind_of(text)
+    """Raise `Invalid` for the id of a customer, visitor or account that names a person without doubt.
+
+    E-mail addresses, phone numbers with the code of a country, and public IP addresses: what has a shorter
+    form, ``0170-123456``, may as well be the number of a customer.
+    """
+    _refuse(None if text.isalnum() else _kind_of(text), field)
+
+
+def refuse_email(text: str, field: str) -> None:
+    """Raise `Invalid` for another id that holds an e-mail address: an order's may look like a phone."""
+    _refuse("an e-mail address" if is_email(text) else None, field)
+
+
+def is_email(text: str) -> bool:
+    """Whether `refuse_email` would refuse ``text``."""
+    return _may_hold_email(text) and _EMAILS.search(text) is not None
+
+
+def _refuse(found: str | None, field: str) -> None:
     if found is not None:
         raise Invalid(
             "bad_string", f"{field.lstrip('/')} looks like {found}: send an id that names nobody", field
         )
 
 
-def is_personal(text: str) -> bool:
-    """Whether `refuse_personal` would refuse ``text``."""
-    return not text.isalnum() and _kind_of(text) is not None
+def _may_hold_email(text: str) -> bool:
+    return "@" in text or "＠" in text or ("%" in text and "40" in text)
 
 
 def _kind_of(text: str) -> str | None:
-    if ("@" in text or "%40" in text or "＠" in text) and _EMAILS.search(text):
+    if is_email(text):
         return "an e-mail address"
-    bare = text.strip().removeprefix("tel:")
-    # Trap: not all patterns for all ids. Most are told by their first character, or by what is not in them.
-    if bare[:1] in _PHONE_STARTS and _PHONES.fullmatch(bare):
+    bare = text.strip()
+    phones = _PHONES if bare.startswith("tel:") else _ABROAD
+    found = phones.fullmatch(bare.removeprefix("tel:"))
+    if found is not None and _is_phone(found):
         return "a phone number"
-    if "." in bare and _IPV4S.fullmatch(bare):
+    if "." in bare and _IPV4S.fullmatch(bare) and _OWN_NETS.match(bare) is None:
         return "an IP address"
-    if ":" in bare and _IPV6S.fullmatch(bare) and _CLOCK.match(bare) is None:
+    if ":" in bare and (found := _IPV6S.fullmatch(bare)) is not None and _is_ipv6(found):
         return "an IP address"
     return None
 
@@ -147,7 +180,8 @@ class Screen:
     joins:
         Which of `KINDS_OF_JOIN` stay as ``email_hash`` and ``phone_hash`` in place of the field.
     secret:
-        Key of those hashes: without it nobody can try out who is meant.
+        Key of those hashes, and of what stands for e-mail addresses in ids: without it nobody can try out
+        who is meant.
     """
 
     def __init__(self, joins: Collection[str] = (), secret: bytes = b"") -> None:
@@ -168,15 +202,17 @@ class Screen:
             verdict = verdicts.get(name)
             if verdict is None:
                 verdict = self._judge(name)
-            if verdict < _PERSONAL or (thing and name == "name"):
+            if verdict == _PERSONAL and name == "name" and (thing or self._is_product(data)):
+                verdict = _ID
+            if verdict < _PERSONAL:
                 # Trap: not isinstance. JSON brings these types and no others, and this is the hot path.
                 kind = type(value)
                 if kind is str:
                     if value in clean:
                         continue
-                    kept: Any = self._text(value, verdict == _ID)
+                    kept: Any = self._text(value, bool(verdict & _ID))
                 elif kind is dict:
-                    kept = self._object(value, verdict == _THING)
+                    kept = self._object(value, bool(verdict & _THING))
                 elif kind is list:
                     kept = self._list(value, verdict)
                 else:
@@ -194,14 +230,18 @@ class Screen:
                     changed[f"{kind_of_join}_hash"] = self.join_hash(kind_of_join, value)
         return data if changed is None else changed
 
+    def _is_product(self, data: dict[str, Any]) -> bool:
+        """Whether ``name`` in ``data`` is the product's: no e-mail address and no phone stands beside it."""
+        return "product_id" in data and all(self._verdict(name) <= _PERSONAL for name in data)
+
     def _list(self, values: list[Any], verdict: int) -> list[Any]:
         changed = None
         for at, value in enumerate(values):
             kind = type(value)
             if kind is str:
-                kept: Any = self._text(value, verdict == _ID)
+                kept: Any = self._text(value, bool(verdict & _ID))
             elif kind is dict:
-                kept = self._object(value, verdict == _THING)
+                kept = self._object(value, bool(verdict & _THING))
             elif kind is list:
                 kept = self._list(value, verdict)
             else:
@@ -218,11 +258,12 @@ class Screen:
             self._remember(text)
             return text
         kept = text
-        if "@" in text or "%40" in text or "＠" in text:
-            kept = _EMAILS.sub("[e-mail]", text)
+        if _may_hold_email(text):
+            # Trap: an id that became a constant would make one customer or account of many.
+            kept = _EMAILS.sub(self._hashed if is_id else "[e-mail]", text)
         # Trap: an id is not masked for digits and dots in it. What it names would be lost.
         if not is_id:
-            kept = _IPV4S.sub(r"\1.0", _QUERY.sub(r"\1", kept))
+            kept = _IPV4S.sub(r"\1.0", self._without_values(kept))
             kept = _PHONES.sub(_masked_phone, _IPV6S.sub(_masked_ipv6, kept))
         if kept != text:
             self.dropped += 1
@@ -230,6 +271,27 @@ class Screen:
         if not is_id:
             self._remember(text)
         return text
+
+    def _hashed(self, match: re.Match[str]) -> str:
+        return self.join_hash("email", match[0])
+
+    def _without_values(self, text: str) -> str:
+        """``text`` without what follows the parameters of addresses whose name says something personal."""
+        parts, at = [], 0
+        for match in _PARAMETER.finditer(text):
+            # Trap: an address may hold another one, so only values that are dropped are passed over.
+            if match.start() < at or not self._is_secret(_ENCODED.sub("_", match[1])):
+                continue
+            parts.append(text[at : match.end()])
+            value = _VALUE.match(text, match.end())
+            at = value.end() if value is not None else match.end()
+        return "".join((*parts, text[at:])) if parts else text
+
+    def _is_secret(self, parameter: str) -> bool:
+        if self._verdict(parameter) >= _PERSONAL:
+            return True
+        tokens = _tokens(parameter)
+        return tokens[-1:] == ["token"] and _PAGING.isdisjoint(tokens)
 
     def _remember(self, text: str) -> None:
         if len(text) <= _MOST_CHARS:
@@ -248,6 +310,10 @@ class Screen:
             f"{kind}\0{plain}".encode("utf-8", "surrogatepass"), key=self._secret, digest_size=16
         ).hexdigest()
 
+    def _verdict(self, name: str) -> int:
+        known = self._verdicts.get(name)
+        return self._judge(name) if known is None else known
+
     def _judge(self, name: str) -> int:
         verdict = _judged(name)
         if len(self._verdicts) < _MOST_NAMES and len(name) <= _MOST_CHARS:
@@ -256,9 +322,9 @@ class Screen:
 
 
 def _judged(name: str) -> int:
-    if is_personal(name):
+    if not name.isalnum() and _kind_of(name) is not None:
         return _PERSONAL
-    tokens = [token.lower() for token in _TOKENS.findall(name)]
+    tokens = _tokens(name)
     if not tokens:
         return _SAFE
     if not _ANYWHERE.isdisjoint(tokens) or not _ANYWHERE.isdisjoint(_pairs(tokens)):
@@ -269,24 +335,38 @@ def _judged(name: str) -> int:
     for word in (two, last):
         if word in _AT_END or (word == "emailaddress"):
             return _JOINED.get(word, _PERSONAL)
-    if last in _IDS:
-        return _ID
     if last == "name":
-        return _PERSONAL if len(tokens) == 1 or not _OF_A_PERSON.isdisjoint(tokens[:-1]) else _SAFE
+        if len(tokens) == 1 or not _OF_A_PERSON.isdisjoint(tokens[:-1]):
+            return _PERSONAL
+        return _SAFE if _THINGS.isdisjoint(tokens[:-1]) else _ID
     if tokens == ["mail"]:
         return _EMAIL
-    return _THING if tokens[-1] in _THINGS else _SAFE
+    return (_THING if last in _THINGS else _SAFE) | (_ID if last in _IDS else _SAFE)
+
+
+def _tokens(name: str) -> list[str]:
+    return [token.lower() for token in _TOKENS.findall(name)]
 
 
 def _pairs(tokens: list[str]) -> list[str]:
     return [a + b for a, b in pairwise(tokens)]
 
 
+def _is_phone(match: re.Match[str]) -> bool:
+    return 7 <= sum(char.isdigit() for char in match[0]) <= 15
+
+
 def _masked_phone(match: re.Match[str]) -> str:
-    digits = sum(char.isdigit() for char in match[0])
-    return "[phone]" if 7 <= digits <= 15 else match[0]
+    return "[phone]" if _is_phone(match) else match[0]
+
+
+def _is_ipv6(match: re.Match[str]) -> bool:
+    # Trap: times of day, ratios, hardware addresses and words have colons, too.
+    groups = match[0].split(":")
+    said = sum(map(bool, groups))
+    whole = len(groups) == 8 and said == 8
+    return (whole or ("::" in match[0] and 3 <= said < 8)) and any(map(str.isdigit, match[0]))
 
 
 def _masked_ipv6(match: re.Match[str]) -> str:
-    # Trap: a time of day has colons, too.
-    return match[0] if _CLOCK.match(match[0]) else "[ip]"
+    return "[ip]" if _is_ipv6(match) else match[0]

@@ -42,7 +42,7 @@ class Secrets:
         return self._load("erasure.key")
 
     def join_key(self) -> bytes:
-        """32 bytes that e-mail addresses and phone numbers are hashed with where they join records."""
+        """32 bytes that e-mail addresses and phone numbers are hashed with: as ids, and to join records."""
         return self._load("join.key")
 
     def _load(self, name: str) -> bytes:

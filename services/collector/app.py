@@ -68,7 +68,7 @@ def create_service(
     )
     new_id = _ids(random or Random(int.from_bytes(os.urandom(32), "big")))
     secrets = Secrets(settings.data_dir, settings.installation_secret)
-    screen = Screen(settings.join_keys, secrets.join_key() if settings.join_keys else b"")
+    screen = Screen(settings.join_keys, secrets.join_key())
     metrics.watch(screen)
     ticker: Ticker
     if outlet.journal_clock is not None:

@@ -34,7 +34,7 @@ from libs.common.contracts.vocabulary.values import Word, Year
 from libs.common.errors import Invalid
 from libs.common.intake import Admitted
 from libs.common.items import invalid_from
-from libs.common.personal import is_personal, refuse_personal
+from libs.common.personal import refuse_email, refuse_personal
 from services.collector.errors import ForeignCurrency, FrozenName, NobodyNamed, ReservedName
 
 ORDER_TYPES = ORDERS | ORDER_CHANGES
@@ -145,8 +145,8 @@ def check_touchpoint(item: TouchpointIn, currency: str) -> None:
     """Raises `Invalid` for what the shape alone does not catch."""
     check_word(item.type, "/type")
     check_word(item.channel, "/channel")
-    check_ids(item.customer_id, item.anonymous_id)
-    check_names(("/id", item.id), ("/account_id", item.account_id))
+    check_ids(item.customer_id, item.anonymous_id, item.account_id)
+    check_names(("/id", item.id))
     shape = TYPED.get(item.type)
     if shape is not None:
         check_properties(item.properties or {}, shape, currency)
@@ -155,12 +155,8 @@ def check_touchpoint(item: TouchpointIn, currency: str) -> None:
 def check_consent(item: ConsentIn) -> None:
     """Raises `Invalid` for what the shape alone does not catch."""
     check_ids(item.customer_id, item.anonymous_id)
-    check_names(
-        ("/id", item.id),
-        ("/purpose", item.purpose),
-        ("/text_version", item.text_version),
-        ("/source", item.source),
-    )
+    said = [("/purpose", item.purpose), ("/text_version", item.text_version), ("/source", item.source)]
+    check_names(("/id", item.id), *said)
     if item.channel is not None:
         check_word(item.channel, "/channel")
 
@@ -170,11 +166,10 @@ def check_asset(item: AssetIn) -> None:
     check_word(item.channel, "/channel")
     if item.customer_id is not None or item.account_id is None:
         check_ids(item.customer_id, None)
-    check_names(("/id", item.id), ("/asset_id", item.asset_id), ("/account_id", item.account_id))
     goods = [("/model", item.model), ("/serial", item.serial), ("/product_id", item.product_id)]
     kits = ((f"/fitted_kits/{at}", kit) for at, kit in enumerate(item.fitted_kits or ()))
-    # A serial number may well have the digits of a telephone's, or of an address.
-    check_names(*((field, name) for field, name in (*goods, *kits) if name and _has_email(name)))
+    ids = [("/id", item.id), ("/asset_id", item.asset_id), ("/account_id", item.account_id)]
+    check_names(*ids, *goods, *kits)
 
 
 def check_word(word: str, field: str) -> None:
@@ -191,31 +186,35 @@ def _is_word(word: str) -> bool:
     return len(word) <= _MAX_WORD and _WORD.match(word) is not None
 
 
-def check_ids(customer_id: str | None, anonymous_id: str | None) -> None:
+def check_ids(customer_id: str | None, anonymous_id: str | None, account_id: str | None = None) -> None:
     """Somebody is named: not by a key of the platform's own making, nor by what identifies a person."""
+    check_keys(customer_id, anonymous_id)
+    if customer_id is not None:
+        refuse_personal(customer_id, "/customer_id")
+    if anonymous_id is not None:
+        refuse_personal(anonymous_id, "/anonymous_id")
+    if account_id is not None:
+        refuse_personal(account_id, "/account_id")
+
+
+def check_keys(customer_id: str | None, anonymous_id: str | None) -> None:
+    """Somebody is named, not by a key of the platform's own making: what an erasure asks of its ids."""
     if customer_id is None and anonymous_id is None:
         raise NobodyNamed
-    if customer_id is not None:
-        if customer_id.startswith(RESERVED_PREFIXES):
-            raise ReservedName("/customer_id")
-        refuse_personal(customer_id, "/customer_id")
+    if customer_id is not None and customer_id.startswith(RESERVED_PREFIXES):
+        raise ReservedName("/customer_id")
     if anonymous_id is not None:
         if anonymous_id.startswith(RESERVED_PREFIXES):
             raise ReservedName("/anonymous_id")
         if may_be_frozen(anonymous_id):
             raise FrozenName
-        refuse_personal(anonymous_id, "/anonymous_id")
 
 
 def check_names(*named: tuple[str, str | None]) -> None:
-    """What is kept beside the ids names nobody either; pairs of field and value."""
+    """What is kept beside the ids holds no e-mail address; pairs of field and value."""
     for field, name in named:
         if name is not None:
-            refuse_personal(name, field)
-
-
-def _has_email(text: str) -> bool:
-    return any(at in text for at in ("@", "%40", "＠")) and is_personal(text)
+            refuse_email(name, field)
 
 
 def check_properties(properties: dict[str, Any], shape: type[Struct], currency: str) -> None:

@@ -19,7 +19,7 @@ from libs.common.contracts.outcome import BROWSER_WORDS, WORDS
 from libs.common.contracts.touchpoint import Name
 from libs.common.errors import Invalid
 from libs.common.intake import Admitted
-from libs.common.personal import refuse_personal
+from libs.common.personal import refuse_email, refuse_personal
 from libs.common.tokens import OfferToken
 from services.feedback.errors import KeyNeeded, Missing, ReservedName, TokenMismatch, UnknownWord
 
@@ -70,15 +70,16 @@ def check_outcome(item: OutcomeIn) -> None:
         raise ReservedName("/customer_id")
     if item.anonymous_id is not None and item.anonymous_id.startswith(RESERVED_PREFIXES):
         raise ReservedName("/anonymous_id")
+    for field, name in (("/customer_id", item.customer_id), ("/anonymous_id", item.anonymous_id)):
+        if name is not None:
+            refuse_personal(name, field)
     for field, name in (
-        ("/customer_id", item.customer_id),
-        ("/anonymous_id", item.anonymous_id),
         ("/decision_id", item.decision_id),
         ("/offer_id", item.offer_id),
         ("/order_id", item.order_id),
     ):
         if name is not None:
-            refuse_personal(name, field)
+            refuse_email(name, field)
 
 
 def check_browser(item: OutcomeIn) -> None:

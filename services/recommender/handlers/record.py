@@ -12,7 +12,7 @@ from libs.common.clock import DAY, SECOND, Millis
 from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import DecidedOffer, Decision, encode_event
 from libs.common.contracts.vectors import pack
-from libs.common.personal import is_personal
+from libs.common.personal import is_email
 from libs.common.scoring.choice import FEATURES
 from libs.common.scoring.sources.union import SOURCES
 from libs.common.scoring.trial import FEATURE_SET
@@ -207,10 +207,12 @@ def window_of(placement: Placement, channel: str) -> Millis:
 def _context(ask: Ask) -> dict[str, Any]:
     context: dict[str, Any] = {}
     page, basket = page_of(ask), basket_of(ask)
-    if page is not None and not is_personal(page):
+    # Trap: cut before it is looked at, since whoever asks chooses the length.
+    if page is not None and not is_email(page := page[:MOST_ID]):
         context["product_id"] = page
-    if basket := [product_id for product_id in basket[:MOST_BASKET] if not is_personal(product_id)]:
-        context["basket"] = [product_id[:MOST_ID] for product_id in basket]
+    short = (product_id[:MOST_ID] for product_id in basket[:MOST_BASKET])
+    if kept := [product_id for product_id in short if not is_email(product_id)]:
+        context["basket"] = kept
     return context
 
 

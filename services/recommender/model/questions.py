@@ -9,7 +9,7 @@ import msgspec
 
 from libs.common.errors import Invalid
 from libs.common.items import MAX_ITEM_BYTES
-from libs.common.personal import refuse_personal
+from libs.common.personal import refuse_email
 from services.recommender.model.entries import check_caller
 from services.recommender.model.wire import MAX_BASKET, Ask
 
@@ -51,10 +51,10 @@ def check_ask(ask: Ask) -> None:
     """Raise `Invalid` for what the types do not say."""
     check_caller("customer_id", ask.customer_id)
     check_caller("anonymous_id", ask.anonymous_id)
-    refuse_personal(ask.placement, "/placement")
-    refuse_personal(ask.channel, "/channel")
+    refuse_email(ask.placement, "/placement")
+    refuse_email(ask.channel, "/channel")
     if ask.decision_id is not None:
-        refuse_personal(ask.decision_id, "/decision_id")
+        refuse_email(ask.decision_id, "/decision_id")
     if ask.decision_id is not None and not ask.decision_id.isprintable():
         raise Invalid("bad_string", "decision_id must hold printable characters only", "/decision_id")
     free = {name: value for name, value in ask.context.items() if name != "basket"}
