@@ -20,7 +20,7 @@ from libs.common.http.calls import Call
 from libs.common.http.json_text import NotJson, parse_json
 from libs.common.http.problems import Refused
 from libs.common.items import check_values
-from libs.common.personal import is_personal
+from libs.common.personal import is_email
 from services.collector.dialects.naming import MAX_NAME, id_of, word_of
 from services.collector.model import TouchpointIn
 
@@ -124,7 +124,7 @@ def _event_id(event: CloudEventIn) -> str:
     ``mailto:`` and somebody's address is a source, too: then the id is a hash of both.
     """
     both = f"{event.source.replace(' ', '%20')} {event.id}"
-    if len(both) <= MAX_NAME and not is_personal(both):
+    if len(both) <= MAX_NAME and not is_email(both):
         return both
     return hashlib.sha256(both.encode()).hexdigest()
 
