@@ -23,7 +23,8 @@
   const warn = (...words) => console.warn("closedloop:", ...words);
 
   // Who is there. `stored` is all that is kept on the device, once that is allowed:
-  // {id, as: the customer who was linked, said: the last consent, left: what could not be sent}.
+  // {id, as: the customer whose it is, told: the one the platform was told of, said: the last consent,
+  // left: what could not be sent}.
   const STORE = "closedloop";
   const gpc = navigator.globalPrivacyControl === true;
   const random = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (n) => n.toString(16).padStart(2, "0")).join("");
@@ -40,10 +41,16 @@
   let stored = load();
   let visitor = stored ? stored.id : random();
   let linked = stored ? stored.as : undefined;
+  let told = stored ? stored.told : undefined;
+  // Whether the platform may hold something of this visitor that is not the customer's yet.
+  let used = !!stored;
   let customer = {};
-  const who = () => ({ anonymous_id: visitor, ...customer });
+  const who = () => {
+    used = used || !customer.customer_id;
+    return { anonymous_id: visitor, ...customer };
+  };
   const keep = (more) => {
-    stored = load() && { ...load(), id: visitor, as: linked, ...more };
+    stored = load() && { ...load(), id: visitor, as: linked, told, ...more };
     if (stored) store(stored);
   };
 
@@ -144,11 +151,17 @@
   const identify = (id, signature) => {
     const name = id == null ? undefined : String(id);
     // Whoever comes next at a shared device is somebody else.
-    if (linked !== undefined && linked !== name) visitor = random();
+    if (linked !== undefined && linked !== name) {
+      visitor = random();
+      used = false;
+      told = undefined;
+    }
     customer = name === undefined ? {} : { customer_id: name, customer_signature: signature };
-    const news = name !== undefined && linked !== name;
     linked = name;
-    if (news) track("identified");
+    if (name !== undefined && used && told !== name) {
+      told = name;
+      track("identified");
+    }
     keep({});
   };
   // consent({personalise: true, analytics: false}, {text_version: "3"}), or true or false for both of these.
@@ -235,8 +248,9 @@
   // Fills the elements with data-placement="PLACEMENT", or `element`; without offers they stay as they are.
   const recommend = async (placement, context = {}, element = null) => {
     try {
-      // What was just told counts already, if it arrives in time.
-      await Promise.race([flush(), new Promise((done) => setTimeout(done, 300))]);
+      // What was just told counts already, if it arrives in time. Trap: not flushed at once, or the page's own view,
+      // which comes after what was called early, would not be among it.
+      await Promise.race([Promise.resolve().then(flush), new Promise((done) => setTimeout(done, 300))]);
       const answer = await fetch(`${recommender}/v1/recommendations`, {
         method: "POST",
         headers: bearer,
@@ -268,10 +282,14 @@
     leave();
   });
   const begin = () => {
-    view();
-    resume();
-    // Calls made before the tag was there: (window.closedloop = window.closedloop || []).push(["track", …])
-    if (Array.isArray(early)) early.forEach(push);
+    try {
+      // Calls made before the tag was there: (window.closedloop = window.closedloop || []).push(["track", …])
+      // They come first: who was identified by them has seen this page as himself, and nothing is to be linked.
+      if (Array.isArray(early)) early.forEach(push);
+    } finally {
+      view();
+      resume();
+    }
   };
   if (document.prerendering) document.addEventListener("prerenderingchange", begin, { once: true });
   else begin();

@@ -131,6 +131,7 @@ def test_page_speaks_for_the_customer_who_logged_in_and_no_other(
     visit.page.evaluate("closedloop.identify(null)")
     second = visit.anonymous_id
     assert second != visitor
+    visit.page.evaluate('closedloop.track("basket_shared")')
     visit.page.evaluate(f'closedloop.identify("c-mine", "{forged}"); closedloop.track("account_opened")')
     visit.wait(lambda: {"identified", "account_opened"} <= set(visit.words("c-mine")))
     assert visit.page.evaluate('closedloop.recommend("home")') != []
@@ -141,6 +142,42 @@ def test_page_speaks_for_the_customer_who_logged_in_and_no_other(
     assert up.get("analyzer", "/v1/customers/c-mine").json()["links"] == [f"anon:{second}"]
     visit.page.evaluate("closedloop.identify(null)")
     assert visit.anonymous_id != second
+
+
+def test_pages_of_a_customer_who_is_known_from_the_start_link_nothing(
+    up: Up, shop: Shop, site: SiteKey, visit: Visit
+) -> None:
+    signature = site.signature("c-known")
+    early = f'window.closedloop = [["recommend", "home"], ["identify", "c-known", "{signature}"]]'
+    address = shop.serve("/known", page_of(up, site, f"<script>{early}</script>"))
+    for _ in range(2):
+        visit.page.goto(address)
+        visitor = visit.anonymous_id
+        visit.wait(lambda: visit.posts("/v1/recommendations"))
+        view = body_of(visit.posts("/v1/touchpoints")[-1])
+        assert (view["type"], view["customer_id"], view["anonymous_id"]) == (
+            "page_viewed",
+            "c-known",
+            visitor,
+        )
+    visit.wait(lambda: visit.words("c-known").count("page_viewed") == 2)
+    assert up.get("analyzer", "/v1/customers/c-known").json()["links"] == []
+    asked = body_of(visit.posts("/v1/recommendations")[-1])
+    assert asked["customer_id"] == "c-known"
+    assert asked["after"], "the view of this page counts for what it is offered"
+
+    # Once his id is kept on the device, what other pages do with it is his: told once.
+    visit.page.evaluate("closedloop.consent(true)")
+    plain = shop.serve("/unknown", page_of(up, site))
+    for _ in range(2):
+        visit.page.goto(plain)
+        assert visit.anonymous_id == visitor
+        visit.wait(lambda: "page_viewed" in visit.words(f"anon:{visitor}"))
+        visit.page.evaluate(f'closedloop.identify("c-known", "{signature}"); closedloop.track("seen_again")')
+        visit.wait(lambda: "seen_again" in visit.words("c-known"))
+    visit.wait(lambda: visit.words("c-known").count("seen_again") == 2)
+    assert visit.words("c-known").count("identified") == 1
+    assert up.get("analyzer", "/v1/customers/c-known").json()["links"] == [f"anon:{visitor}"]
 
 
 def test_page_cannot_report_a_sale(up: Up, shop: Shop, site: SiteKey, visit: Visit) -> None:
