@@ -217,6 +217,8 @@ async def test_unknown_decision_is_accepted(feedback: Feedback) -> None:
         ({"offer_id": None}, "missing", "/offer_id"),
         ({"customer_id": None}, "missing", "/customer_id"),
         ({"customer_id": "anon:v1"}, "bad_string", "/customer_id"),
+        ({"customer_id": "anna@example.com"}, "bad_string", "/customer_id"),
+        ({"order_id": "anna@example.com"}, "bad_string", "/order_id"),
         ({"occurred_at": "soon"}, "bad_time", "/occurred_at"),
         ({"offer": "p1"}, "unknown_field", "/offer"),
         ({"decision_id": "x" * 129}, "too_large", "/decision_id"),
@@ -228,6 +230,15 @@ async def test_bad_item_is_refused_and_the_good_one_kept(
     answer = await feedback.post({"outcomes": [NAMED, {**NAMED, **more}]}, KEY)
     assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
     assert [(r["index"], r["code"], r["field"]) for r in answer.json()["rejected"]] == [(1, code, field)]
+    assert len(feedback.outcomes) == 1
+
+
+@pytest.mark.parametrize("name", ["0170-123456", "+49 171 1234567", "203.0.113.7", "9:30:00"])
+async def test_ids_of_decisions_offers_and_orders_may_look_like_a_phone(
+    feedback: Feedback, name: str
+) -> None:
+    item = {**NAMED, "decision_id": name, "offer_id": name, "order_id": name}
+    assert (await feedback.post(item, KEY)).status_code == 202
     assert len(feedback.outcomes) == 1
 
 

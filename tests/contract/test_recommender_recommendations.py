@@ -248,6 +248,15 @@ async def test_decision_shows_pools_that_sum_to_one(world: World) -> None:
         assert (await client.get("/v1/decisions/unknown")).status_code == 404
 
 
+async def test_page_and_basket_are_kept_short_and_without_addresses(world: World) -> None:
+    long = "012-" + "1" * 10_000
+    async with world.up() as client:
+        world.progress()
+        context = {"product_id": long, "basket": ["0261-230-045", "anna@example.com", long + "a"]}
+        await ask(client, placement="lucky", customer_id="c1", context=context)
+    assert world.decisions[0].context == {"product_id": long[:256], "basket": ["0261-230-045", long[:256]]}
+
+
 async def test_decision_event_says_what_was_known(world: World) -> None:
     async with world.up() as client:
         world.progress()
