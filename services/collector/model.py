@@ -165,11 +165,12 @@ def check_asset(item: AssetIn) -> None:
     """Raises `Invalid` for what the shape alone does not catch."""
     check_word(item.channel, "/channel")
     if item.customer_id is not None or item.account_id is None:
-        check_ids(item.customer_id, None)
+        check_ids(item.customer_id, None, item.account_id)
+    else:
+        refuse_personal(item.account_id, "/account_id")
     goods = [("/model", item.model), ("/serial", item.serial), ("/product_id", item.product_id)]
     kits = ((f"/fitted_kits/{at}", kit) for at, kit in enumerate(item.fitted_kits or ()))
-    ids = [("/id", item.id), ("/asset_id", item.asset_id), ("/account_id", item.account_id)]
-    check_names(*ids, *goods, *kits)
+    check_names(("/id", item.id), ("/asset_id", item.asset_id), *goods, *kits)
 
 
 def check_word(word: str, field: str) -> None:

@@ -241,8 +241,9 @@ def test_what_a_short_row_lacks_costs_nothing() -> None:
     [
         ({"account_id": "jo@acme.example"}, "/account_id"),
         ({"asset_id": "jo@acme.example"}, "/asset_id"),
-        ({"asset_id": "+49 421 5512 8890"}, "/asset_id"),
-        ({"id": "192.168.17.20"}, "/id"),
+        ({"account_id": "+49 421 5512 8890"}, "/account_id"),
+        ({"account_id": "+49 421 5512 8890", "customer_id": "c-1"}, "/account_id"),
+        ({"id": "jo@acme.example"}, "/id"),
         ({"customer_id": "jo%40acme.example"}, "/customer_id"),
         ({"serial": "jo@acme.example"}, "/serial"),
         ({"model": "jo@acme.example"}, "/model"),
@@ -251,7 +252,7 @@ def test_what_a_short_row_lacks_costs_nothing() -> None:
     ],
 )
 async def test_a_machine_names_nobody(loop: Loop, more: dict[str, Any], field: str) -> None:
-    machine = {"model": "X200", "account_id": "acme", "serial": "0421 5512 8890", "product_id": "192.168.1.1"}
+    machine = {"model": "X200", "account_id": "acme", "serial": "+49 421 5512 8890", "id": "8.8.8.8"}
     answer = await loop.collector.post([machine, {**machine, **more}], "/v1/assets")
     assert (answer.status_code, answer.json()["accepted"]) == (202, 1), answer.text
     (bad,) = answer.json()["rejected"]
