@@ -448,3 +448,19 @@ def test_what_comes_back_is_forgotten_and_bounded() -> None:
     for _ in range(50):
         lost.learn_one(lesson(step="returned", age_to=WINDOW * 2))
     assert all(0.0 < cell < 1.0 for cell in lost.shares().cells.values())
+
+
+def test_what_was_never_shown_is_not_judged_by_what_all_trials_had_in_common() -> None:
+    """Which kind, source or place an offer is of is as constant as the intercept, where few of them occur."""
+    random = np.random.default_rng(3)
+    lives = []
+    for n in range(3000):
+        source = "source_crowd" if random.random() < 0.9 else "source_person"
+        common = {source: 1.0, "known": 1.0, "channel_5": 1.0}
+        own, shared = vector(float(random.uniform(0.01, 0.3)), **common)
+        converted = 0.5 if random.random() < 0.9 else None
+        lives.append(life(T0 + n * HOUR // 10, converted=converted, vector=own, shared=shared))
+    head = learner(in_order(lives)).heads["converted_alone"]
+    weights = dict(zip(TRIAL_FEATURES, head.mean.tolist(), strict=False))
+    assert weights["intercept"] > 1.0
+    assert all(abs(weights[name]) < 0.3 for name in ("known", "channel_5", "source_crowd", "source_person"))

@@ -24,12 +24,18 @@ Floats = NDArray[np.float64]
 
 ENGAGED, GIVEN, ALONE = HEADS
 _INTERCEPT = TRIAL_FEATURES.index("intercept")
-_TOGETHER = ("kind_", "source_", "offer_", "cross_", "channel_", "placement_", "context_")
+_TOGETHER = ("offer_", "cross_", "context_")
+_WHICH = ("intercept", "known", "kind_", "source_", "channel_", "placement_")
 _BLOCKS = [
     *([at for at, name in enumerate(TRIAL_FEATURES) if name.startswith(word)] for word in _TOGETHER),
-    *([at] for at, name in enumerate(TRIAL_FEATURES) if at != _INTERCEPT and not name.startswith(_TOGETHER)),
+    *([at] for at, name in enumerate(TRIAL_FEATURES) if not name.startswith((*_TOGETHER, *_WHICH))),
 ]
-"""Columns that are one feature spread over several, and all others by themselves."""
+"""Columns that are one feature spread over several, and others by themselves.
+
+Trap: not those that say which kind, source or place an offer is of. Among trials of few of them they are as
+constant as the intercept, and a block that learns its spread takes over what is the intercept's: then all
+that was never shown would seem worse by that, offers for a basket where none was shown with one.
+"""
 LAST_RANK = 10
 """Slots below it count as one."""
 
