@@ -12,7 +12,7 @@ import pytest
 
 from deploy.local.demo.data import Basket, Journey
 from deploy.local.demo.feed import iso, order
-from deploy.local.demo.figures import Complement, Figures, figures_of, quantile
+from deploy.local.demo.figures import Bar, Complement, Figures, figures_of, quantile
 from deploy.local.demo.live import line, rate
 from deploy.local.demo.mission import curls, missions
 from deploy.local.demo.replay import Pulse, Replay, bought_outcomes, requests_for, shown_outcomes
@@ -133,3 +133,9 @@ def test_demo_empties_its_own_directory_only(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="other than a demo"):
         clear(foreign)
     assert (foreign / "holiday.jpg").exists()
+
+
+def test_a_promise_is_broken_where_the_whole_interval_says_so() -> None:
+    assert Bar("few households", 1.19, 1.2, high=1.25).met
+    assert not Bar("few households", 1.1, 1.2, high=1.19).met
+    assert not Bar("no interval", 1.19, 1.2).met
