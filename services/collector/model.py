@@ -29,8 +29,7 @@ from libs.common.contracts.touchpoint import (
     OrderChange,
     ProductSeen,
 )
-from libs.common.contracts.vocabulary.goods import MAX_KITS, Asset
-from libs.common.contracts.vocabulary.values import Word, Year
+from libs.common.contracts.vocabulary.goods import Asset
 from libs.common.errors import Invalid
 from libs.common.intake import Admitted
 from libs.common.items import invalid_from
@@ -107,15 +106,9 @@ class ErasureIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     customer_signature: ClassVar[None] = None
 
 
-class AssetIn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class AssetIn(Asset, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A machine of the installed base, of a company or of a person; see touchpoint ``asset_registered``."""
 
-    model: Name
-    asset_id: Name | None = None
-    serial: Name | None = None
-    year_built: Year | None = None
-    fitted_kits: Annotated[list[Word], Meta(max_length=MAX_KITS)] | None = None
-    product_id: Name | None = None
     account_id: Name | None = None
     customer_id: Name | None = None
     channel: str = "field_service"

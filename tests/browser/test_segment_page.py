@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import subprocess
 from collections import Counter
 from dataclasses import dataclass
 
 import pytest
 
 from tests.browser.rig import Shop, SiteKey, Visit, add_site_key
-from tests.dialects.clients import HERE, install_node_clients, line, settled
+from tests.dialects.clients import HERE, line, need_node_clients, settled
 from tests.dialects.clients import timeline as timeline_of
 from tests.e2e.rig import Up
 
@@ -46,12 +44,7 @@ class SegmentPage:
 @pytest.fixture(scope="module", params=["single", "batching"])
 def page(request: pytest.FixtureRequest, up: Up, shop: Shop) -> SegmentPage:
     """A page that posts each event by itself, and one that posts them together."""
-    if os.environ.get("CI") != "true" and shutil.which("npm") is None:
-        pytest.skip("Node is not installed")
-    try:
-        install_node_clients()
-    except subprocess.CalledProcessError as error:
-        pytest.fail(error.stderr.decode()[-2000:])
+    need_node_clients()
     for bundle in BUNDLES.glob("*.js"):
         folder = "/" if bundle.name == "standalone.js" else "/analytics-next/bundles/"
         shop.serve(folder + bundle.name, bundle.read_bytes(), "text/javascript")

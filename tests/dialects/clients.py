@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import pytest
 
 from libs.common.keys import KeyFile, Scope
 from tests.e2e.rig import Up, eventually
@@ -111,6 +114,16 @@ def install_node_clients() -> None:
         # Trap: `npm ci` refuses a lock without the optional binaries that no registry has for all systems.
         options = ["--no-save", "--omit=optional", "--ignore-scripts", "--no-audit", "--no-fund"]
         subprocess.run(["npm", "install", *options], cwd=HERE, check=True, capture_output=True, timeout=300)
+
+
+def need_node_clients() -> None:
+    """Install the clients for Node for a test; skips without Node, but never in CI."""
+    if os.environ.get("CI") != "true" and shutil.which("npm") is None:
+        pytest.skip("Node is not installed")
+    try:
+        install_node_clients()
+    except subprocess.CalledProcessError as error:
+        pytest.fail(error.stderr.decode()[-2000:])
 
 
 def run(client: str, command: list[str], url: str, key: str, events: int) -> None:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-
 import pytest
 
-from tests.dialects.clients import NODE, PYTHON, install_node_clients, post_twice
+from tests.dialects.clients import NODE, PYTHON, need_node_clients, post_twice
 from tests.e2e.rig import Up
 
 EVENTS = 100
@@ -18,12 +14,7 @@ EVENTS = 100
 @pytest.fixture(scope="module")
 def node_clients() -> None:
     """The clients for Node, installed; skips without Node, but never in CI."""
-    if os.environ.get("CI") != "true" and shutil.which("npm") is None:
-        pytest.skip("Node is not installed")
-    try:
-        install_node_clients()
-    except subprocess.CalledProcessError as error:
-        pytest.fail(error.stderr.decode()[-2000:])
+    need_node_clients()
 
 
 @pytest.mark.timeout(120)

@@ -38,6 +38,7 @@ from libs.common.scoring.decay import (
 )
 
 T = TypeVar("T")
+_Told = TypeVar("_Told", Lot, Asset)
 
 
 def merge_profiles(profiles: Sequence[Profile]) -> Profile:
@@ -69,8 +70,8 @@ def merge_profiles(profiles: Sequence[Profile]) -> Profile:
         answer_hours=_hours(part.answer_hours for part in parts),
         sentiment=_mean(part.sentiment for part in parts),
         cases=_cases(parts),
-        lots=_lots(parts),
-        assets=_assets(parts),
+        lots=_newest((part.lots for part in parts), MAX_LOTS),
+        assets=_newest((part.assets for part in parts), MAX_ASSETS),
         account=first.account or next((part.account for part in parts if part.account), None),
     )
 
@@ -261,19 +262,11 @@ def _cases(parts: Sequence[Profile]) -> dict[str, Millis]:
     return keep_latest(merged, MAX_CASES, lambda at: at)
 
 
-def _lots(parts: Sequence[Profile]) -> dict[str, Lot]:
-    merged: dict[str, Lot] = {}
-    for part in parts:
-        for lot_id, lot in part.lots.items():
-            if lot_id not in merged or lot.at > merged[lot_id].at:
-                merged[lot_id] = lot
-    return keep_latest(merged, MAX_LOTS, lambda lot: lot.at)
-
-
-def _assets(parts: Sequence[Profile]) -> dict[str, Asset]:
-    merged: dict[str, Asset] = {}
-    for part in parts:
-        for asset_id, asset in part.assets.items():
-            if asset_id not in merged or asset.at > merged[asset_id].at:
-                merged[asset_id] = asset
-    return keep_latest(merged, MAX_ASSETS, lambda asset: asset.at)
+def _newest(held: Iterable[dict[str, _Told]], most: int) -> dict[str, _Told]:
+    """Of each id what was told last, and of all ids the latest ``most``."""
+    merged: dict[str, _Told] = {}
+    for part in held:
+        for key, told in part.items():
+            if key not in merged or told.at > merged[key].at:
+                merged[key] = told
+    return keep_latest(merged, most, lambda told: told.at)
