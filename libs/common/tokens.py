@@ -22,7 +22,8 @@ _PURPOSE = [b"closedloop offer token 1"]
 
 
 class OfferToken(Struct, frozen=True, array_like=True):
-    """What a token says. ``customer`` is the key the decision was filed under; ``price`` of one unit."""
+    """What a token says. ``customer`` is the key the decision was filed under; ``price`` of one unit;
+    ``channel`` where the offer was made, None in tokens from before it was told."""
 
     decision_id: str
     offer_id: str
@@ -31,6 +32,7 @@ class OfferToken(Struct, frozen=True, array_like=True):
     issued_at: Millis
     product_id: str | None = None
     price: float | None = None
+    channel: str | None = None
 
 
 class TokenSealer:

@@ -19,6 +19,7 @@ from services.feedback.handlers import Feedback
 from services.feedback.metrics import FeedbackMetrics
 from services.feedback.ports import Intake
 from services.feedback.settings import FeedbackSettings
+from services.feedback.unsubscribe import add_unsubscribe
 
 
 def create(settings: FeedbackSettings) -> Service:
@@ -54,5 +55,6 @@ def create_service(
     feedback = Feedback(outlet.journal, intake, sealer, outlet.clock, settings.token_seconds * SECOND)
     app = create_http("feedback", keys=outlet.keys, metrics=metrics.registry, lifecycle=outlet.lifecycle)
     add_routes(app, feedback, metrics)
+    add_unsubscribe(app, feedback, metrics)
     add_compaction(app, "feedback", outlet.compact)
     return Service("feedback", app, outlet.start, outlet.stop, outlet.background)

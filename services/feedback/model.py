@@ -15,7 +15,7 @@ from libs.common.contracts.identity import (
     is_anonymous,
     is_nobody,
 )
-from libs.common.contracts.outcome import BROWSER_WORDS, WORDS
+from libs.common.contracts.outcome import BROWSER_WORDS, OBJECTIONS, WORDS
 from libs.common.contracts.touchpoint import Name
 from libs.common.errors import Invalid
 from libs.common.intake import Admitted
@@ -57,6 +57,7 @@ class Offer(NamedTuple):
     placement: str | None = None
     product_id: str | None = None
     price: float | None = None
+    channel: str | None = None
 
 
 def check_outcome(item: OutcomeIn) -> None:
@@ -93,7 +94,13 @@ def check_browser(item: OutcomeIn) -> None:
 def offer_of(token: OfferToken) -> Offer:
     """The offer a token speaks of."""
     return Offer(
-        token.decision_id, token.offer_id, token.customer, token.placement, token.product_id, token.price
+        decision_id=token.decision_id,
+        offer_id=token.offer_id,
+        customer=token.customer,
+        placement=token.placement,
+        product_id=token.product_id,
+        price=token.price,
+        channel=token.channel,
     )
 
 
@@ -161,6 +168,7 @@ def outcome_event(item: OutcomeIn, offer: Offer, times: Admitted) -> Outcome:
         value=item.value,
         order_id=item.order_id,
         placement=offer.placement,
+        channel=offer.channel if item.outcome in OBJECTIONS else None,
         learn=times.learn,
         flags=times.flags,
     )

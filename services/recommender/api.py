@@ -218,8 +218,8 @@ class RecommendEdge:
             return answer
         # Trap: asked after the answer, because only by then it is settled whose decision this id names.
         if ask.decision_id is not None:
-            kept = await self._recommender.find(ask.decision_id)
-            if kept is not None and not _is_about(kept.customer, ask):
+            customer = await self._recommender.decided_for(ask.decision_id)
+            if customer is not None and not _is_about(customer, ask):
                 raise Refused(403, "decision_foreign", "this decision_id was used for somebody else")
         return without_secrets(answer)
 

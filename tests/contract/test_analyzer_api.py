@@ -363,7 +363,9 @@ async def test_export_holds_everything_of_a_customer_and_his_visitors(caller: Ca
     assert records["c-7", "b"]["record"]["properties"] == order
     assert records["c-7", "b"]["lessons"][0]["order_id"] == "o"
     assert seen["in_flight"] == {"records": 0}
-    refused = [{"purpose": "marketing/email", "granted": False, "at": "2026-09-21T14:13:20.000Z"}]
+    at = "2026-09-21T14:13:20.000Z"
+    word = {"purpose": "marketing", "channel": "email", "granted": False, "at": at, "recorded_at": at}
+    refused = [{**word, "told_by": "shop", "source": None, "text_version": None}]
     assert seen["consents"] == refused
     assert (await caller.get("/v1/consents/c-7")) == {"customer": "c-7", "consents": refused}
     await caller.get("/v1/customers/nobody/export", 404)

@@ -281,6 +281,44 @@ async def test_outcome_outside_the_window_is_kept_and_flagged(feedback: Feedback
     assert (event.learn, event.flags, event.recorded_at) == (False, ("out_of_window",), NOW)
 
 
+async def test_objection_by_token_says_the_channel_of_the_offer(feedback: Feedback) -> None:
+    mailed = feedback.token(channel="email")
+    said = [{"token": mailed, "outcome": "unsubscribed"}, {"token": mailed, "outcome": "clicked"}]
+    assert (await feedback.post(said)).status_code == 202
+    assert (await feedback.post({**NAMED, "outcome": "complained"}, KEY)).status_code == 202
+    assert [event.channel for event in feedback.outcomes] == ["email", None, None]
+
+
+async def test_one_click_unsubscribes_and_looking_at_the_page_does_not(feedback: Feedback) -> None:
+    path = f"/u/{feedback.token(channel='email')}"
+    page = await feedback.http.get(path)
+    assert (page.status_code, feedback.outcomes) == (200, []), "scanners of mail follow every link"
+    assert page.headers["content-type"].startswith("text/html")
+    assert '<form method="post">' in page.text
+    assert (page.headers["referrer-policy"], page.headers["cache-control"]) == ("no-referrer", "no-store")
+    for _ in range(2):
+        posted = await feedback.http.post(path, data={"List-Unsubscribe": "One-Click"})
+        assert (posted.status_code, "unsubscribed" in posted.text) == (200, True)
+    ids = {event.id for event in feedback.outcomes}
+    assert ids == {"d1/product:p1/unsubscribed"}, "counts once"
+    assert {(event.outcome, event.channel, event.customer) for event in feedback.outcomes} == {
+        ("unsubscribed", "email", "c1")
+    }
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_unsubscribing_needs_a_good_token_and_a_spool(feedback: Feedback, method: str) -> None:
+    good = feedback.token(channel="email")
+    assert problem(await feedback.http.request(method, f"/u/{good[:-1]}"), 422)["code"] == "token_invalid"
+    assert (await feedback.http.request(method, "/u/x")).status_code == 422
+    if method == "POST":
+        feedback.journal.refuse = Transient("full", retry_after=3)
+        answer = await feedback.http.post(f"/u/{good}")
+        assert problem(answer, 503)
+        assert answer.headers["retry-after"] == "3"
+    assert feedback.outcomes == []
+
+
 async def test_full_spool_is_503(feedback: Feedback) -> None:
     feedback.journal.refuse = Transient("full", retry_after=3)
     answer = await feedback.post(NAMED, KEY)

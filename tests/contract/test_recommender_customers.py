@@ -375,6 +375,31 @@ async def test_browser_is_not_given_what_was_answered_to_somebody_else(world: Wo
         assert server.json()["offers"][0]["token"] == first.json()["offers"][0]["token"]
 
 
+async def test_browser_is_answered_under_its_own_id_while_the_database_is_away(world: World) -> None:
+    made = KeyFile(world.folder).add_publishable("shop", ["https://shop.example"])
+    browser = {"authorization": f"Bearer {made.key}", "origin": "https://shop.example"}
+    mine = {"placement": "sure", "anonymous_id": "a", "decision_id": "basket 7"}
+    async with world.up() as client:
+        world.stores.decisions.away = True
+        for _ in range(2):
+            assert (await client.post(URL, json=mine, headers=browser)).status_code == 200
+            await world.journal.release_local(await world.journal.local_rows(9))
+        foreign = await client.post(URL, json=mine | {"anonymous_id": "b"}, headers=browser)
+        assert (foreign.status_code, foreign.json()["code"]) == (403, "decision_foreign")
+
+
+async def test_decision_says_whether_it_may_be_learned_from(world: World) -> None:
+    async with world.up() as client:
+        world.progress()
+        world.knows("c1", "milk", consents={"analytics/web": Consent(False, NOW)})
+        world.knows("anon:x", "bread", owner="c1")
+        world.knows("c2", "milk", consents={"analytics": Consent(True, NOW), "email": Consent(False, NOW)})
+        for who in ({"customer_id": "c1"}, {"anonymous_id": "x"}, {"customer_id": "c2"}, {}):
+            answer = await ask(client, limit=9, **who)
+            assert answer["limited_by"] == [], "it limits what is learned, not what he is offered"
+    assert [event.analysed for event in world.decisions] == [False, False, True, True]
+
+
 async def test_full_spool_costs_the_record_and_not_the_answer(world: World) -> None:
     async with world.up() as client:
         world.journal.refuse = Transient("disk full")

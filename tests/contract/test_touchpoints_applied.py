@@ -106,15 +106,46 @@ async def test_objections_are_refusals_that_a_later_word_takes_back(loop: Loop) 
             said("consent_refused", "c-4", properties={"purpose": "phone"}),
         ]
     )
-    for key, name in (("c-1", "marketing/email"), ("c-2", "marketing/email"), ("c-3", "marketing/phone"),
-                      ("c-4", "phone")):  # fmt: skip
+    for key, *name in (("c-1", "marketing", "email"), ("c-2", "marketing", "email"),
+                       ("c-3", "marketing", "phone"), ("c-4", "phone", None)):  # fmt: skip
         (consent,) = (await loop.customer(key))["consents"]
-        assert (consent["purpose"], consent["granted"]) == (name, False)
+        assert [consent["purpose"], consent["channel"], consent["granted"]] == [*name, False]
     yes = {"customer_id": "c-1", "purpose": "marketing", "channel": "email", "granted": True}
     await loop.post({**yes, "occurred_at": DAY_1}, "/v1/consents")
     assert not (await loop.customer("c-1"))["consents"][0]["granted"], "an older word changes nothing"
     await loop.post(yes, "/v1/consents")
     assert (await loop.customer("c-1"))["consents"][0]["granted"]
+
+
+async def test_consents_are_shown_with_what_proves_them(loop: Loop) -> None:
+    word = {"purpose": "email", "granted": True, "text_version": "2026-03", "source": "newsletter form"}
+    await loop.post({**word, "customer_id": "c-1", "occurred_at": DAY_1}, "/v1/consents")
+    told = {"purpose": "phone", "channel": "sms", "text_version": "v7"}
+    await loop.post(
+        [
+            said("consent_given", "c-1", channel="store", properties=told),
+            said("consent_refused", "c-1", properties={"purpose": "post", "source": "letter"}),
+            said("email_unsubscribed", "c-1"),
+        ]
+    )
+    shown = await loop.analyzer.get("/v1/consents/c-1")
+    assert shown["customer"] == "c-1"
+    recorded = {one.pop("recorded_at") for one in shown["consents"]}
+    assert len(recorded) == 1
+    assert recorded != {None}
+    told_by = {one.pop("told_by") for one in shown["consents"]}
+    assert told_by == {"dev"}
+    day_1, day_2 = (day.replace("Z", ".000Z") for day in (DAY_1, DAY_2))
+    assert shown["consents"] == [
+        {"purpose": "email", "channel": None, "granted": True, "at": day_1,
+         "source": "newsletter form", "text_version": "2026-03"},
+        {"purpose": "marketing", "channel": "email", "granted": False, "at": day_2,
+         "source": "email_unsubscribed", "text_version": None},
+        {"purpose": "phone", "channel": "sms", "granted": True, "at": day_2,
+         "source": "store", "text_version": "v7"},
+        {"purpose": "post", "channel": None, "granted": False, "at": day_2,
+         "source": "letter", "text_version": "2026-03"},
+    ]  # fmt: skip
 
 
 async def test_installed_base_is_the_accounts_and_consent_the_persons(loop: Loop) -> None:
@@ -138,7 +169,7 @@ async def test_installed_base_is_the_accounts_and_consent_the_persons(loop: Loop
         assert view["assets"][0]["fitted_kits"] == ["guard-2", "drive-3"]
         assert (view["account"]["account_id"], view["account"]["contacts"]) == ("acme", 2)
         assert len(view["contacts"]) == 1
-        assert [one["purpose"] for one in view["consents"]] == (["marketing/email"] if key == "c-2" else [])
+        assert [one["channel"] for one in view["consents"]] == (["email"] if key == "c-2" else [])
     assert [(a["asset_id"], a["of_account"]) for a in (await loop.customer("c-3"))["assets"]] == [
         ("mine", False)
     ]

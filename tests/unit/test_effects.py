@@ -18,7 +18,6 @@ from libs.common.contracts.customer_model import (
     MAX_CHANNELS,
     MAX_CONTACTS,
     MAX_LOTS,
-    Consent,
     Profile,
     decode_items,
     decode_profile,
@@ -244,7 +243,8 @@ def test_an_objection_holds_even_where_nothing_is_learned(
     name = name or "/".join(properties[part] for part in ("purpose", "channel") if part in properties)
     ahead = replace(event, occurred_at=event.recorded_at + 1, learn=False, flags=flags)
     profile = after(ahead)
-    assert profile.consents[name] == Consent(False, event.recorded_at)
+    word = profile.consents[name]
+    assert (word.granted, word.at, word.recorded_at) == (False, event.recorded_at, event.recorded_at)
     assert profile.answer_hours == ()
     assert profile.contacts == ()
     granted = replace(told("consent_given"), learn=False, flags=flags)

@@ -373,7 +373,11 @@ def test_authored_offers_need_their_product_and_content_needs_none() -> None:
     assert sorted(pool.offer_ids) == ["deal", "product:a", "read"]
     deal = pool.offer_ids.index("deal")
     assert pool.score[deal] == pytest.approx(pool.mean[deal] * 0.5 * 4.0 * 0.95)
-    assert pool.product_ids[pool.offer_ids.index("read")] is None
+    read = pool.offer_ids.index("read")
+    assert pool.product_ids[read] is None
+    assert pool.score[read] == pytest.approx(pool.mean[read] * pool.worth.caused[read] * 1.0), (
+        "nothing to return"
+    )
     assert sorted(market.pool(page="a").offer_ids) == ["read"], "an offer goes with its product"
 
 

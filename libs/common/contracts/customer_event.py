@@ -74,7 +74,10 @@ class IdentityLinked(Event, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 @final
 class ConsentGiven(Event, frozen=True, kw_only=True, omit_defaults=True, tag="consent"):
-    """The customer allows or refuses a purpose, for one channel or for all of them."""
+    """The customer allows or refuses a purpose, for one channel or for all of them.
+
+    ``text_version`` names the text he was shown, ``said_at`` where he was asked.
+    """
 
     purpose: str
     granted: bool
@@ -141,6 +144,8 @@ class Decision(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decisi
         showing them. One counts as shown when the offer in its place does.
     window:
         So long after it was shown an order can be the offer's, in milliseconds.
+    analysed:
+        Whether it may be learned from and counted: false for who refuses analytics, under any key of his.
     """
 
     placement: str
@@ -163,13 +168,15 @@ class Decision(Event, frozen=True, kw_only=True, omit_defaults=True, tag="decisi
     feature_set: str = ""
     ghosts: tuple[DecidedOffer, ...] = ()
     window: Millis = 7 * DAY
+    analysed: bool = True
 
 
 @final
 class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome"):
     """What came of an offer. ``id`` is ``decision/offer/outcome``, so each counts once whoever says it.
 
-    ``learn`` and ``flags`` as in `Touchpoint`.
+    ``learn`` and ``flags`` as in `Touchpoint`. ``channel`` is where the offer was made, known from a token
+    alone: it proves that there was such a decision.
     """
 
     decision_id: str
@@ -179,6 +186,7 @@ class Outcome(Event, frozen=True, kw_only=True, omit_defaults=True, tag="outcome
     value: float | None = None
     order_id: str | None = None
     placement: str | None = None
+    channel: str | None = None
     learn: bool = True
     flags: tuple[str, ...] = ()
 

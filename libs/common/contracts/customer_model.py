@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 from msgspec import Struct
 
@@ -56,10 +58,18 @@ class Purchases(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Consent(Struct, array_like=True, frozen=True, gc=False):
-    """The latest word on a purpose (and channel, where one was named)."""
+    """The latest word on a purpose (and channel, where one was named), with what proves it.
+
+    ``recorded_at`` is when it was accepted, ``told_by`` the key or service that told it; ``source`` is where
+    he gave it (a channel, or what he did that says so), ``text_version`` the text he was shown.
+    """
 
     granted: bool
     at: Millis
+    recorded_at: Millis = 0
+    told_by: str = ""
+    source: str | None = None
+    text_version: str | None = None
 
 
 class RecentTouch(Struct, array_like=True, frozen=True, gc=False):
@@ -79,6 +89,7 @@ class MadeDecision(Struct, array_like=True, frozen=True, gc=False):
     placement: str
     offers: tuple[str, ...]
     outcomes: tuple[str, ...] = ()
+    channel: str = ""
 
 
 class Contact(Struct, array_like=True, frozen=True, gc=False):
@@ -207,6 +218,15 @@ class Items(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     customer: CustomerKey
     items: dict[str, Item] = {}
+
+
+ANALYTICS = "analytics"
+"""The purpose that allows to learn from somebody for others, and to count him in insights."""
+
+
+def refuses_analytics(consents: Mapping[str, Consent]) -> bool:
+    """Whether ``consents`` refuse analytics: for one channel is for all, since what is learned has none."""
+    return any(not word.granted and name.partition("/")[0] == ANALYTICS for name, word in consents.items())
 
 
 def frozen_of(visitor: Profile, owner: CustomerKey) -> list[CustomerKey]:

@@ -15,5 +15,8 @@ WORDS = (
 )
 """All outcome words of the external contract."""
 
+OBJECTIONS = frozenset({"complained", "unsubscribed"})
+"""Outcome words that refuse marketing by the channel of the offer."""
+
 BROWSER_WORDS = frozenset({"shown", "opened", "clicked", "declined", "complained", "unsubscribed"})
 """What a token alone, without a key, may report; never a value."""

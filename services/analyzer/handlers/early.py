@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from libs.common.clock import DAY, MINUTE, Millis
 from libs.common.contracts.customer_event import Decision, Outcome, decode_event
 from libs.common.contracts.identity import is_nobody
+from libs.common.contracts.outcome import OBJECTIONS
 from services.analyzer.handlers.draft import Draft
 from services.analyzer.model.arrival import decision_hash, id_hash
 from services.analyzer.model.profile import MAX_OFFERS
@@ -26,6 +27,9 @@ REMEMBERED: Millis = 30 * DAY
 
 def is_early(draft: Draft, event: Outcome) -> bool:
     """Whether its decision is unknown, or another customer's, or did not show this offer."""
+    # A token proves that there is a decision, and an objection holds at once.
+    if event.outcome in OBJECTIONS and event.channel is not None:
+        return False
     if not is_nobody(event.customer):
         for made in draft.customers[event.customer].models.profile.decisions:
             if made.decision_id == event.decision_id:

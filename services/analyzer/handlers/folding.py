@@ -15,6 +15,7 @@ from libs.common.contracts.customer_model import (
     decode_items,
     decode_profile,
     encode_model,
+    refuses_analytics,
 )
 from libs.common.contracts.identity import CustomerKey, is_nobody
 from services.analyzer.model.fold import Models, Step, fold
@@ -95,7 +96,8 @@ def fire(customers: Mapping[CustomerKey, Changed], partition: int, journal_time:
         if changed.models.trials.due < journal_time:
             trials, looks = pass_time(key, changed.models.trials, journal_time)
             changed.models = changed.models._replace(trials=trials)
-            rows += look_rows(partition, looks)
+            if not refuses_analytics(changed.models.profile.consents):
+                rows += look_rows(partition, looks)
     return rows
 
 

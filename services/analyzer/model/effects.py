@@ -18,6 +18,7 @@ from libs.common.contracts.customer_model import (
     MAX_CHANNELS,
     MAX_CONTACTS,
     MAX_LOTS,
+    Consent,
     Contact,
     Decayed,
     Lot,
@@ -25,7 +26,12 @@ from libs.common.contracts.customer_model import (
     Reach,
 )
 from libs.common.contracts.vocabulary.outreach import Bounce
-from libs.common.contracts.vocabulary.person import ConsentWord, Membership
+from libs.common.contracts.vocabulary.person import (
+    CONSENT_GIVEN,
+    CONSENT_REFUSED,
+    ConsentWord,
+    Membership,
+)
 from libs.common.contracts.vocabulary.public import Lot as LotNamed
 from libs.common.contracts.vocabulary.public import Mention, Review
 from libs.common.contracts.vocabulary.service import Case, Conversation
@@ -33,7 +39,7 @@ from libs.common.scoring.decay import HALF_LIFE_SEASON, added
 from libs.common.scoring.merge import keep_latest
 from libs.common.times import millis_of
 from services.analyzer.model import installed
-from services.analyzer.model.profile import belonging, bounded_name, consent_said
+from services.analyzer.model.profile import MARKETING, belonging, bounded_name, consent_said
 
 ANSWERED_WITHIN: Millis = 60 * DAY
 """How long after a contact something can be an answer to it."""
@@ -41,12 +47,8 @@ NOT_REACHED = frozenset({"no_answer", "voicemail", "busy", "failed"})
 """Dispositions of calls in which nobody talked."""
 DO_NOT_CALL = "do_not_call"
 
-OBJECTIONS = {
-    "email_unsubscribed": ("marketing", "email"),
-    "email_complained": ("marketing", "email"),
-    DO_NOT_CALL: ("marketing", "phone"),
-}
-"""Purpose and channel that an objection refuses."""
+OBJECTIONS = {"email_unsubscribed": "email", "email_complained": "email", DO_NOT_CALL: "phone"}
+"""The channel by which an objection refuses marketing."""
 
 _NO_HOURS = (Decayed(),) * 24
 
@@ -121,32 +123,38 @@ def spoken(profile: Profile, typed: Conversation, event: Touchpoint) -> Profile:
         profile = contacted(profile, typed, event)
         if event.type == "call_ended" and typed.disposition not in NOT_REACHED:
             profile = answered(profile, typed, event)
-    if typed.disposition == DO_NOT_CALL:
-        profile = consent_said(profile, *OBJECTIONS[DO_NOT_CALL], False, event.occurred_at)
-    return profile
+    return objected(profile, typed, event) if typed.disposition == DO_NOT_CALL else profile
 
 
 def objected(profile: Profile, typed: Any, event: Touchpoint) -> Profile:
     """Marketing by e-mail is refused from then on."""
-    return consent_said(profile, *OBJECTIONS[event.type], False, event.occurred_at)
+    return _object(profile, typed, event, event.occurred_at)
+
+
+def _object(profile: Profile, typed: Any, event: Touchpoint, at: Millis) -> Profile:
+    said = DO_NOT_CALL if getattr(typed, "disposition", None) == DO_NOT_CALL else event.type
+    word = Consent(False, at, event.recorded_at, event.source, said)
+    return consent_said(profile, MARKETING, OBJECTIONS[said], word) if said in OBJECTIONS else profile
 
 
 def consented(profile: Profile, typed: ConsentWord, event: Touchpoint) -> Profile:
     """The latest word on this purpose, and channel where one is named, holds."""
-    granted = event.type == "consent_given"
-    return consent_said(profile, typed.purpose, typed.channel, granted, event.occurred_at)
+    return _say(profile, typed, event, event.occurred_at)
+
+
+def _say(profile: Profile, typed: ConsentWord, event: Touchpoint, at: Millis) -> Profile:
+    where, granted = typed.source or event.channel, event.type == CONSENT_GIVEN
+    word = Consent(granted, at, event.recorded_at, event.source, where, typed.text_version)
+    return consent_said(profile, typed.purpose, typed.channel, word)
 
 
 def refused(profile: Profile, typed: Any, event: Touchpoint) -> Profile:
     """An objection, whatever else must not be learned of the touchpoint that tells it."""
     # Trap: told for the future it could not be taken back until then.
     at = min(event.occurred_at, event.recorded_at)
-    if event.type == "consent_refused" and typed is not None:
-        return consent_said(profile, typed.purpose, typed.channel, False, at)
-    objection = DO_NOT_CALL if getattr(typed, "disposition", None) == DO_NOT_CALL else event.type
-    if objection in OBJECTIONS:
-        return consent_said(profile, *OBJECTIONS[objection], False, at)
-    return profile
+    if event.type == CONSENT_REFUSED and typed is not None:
+        return _say(profile, typed, event, at)
+    return _object(profile, typed, event, at)
 
 
 def graded(profile: Profile, typed: Any, event: Touchpoint) -> Profile:
@@ -281,7 +289,7 @@ EFFECTS: dict[str, tuple[Effect, ...]] = {
     "lot_won": (auctioned,),
     "lot_ended": (ended,),
     "group_joined": (joined,),
-    "consent_given": (consented,),
-    "consent_refused": (consented,),
+    CONSENT_GIVEN: (consented,),
+    CONSENT_REFUSED: (consented,),
 }
 """By type, in this order. Orders, their ends and views move items too: see `fold`."""

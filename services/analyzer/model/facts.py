@@ -13,9 +13,23 @@ import msgspec
 from msgspec import Struct
 
 from libs.common.clock import Millis
-from libs.common.contracts.customer_event import AboutCustomer, Decision, IdentityLinked, Touchpoint
-from libs.common.contracts.identity import CustomerKey, anonymous_key, is_nobody
-from libs.common.contracts.touchpoint import ORDER_CHANGES, ORDERS, Order, OrderChange, OrderLine
+from libs.common.contracts.customer_event import (
+    AboutCustomer,
+    ConsentGiven,
+    Decision,
+    IdentityLinked,
+    Touchpoint,
+)
+from libs.common.contracts.customer_model import ANALYTICS
+from libs.common.contracts.identity import NOBODYS, CustomerKey, anonymous_key, is_nobody
+from libs.common.contracts.touchpoint import (
+    ORDER_CHANGES,
+    ORDERS,
+    Order,
+    OrderChange,
+    OrderLine,
+)
+from libs.common.contracts.vocabulary.person import CONSENT_GIVEN, CONSENT_REFUSED
 from libs.common.scoring.decay import bounded
 
 
@@ -31,6 +45,13 @@ class Owned(Struct, frozen=True, array_like=True, tag="owned"):
     """A visitor turned out to be customer ``owner``."""
 
     owner: CustomerKey
+
+
+class Analysed(Struct, frozen=True, array_like=True, tag="analysed"):
+    """He allowed or refused analytics, by one channel or all."""
+
+    granted: bool
+    channel: str | None
 
 
 class Decided(Struct, frozen=True, array_like=True, tag="decided"):
@@ -54,9 +75,15 @@ class Ordered(Struct, frozen=True, array_like=True, tag="ordered"):
     lines: tuple[SoldLine, ...]
 
 
-Fact = Owned | Decided | TakenBack | Ordered
+Fact = Owned | Analysed | Decided | TakenBack | Ordered
 
-OWNED, DECIDED, TAKEN_BACK, ORDERED = KINDS = ("owned", "decided", "taken_back", "ordered")
+KINDS = OWNED, ANALYSED, DECIDED, TAKEN_BACK, ORDERED = (
+    "owned",
+    "analysed",
+    "decided",
+    "taken_back",
+    "ordered",
+)
 """Column ``kind``, in the order in which facts are counted: each needs those before it."""
 
 _encoder = msgspec.msgpack.Encoder()
@@ -95,15 +122,27 @@ def _kind_of(fact: Fact) -> str:
 
 def _fact_of(event: AboutCustomer) -> Fact | None:
     if type(event) is Touchpoint:
+        if event.type in (CONSENT_GIVEN, CONSENT_REFUSED):
+            return _word(event)
         return _sale(event) if event.learn and not event.echo and not is_nobody(event.customer) else None
+    if type(event) is ConsentGiven:
+        return Analysed(event.granted, event.channel) if event.purpose == ANALYTICS else None
     if type(event) is Decision:
-        counts = not (event.forced or event.replay or is_nobody(event.customer))
+        counts = event.analysed and not (event.forced or event.replay or is_nobody(event.customer))
         return Decided(event.placement, event.group) if counts else None
     if type(event) is IdentityLinked and event.customer == anonymous_key(event.anonymous_id):
-        if event.unlinked:
+        if event.unlinked or event.customer_id == NOBODYS:
             return None
         return Owned(event.customer_id)
     return None
+
+
+def _word(event: Touchpoint) -> Fact | None:
+    granted = event.type == CONSENT_GIVEN
+    # A refusal holds whatever must not be learned of the touchpoint that tells it.
+    if event.properties.get("purpose") != ANALYTICS or (granted and not event.learn):
+        return None
+    return Analysed(granted, event.properties.get("channel"))
 
 
 def _sale(event: Touchpoint) -> Fact | None:

@@ -15,9 +15,10 @@ from libs.common.contracts.customer_event import (
     Outcome,
     Touchpoint,
 )
-from libs.common.contracts.customer_model import Items, Profile
+from libs.common.contracts.customer_model import Items, Profile, refuses_analytics
 from libs.common.contracts.flags import is_automatic
 from libs.common.contracts.identity import CustomerKey, account_key, anonymous_key, is_nobody
+from libs.common.contracts.outcome import OBJECTIONS
 from libs.common.contracts.touchpoint import (
     INSTALLED,
     ORDER_CHANGES,
@@ -107,15 +108,18 @@ def fold(
     """Fold ``event``, numbered ``number``, into ``models``, after all that fell due before ``journal_time``.
 
     Raises `Invalid` for an order, an end of one or a view of the wrong shape. Answers about nobody move
-    nothing; echoes move trials alone.
+    nothing; echoes move trials alone. Who refuses analytics teaches nothing.
     """
     if is_nobody(event.customer):
         return Step(models)
-    if models.trials.due >= journal_time:
-        return _fold(models, event, journal_time, panel, number)
-    trials, looks = pass_time(event.customer, models.trials, journal_time)
-    step = _fold(models._replace(trials=trials), event, journal_time, panel, number)
-    return step._replace(looks=tuple(looks))
+    looks: list[Look] = []
+    if models.trials.due < journal_time:
+        trials, looks = pass_time(event.customer, models.trials, journal_time)
+        models = models._replace(trials=trials)
+    step = _fold(models, event, journal_time, panel, number)
+    if refuses_analytics(step.models.profile.consents):
+        return step._replace(lessons=())
+    return step._replace(looks=tuple(looks)) if looks else step
 
 
 def _fold(models: Models, event: AboutCustomer, now: Millis, panel: Panel, number: int) -> Step:
@@ -132,11 +136,15 @@ def _fold(models: Models, event: AboutCustomer, now: Millis, panel: Panel, numbe
         profile = profile_folds.consented(profile, event)
     elif type(event) is Decision:
         profile = profile_folds.decided(profile, event)
-        told = trial_folds.remember(models.trials, event, now, number)
-    elif type(event) is Outcome and event.learn:
-        profile, matched = profile_folds.answered(profile, event)
-        unmatched = not matched
-        told = trial_folds.answer(models.trials, event, now)
+        if event.analysed:
+            told = trial_folds.remember(models.trials, event, now, number)
+    elif type(event) is Outcome:
+        if event.outcome in OBJECTIONS:
+            profile = profile_folds.objected(profile, event)
+        if event.learn:
+            profile, matched = profile_folds.answered(profile, event)
+            unmatched = not matched
+            told = trial_folds.answer(models.trials, event, now)
     profile = profile_folds.counted(profile, type_of(event))
     if told is None:
         return Step(Models(profile, models.items, models.trials), unmatched=unmatched)

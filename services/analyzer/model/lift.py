@@ -1,7 +1,8 @@
 """Plain lift: what customers earned from their first decision at a placement on, group against group.
 
 The customer is the unit: all keys of one person, put together by links. All his order lines count alike in
-all groups, whatever was offered; what was cancelled or sent back is taken off again.
+all groups, whatever was offered; what was cancelled or sent back is taken off again. Who refuses analytics
+is in no figure.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from msgspec import Struct
 from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
 from services.analyzer.model.facts import (
+    Analysed,
     Decided,
     FactRow,
     Ordered,
@@ -106,6 +108,8 @@ class LiftTally:
         self._margins = margins
         self._owners: dict[CustomerKey, CustomerKey] = {}
         self._people: dict[CustomerKey, _Person] = {}
+        self._words: dict[tuple[CustomerKey, str | None], tuple[Millis, bool]] = {}
+        self._refused: set[CustomerKey] | None = None
         self._taken_back: dict[tuple[CustomerKey, str], dict[str, float]] = {}
         self._whole: set[tuple[CustomerKey, str]] = set()
         self._counted = self._assumed = self._unpriced = 0
@@ -119,15 +123,31 @@ class LiftTally:
                 # Nothing was ever decided for him.
                 continue
             fact = decode_fact(row.body)
-            if isinstance(fact, Ordered):
+            if isinstance(fact, Analysed):
+                self._hear(row, fact)
+            elif isinstance(fact, Ordered):
                 self._order(who, row.at, fact)
             elif isinstance(fact, TakenBack):
                 self._take_back(who, fact)
             elif isinstance(fact, Decided):
-                self._decide(who, row, fact)
+                if who not in self._refusing():
+                    self._decide(who, row, fact)
             elif isinstance(fact, Owned):
                 # The first owner stays: what a shared device was shown is compared as one person's.
                 self._owners.setdefault(row.customer, fact.owner)
+
+    def _hear(self, row: FactRow, fact: Analysed) -> None:
+        word = self._words.get((row.customer, fact.channel))
+        said = row.at, not fact.granted
+        self._words[row.customer, fact.channel] = said if word is None else max(word, said)
+        self._refused = None
+
+    def _refusing(self) -> set[CustomerKey]:
+        """Who must not be counted: one key of his refuses analytics."""
+        if self._refused is None:
+            keys = [key for (key, _), (_, refused) in self._words.items() if refused]
+            self._refused = {self._owners.get(key, key) for key in keys}
+        return self._refused
 
     def _decide(self, who: CustomerKey, row: FactRow, fact: Decided) -> None:
         person = self._people.setdefault(who, _Person())

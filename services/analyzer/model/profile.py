@@ -41,6 +41,8 @@ MAX_ACTIVITY = 64
 MAX_CONSENTS = 64
 MAX_OFFERS = 32
 MAX_NAME = 64
+MARKETING = "marketing"
+"""The purpose that an objection refuses, for its channel."""
 MAX_ID = 256
 OTHER = "other"
 
@@ -177,18 +179,32 @@ def unbought(profile: Profile, value: float | None) -> Profile:
 
 def consented(profile: Profile, event: ConsentGiven) -> Profile:
     """What the customer said of a purpose, for all channels or one."""
-    return consent_said(profile, event.purpose, event.channel, event.granted, event.occurred_at)
+    word = Consent(
+        event.granted, event.occurred_at, event.recorded_at, event.source, event.said_at, event.text_version
+    )
+    return consent_said(profile, event.purpose, event.channel, word)
 
 
-def consent_said(profile: Profile, purpose: str, channel: str | None, granted: bool, at: Millis) -> Profile:
+def objected(profile: Profile, event: Outcome) -> Profile:
+    """Whoever unsubscribes from an offer, or complains of it, refuses marketing by its channel."""
+    # Trap: whatever must not be learned of it. Told for the future it could not be taken back until then.
+    at = min(event.occurred_at, event.recorded_at)
+    channel = event.channel or next(
+        (made.channel for made in profile.decisions if made.decision_id == event.decision_id), None
+    )
+    word = Consent(False, at, event.recorded_at, event.source, event.outcome)
+    # Where nobody knows the channel any more he refuses all of them.
+    return consent_said(profile, MARKETING, channel or None, word)
+
+
+def consent_said(profile: Profile, purpose: str, channel: str | None, word: Consent) -> Profile:
     """The latest word on a purpose holds; of two at the same moment the refusal."""
     name = purpose if channel is None else f"{purpose}/{channel}"
     name = bounded_name(profile.consents, name, MAX_CONSENTS)
     known = profile.consents.get(name)
-    if name == OTHER and granted and known is not None and not known.granted:
+    if name == OTHER and word.granted and known is not None and not known.granted:
         # It may be another purpose: a word on one must not take back a refusal of another.
         return profile
-    word = Consent(granted, at)
     if known is not None and (known.at, not known.granted) > (word.at, not word.granted):
         return profile
     return replace(profile, consents={**profile.consents, name: word})
@@ -246,6 +262,7 @@ def decided(profile: Profile, event: Decision) -> Profile:
         at=event.occurred_at,
         placement=event.placement,
         offers=tuple(offer.offer_id for offer in event.offers[:MAX_OFFERS]),
+        channel=event.channel if len(event.channel) <= MAX_NAME else "",
     )
     ranked = sorted((*profile.decisions, made), key=lambda other: (other.at, other.decision_id))
     return replace(profile, decisions=tuple(ranked[-MAX_DECISIONS:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from libs.common.clock import DAY, Millis
-from libs.common.contracts.customer_model import Decayed, Items, Profile, Reach
+from libs.common.contracts.customer_model import Consent, Decayed, Items, Profile, Reach
 from libs.common.contracts.identity import CustomerKey
 from libs.common.scoring.decay import (
     HALF_LIFE_DAY,
@@ -43,9 +43,20 @@ class PurchasesView(Struct, frozen=True):
 
 
 class ConsentView(Struct, frozen=True):
+    """The latest word on a purpose, for one channel or all, with what proves it.
+
+    ``at`` is when he gave it, ``recorded_at`` when it was accepted, ``told_by`` the name of the key (or the
+    service) that told it, ``source`` where he gave it, ``text_version`` the text he was shown.
+    """
+
     purpose: str
+    channel: str | None
     granted: bool
     at: str
+    recorded_at: str | None
+    told_by: str | None
+    source: str | None
+    text_version: str | None
 
 
 class RecentView(Struct, frozen=True):
@@ -197,10 +208,7 @@ def readable(profile: Profile, items: Items, account: Profile | None = None) -> 
         purchases=_purchases(profile, at),
         hours=_hours(profile.hours, at),
         satisfaction=_mean(profile.satisfaction),
-        consents=[
-            ConsentView(purpose, consent.granted, format_time(consent.at))
-            for purpose, consent in sorted(profile.consents.items())
-        ],
+        consents=[_consent(name, word) for name, word in sorted(profile.consents.items())],
         decisions=[
             DecisionView(
                 made.decision_id,
@@ -226,6 +234,20 @@ def readable(profile: Profile, items: Items, account: Profile | None = None) -> 
         ],
         assets=_assets(profile, account),
         account=_account(profile, account),
+    )
+
+
+def _consent(name: str, word: Consent) -> ConsentView:
+    purpose, _, channel = name.partition("/")
+    return ConsentView(
+        purpose=purpose,
+        channel=channel or None,
+        granted=word.granted,
+        at=format_time(word.at),
+        recorded_at=_time(word.recorded_at),
+        told_by=word.told_by or None,
+        source=word.source,
+        text_version=word.text_version,
     )
 
 

@@ -76,7 +76,7 @@ def _properties(event: AboutCustomer) -> dict[str, Any]:
     if isinstance(event, Outcome):
         names = ("decision_id", "offer_id", "product_id", "value", "order_id", "placement")
     elif isinstance(event, ConsentGiven):
-        names = ("purpose", "granted", "text_version")
+        names = ("purpose", "granted", "text_version", "said_at")
     elif isinstance(event, IdentityLinked):
         names = ("customer_id", "anonymous_id")
     whole = msgspec.structs.asdict(event)

@@ -144,7 +144,9 @@ def gather(here: Situation, tables: Tables, where: Where) -> Steps[Pool]:
     judged = _judged(here, where, named, chance, features, shared) if judged is None else judged.at(kept)
     own, cells, ids, mean = judged
     yield
-    worth = replace(worth, returned=response.returned(ids, cells))
+    # What is no product cannot be sent back.
+    returned = np.where(named.positions >= 0, response.returned(ids, cells), 0.0)
+    worth = replace(worth, returned=returned)
     return Pool(
         here=here,
         positions=named.positions,

@@ -10,7 +10,7 @@ import msgspec
 from libs.common.clock import Millis
 from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import Decision
-from libs.common.contracts.customer_model import Item
+from libs.common.contracts.customer_model import Item, refuses_analytics
 from libs.common.contracts.identity import CustomerKey, is_nobody
 from libs.common.scoring.features import Histories
 from libs.common.scoring.sources.popular import popular
@@ -146,7 +146,7 @@ class Decider:
         group = question.group or group_of(whom.key, *self._holdout)
         slate = yield from self._slate(question, placement, group, _items(whom) if personal else {})
         yield
-        offers = self._offers(slate, ask.dry_run)
+        offers = self._offers(slate, ask)
         yield
         answer = Answer(
             decision_id=question.decision_id,
@@ -160,7 +160,7 @@ class Decider:
         if ask.dry_run:
             return Decided(answer, None, b"")
         self.honesty.note(slate.draws, placement.exploration, slate.pool.offer_ids)
-        event = decision_of(slate, ask)
+        event = decision_of(slate, ask, analysed=not refuses_analytics(whom.consents))
         yield
         return Decided(answer, event, pool_of(slate))
 
@@ -260,19 +260,19 @@ class Decider:
             ties=pool.chance,
         )
 
-    def _offers(self, slate: Slate, dry_run: bool) -> list[Offered]:
+    def _offers(self, slate: Slate, ask: Ask) -> list[Offered]:
         explainer = Explainer(slate.pool, [one for one, _ in slate.placed])
         return [
-            self._offer(slate, one, propensity, rank, explainer.reasons(one), dry_run)
+            self._offer(slate, one, propensity, rank, explainer.reasons(one), ask)
             for rank, (one, propensity) in enumerate(slate.placed, start=1)
         ]
 
     def _offer(
-        self, slate: Slate, one: Chosen, propensity: float, place: int, reasons: list[str], dry_run: bool
+        self, slate: Slate, one: Chosen, propensity: float, place: int, reasons: list[str], ask: Ask
     ) -> Offered:
         content = msgspec.UNSET if one.offer is None or not one.offer.content else one.offer.content
         token = None
-        if not dry_run:
+        if not ask.dry_run:
             token = self._seal(
                 OfferToken(
                     decision_id=slate.decision_id,
@@ -282,6 +282,7 @@ class Decider:
                     issued_at=slate.recorded_at,
                     product_id=one.product_id,
                     price=one.price,
+                    channel=ask.channel,
                 )
             )
         return Offered(

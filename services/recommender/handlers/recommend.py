@@ -38,6 +38,13 @@ class Forced(NamedTuple):
     group: Group | None = None
 
 
+class _Known(NamedTuple):
+    """An answer as it went out, and the key it was decided for."""
+
+    customer: CustomerKey
+    answer: bytes
+
+
 class Recommender:
     """The recommendation handler.
 
@@ -85,7 +92,7 @@ class Recommender:
         self._new_id = new_id
         self._remembered = remembered
         self._monotonic = monotonic
-        self._answers: OrderedDict[str, bytes] = OrderedDict()
+        self._answers: OrderedDict[str, _Known] = OrderedDict()
         self._making: dict[str, asyncio.Event] = {}
         self._desk = Desk(self._answer_together)
 
@@ -121,10 +128,17 @@ class Recommender:
                 return None
             if kept is None:
                 return None
-            known = kept.answer
-            self._remember(decision_id, known)
+            known = self._remember(decision_id, kept.customer, kept.answer)
         self._metrics.repeated.add()
-        return known
+        return known.answer
+
+    async def decided_for(self, decision_id: str) -> CustomerKey | None:
+        """Whose decision this is; of one that was just answered it is known without the store."""
+        known = self._answers.get(decision_id)
+        if known is not None:
+            return known.customer
+        kept = await self.find(decision_id)
+        return None if kept is None else kept.customer
 
     async def find(self, decision_id: str) -> KeptDecision | None:
         """A decision as it is kept; raises `Transient` where the store that may know it is away."""
@@ -188,7 +202,7 @@ class Recommender:
 
     async def _first_answers(self, decision_ids: Sequence[str]) -> dict[str, bytes]:
         """`first_answer` of many."""
-        known = {key: self._answers[key] for key in decision_ids if key in self._answers}
+        known = {key: self._answers[key].answer for key in decision_ids if key in self._answers}
         missing = [key for key in decision_ids if key not in known]
         try:
             for key in missing:
@@ -306,8 +320,8 @@ class Recommender:
                 answers[at] = _unrecorded(decided[at])
                 self._metrics.degraded.add(1, UNRECORDED)
             return answers
-        for at in real:
-            self._remember(decided[at].answer.decision_id, answers[at])
+        for at, event in zip(real, events, strict=True):
+            self._remember(event.id, event.customer, answers[at])
             self._count(decided[at])
         self._metrics.dry_runs.add(len(decided) - len(real))
         return answers
@@ -317,11 +331,12 @@ class Recommender:
         for reason in decided.answer.degraded:
             self._metrics.degraded.add(1, reason)
 
-    def _remember(self, decision_id: str, answer: bytes) -> None:
-        self._answers[decision_id] = answer
+    def _remember(self, decision_id: str, customer: CustomerKey, answer: bytes) -> _Known:
+        known = self._answers[decision_id] = _Known(customer, answer)
         self._answers.move_to_end(decision_id)
         while len(self._answers) > self._remembered:
             self._answers.popitem(last=False)
+        return known
 
     @asynccontextmanager
     async def _one_at_a_time(self, decision_id: str) -> AsyncIterator[None]:

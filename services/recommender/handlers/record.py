@@ -80,7 +80,7 @@ class Slate(NamedTuple):
         return self.pool.here.tables.learned.version, self.pool.here.assortment.version
 
 
-def decision_of(slate: Slate, ask: Ask) -> Decision:
+def decision_of(slate: Slate, ask: Ask, *, analysed: bool = True) -> Decision:
     """The event, of at most `MOST_BYTES` where what learning cannot do without fits in, see `_slimmer`."""
     model, catalogue = slate.versions
     offers, ghosts = _offers(slate)
@@ -109,6 +109,7 @@ def decision_of(slate: Slate, ask: Ask) -> Decision:
         feature_set=FEATURE_SET if offers else "",
         ghosts=ghosts,
         window=slate.window,
+        analysed=analysed,
     )
     return event if len(encode_event(event)) <= MOST_BYTES else _slimmer(event)
 

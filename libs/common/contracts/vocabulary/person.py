@@ -35,8 +35,10 @@ class ConsentWord(Struct, frozen=True):
     purpose: Annotated[str, Meta(min_length=1, max_length=100)]
     channel: Annotated[str, Meta(min_length=1, max_length=100)] | None = None
     text_version: Name | None = None
+    source: Name | None = None
 
 
+CONSENT_GIVEN, CONSENT_REFUSED = "consent_given", "consent_refused"
 _WORD = {"purpose": "email", "text_version": "2026-03"}
 
 TYPES = (
@@ -46,6 +48,6 @@ TYPES = (
     TouchpointType("signed_in", "web", Session, "He logged in.", {"method": "passkey"}),
     TouchpointType("signed_out", "web", Session, "He logged out.", {}),
     TouchpointType("group_joined", "web", Membership, "He belongs to a company.", {"group_id": "acme"}),
-    TouchpointType("consent_given", "web", ConsentWord, "He allows something.", _WORD),
-    TouchpointType("consent_refused", "web", ConsentWord, "He refuses something.", _WORD),
+    TouchpointType(CONSENT_GIVEN, "web", ConsentWord, "He allows something.", _WORD),
+    TouchpointType(CONSENT_REFUSED, "web", ConsentWord, "He refuses something.", _WORD),
 )
