@@ -109,10 +109,11 @@ class Replay:
     async def _day(self, day: list[Basket]) -> None:
         chosen = [basket for basket in day if basket.customer in self.journey.scored]
         shown = await self._ask(chosen)
+        await asyncio.gather(self._learn_day(day, chosen, shown), self._probe(day[0].at))
+
+    async def _learn_day(self, day: list[Basket], chosen: list[Basket], shown: list[dict[str, Any]]) -> None:
         await asyncio.gather(
-            self._feed.post_orders(day),
-            self._post_outcomes(shown_outcomes(chosen, shown)),
-            self._probe(day[0].at),
+            self._feed.post_orders(day), self._post_outcomes(shown_outcomes(chosen, shown))
         )
         await self._post_outcomes(bought_outcomes(chosen, shown))
         for basket in day:
@@ -166,7 +167,7 @@ class Replay:
         self.pulse.events += len(outcomes)
 
     async def _probe(self, at: Millis) -> None:
-        """How long from a touchpoint to a recommendation that has seen it, while the day is posted."""
+        """How long from a touchpoint to a recommendation that has seen it, while the day is learned."""
         for number in range(PROBES_A_DAY):
             customer = f"probe-{number}"
             began = time.monotonic()
