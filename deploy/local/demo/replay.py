@@ -19,9 +19,17 @@ from libs.common.clock import Millis
 BASKET = "basket"
 LIVE = "basket-live"
 PROBES_A_DAY = 4
+SAME_DAY = 86_400
+"""Seconds after an offer in which a purchase is credited to it: what is taken on this visit, not on the next."""
 PLACEMENTS: tuple[dict[str, Any], ...] = (
     {"placement_id": BASKET, "limit": SIZE, "objective": "acceptance", "exploration": 0.0},
-    {"placement_id": LIVE, "limit": SIZE, "objective": "acceptance", "exploration": 0.02},
+    {
+        "placement_id": LIVE,
+        "limit": SIZE,
+        "objective": "acceptance",
+        "exploration": 0.02,
+        "window": SAME_DAY,
+    },
 )
 
 
