@@ -43,6 +43,7 @@ from libs.common.errors import Misconfigured, Transient
 MODULES = {name: f"services.{name}" for name in SERVICES} | {"learner": "services.analyzer.learner"}
 PORTS = {name: offset for offset, name in enumerate(SERVICES, start=1)}
 PORT_VARIABLES = {name: f"CLOSEDLOOP_{name.upper()}_PORT" for name in SERVICES}
+RATES = ("CLOSEDLOOP_RATE_PUBLISHABLE", "CLOSEDLOOP_RATE_ADDRESS", "CLOSEDLOOP_RATE_SERVER")
 READY_WITHIN = 60.0
 STOP_SERVICES_WITHIN = 10.0
 STOP_APACHE_WITHIN = 4.0
@@ -273,6 +274,8 @@ class Platform:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         }
+        # For a look and for tests, from one address: no limits, unless somebody sets them.
+        environment |= {rate: "0" for rate in RATES if not {rate, f"{rate}_FILE"} & os.environ.keys()}
         if self.options.currency is not None:
             environment["CLOSEDLOOP_CURRENCY"] = self.options.currency
         return environment

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -121,6 +122,33 @@ class CommonSettings(BaseSettings):
         (0.05, 0.05),
         "Shares of customers in the groups baseline and none, as BASELINE,NONE; 0,0 for no holdout",
     )
+    rate_publishable: int = _common(
+        "CLOSEDLOOP_RATE_PUBLISHABLE",
+        1_000,
+        "Requests a second by all pages of a publishable key, ten times as many at once; 0: no limit",
+        ge=0,
+        le=1_000_000,
+    )
+    rate_address: int = _common(
+        "CLOSEDLOOP_RATE_ADDRESS",
+        100,
+        "Requests a second by one address (IPv6: /64) without a secret key, ten times as many at once; "
+        "0: no limit",
+        ge=0,
+        le=1_000_000,
+    )
+    rate_server: int = _common(
+        "CLOSEDLOOP_RATE_SERVER",
+        0,
+        "Requests a second by one secret key, ten times as many at once; 0: no limit",
+        ge=0,
+        le=1_000_000,
+    )
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = _common(
+        "CLOSEDLOOP_TRUSTED_PROXIES",
+        (),
+        "Addresses and networks of proxies whose X-Forwarded-For is believed: `10.0.0.0/8,192.0.2.7`",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = _common(
         "CLOSEDLOOP_LOG_LEVEL", "info", "Least severity that is logged"
     )
@@ -154,6 +182,13 @@ class CommonSettings(BaseSettings):
         if url.password is None:
             url = url.set(password=password.get_secret_value())
         return SecretStr(url.render_as_string(hide_password=False))
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _read_networks(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        return value
 
     @field_validator("holdout", mode="before")
     @classmethod

@@ -15,6 +15,7 @@ from libs.common.clock import Clock, JournalClock, WallClock
 from libs.common.contracts.identity import PARTITIONS
 from libs.common.contracts.topics import CUSTOMER_EVENTS, TOPICS
 from libs.common.db import Database, rewrite
+from libs.common.http.admission import Rates
 from libs.common.http.compaction import Compact, Compacted, add_compaction
 from libs.common.http.factory import create_http
 from libs.common.http.health import Lifecycle
@@ -98,7 +99,9 @@ def create_service(
     errands = Errands(processor, storage.errands, publisher, bus, random, metrics, storage.file)
     dev_key = settings.dev_key.get_secret_value() if settings.dev_key else None
     keys = KeyRing(settings.data_dir, dev_key)
-    app = create_http("analyzer", keys=keys, metrics=metrics.registry, lifecycle=lifecycle)
+    app = create_http(
+        "analyzer", keys=keys, metrics=metrics.registry, lifecycle=lifecycle, rates=Rates.of(settings)
+    )
     queries = Queries(storage.reading)
     catalogue = CatalogueFollower(bus)
     insights = Insights(storage.facts, catalogue.margins)

@@ -14,6 +14,7 @@ from libs.common.bus.ports import Bus
 from libs.common.clock import Clock, WallClock
 from libs.common.contracts.identity import PARTITIONS
 from libs.common.errors import Transient
+from libs.common.http.admission import Rates
 from libs.common.http.compaction import add_compaction
 from libs.common.http.factory import create_http
 from libs.common.intake import JournalIntake, WallIntake
@@ -80,7 +81,13 @@ def create_service(
         collector = Collector(outlet.journal, WallIntake(outlet.clock), new_id, settings.currency, screen)
     ticking = Ticking(ticker, outlet, metrics)
     outlet.lifecycle.check("spool", ticking.trouble)
-    app = create_http("collector", keys=outlet.keys, metrics=metrics.registry, lifecycle=outlet.lifecycle)
+    app = create_http(
+        "collector",
+        keys=outlet.keys,
+        metrics=metrics.registry,
+        lifecycle=outlet.lifecycle,
+        rates=Rates.of(settings),
+    )
     add_routes(app, collector, metrics, trust_browser_orders=settings.trust_browser_orders)
     add_tag(app)
     add_compaction(app, "collector", outlet.compact)

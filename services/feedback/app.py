@@ -5,6 +5,7 @@ from __future__ import annotations
 from libs.common.bus.kafka import KafkaBus
 from libs.common.bus.ports import Bus
 from libs.common.clock import SECOND, Clock, WallClock
+from libs.common.http.admission import Rates
 from libs.common.http.compaction import add_compaction
 from libs.common.http.factory import create_http
 from libs.common.intake import JournalIntake, WallIntake
@@ -53,7 +54,13 @@ def create_service(
         intake = JournalIntake(outlet.journal_clock, wall)
     sealer = TokenSealer(Secrets(settings.data_dir, settings.installation_secret).token_key())
     feedback = Feedback(outlet.journal, intake, sealer, outlet.clock, settings.token_seconds * SECOND)
-    app = create_http("feedback", keys=outlet.keys, metrics=metrics.registry, lifecycle=outlet.lifecycle)
+    app = create_http(
+        "feedback",
+        keys=outlet.keys,
+        metrics=metrics.registry,
+        lifecycle=outlet.lifecycle,
+        rates=Rates.of(settings),
+    )
     add_routes(app, feedback, metrics)
     add_unsubscribe(app, feedback, metrics)
     add_compaction(app, "feedback", outlet.compact)

@@ -14,6 +14,7 @@ from libs.common.clock import Clock, Millis, WallClock
 from libs.common.contracts.topics import CATALOGUE, CUSTOMER_MODELS, LEARNED_MODELS
 from libs.common.db import Database, rewrite
 from libs.common.errors import Transient
+from libs.common.http.admission import Rates
 from libs.common.http.compaction import Compact, Compacted, add_compaction
 from libs.common.http.factory import create_http
 from libs.common.intake import LEAP
@@ -155,7 +156,10 @@ def create_service(
         monotonic=monotonic,
     )
     forgetting.drop = recommender.forget
-    app = create_http("recommender", keys=outlet.keys, metrics=registry, lifecycle=outlet.lifecycle)
+    rates = Rates.of(settings)
+    app = create_http(
+        "recommender", keys=outlet.keys, metrics=registry, lifecycle=outlet.lifecycle, rates=rates
+    )
     keeper = CatalogueKeeper(stores.catalogue, outlet.clock, settings.currency, publisher.wake)
     add_routes(app, recommender, keeper, metrics)
     add_compaction(app, "recommender", _compactor(outlet, models, stores, pools))

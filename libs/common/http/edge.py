@@ -7,14 +7,16 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, unquote
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.common.errors import ClosedloopError
+from libs.common.http.admission import Admission
 from libs.common.http.auth import authenticate, authorize, key_in_body, key_missing
 from libs.common.http.body import ClientGone, content_kind, read_body
 from libs.common.http.calls import Call, Endpoint
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 _PARAMETER = re.compile(r"\{(\w+)\}")
+K = TypeVar("K", Key, "Key | None")
+
 _NO_PATH: Mapping[str, str] = {}
 
 
@@ -94,6 +98,7 @@ class Edge:
         table: Table,
         keys: KeyRing,
         lifecycle: Lifecycle,
+        admission: Admission,
         requests: Counter,
         seconds: Histogram,
     ) -> None:
@@ -101,6 +106,7 @@ class Edge:
         self._table = table
         self._keys = keys
         self._lifecycle = lifecycle
+        self._admission = admission
         self._requests = requests
         self._seconds = seconds
         self._ids = RequestIds()
@@ -152,9 +158,11 @@ class Edge:
         importing = endpoint.import_limit > endpoint.limit and call.query.get("mode") == "import"
         wanted = KeyScope.MANAGE if importing else endpoint.scope
         in_body = endpoint.beacon and not importing and b"authorization" not in headers
-        if wanted is not None and not in_body:
-            call.key = self._key(endpoint, wanted, headers)
-            if endpoint.secret and call.key is not None and call.key.publishable:
+        if not in_body and not endpoint.always:
+            call.key = self._admitted(scope, partial(self._key, endpoint, headers))
+        if wanted is not None and call.key is not None:
+            authorize(call.key, wanted, _origin(headers))
+            if endpoint.secret and call.key.publishable:
                 raise Refused(403, "scope_missing", "publishable keys may not post here")
         if endpoint.takes is not None:
             content_type = headers.get(b"content-type", b"")
@@ -170,19 +178,29 @@ class Edge:
             if table:
                 call.body = lines_of(call.body, endpoint.takes.type, endpoint.takes.max_items)
         if wanted is not None and in_body:
-            call.key = key_in_body(self._keys, call.body)
-            authorize(call.key, wanted, _origin(headers))
+            call.key = key = self._admitted(scope, partial(key_in_body, self._keys, call.body))
+            authorize(key, wanted, _origin(headers))
         return await endpoint.handler(call)
 
-    def _key(self, endpoint: Endpoint, wanted: KeyScope, headers: Mapping[bytes, bytes]) -> Key | None:
-        authorization = headers.get(b"authorization")
-        if authorization is None:
-            if endpoint.key_optional:
-                return None
-            raise key_missing()
-        key = authenticate(self._keys, authorization)
-        authorize(key, wanted, _origin(headers))
+    def _admitted(self, scope: Scope, find: Callable[[], K]) -> K:
+        """What ``find`` finds of the caller's key; raises 429 where he sends too much, wrong keys too."""
+        try:
+            key = find()
+        except Refused:
+            self._admission.admit(None, scope)
+            raise
+        self._admission.admit(key, scope)
         return key
+
+    def _key(self, endpoint: Endpoint, headers: Mapping[bytes, bytes]) -> Key | None:
+        if endpoint.scope is None:
+            return None
+        authorization = headers.get(b"authorization")
+        if authorization is not None:
+            return authenticate(self._keys, authorization)
+        if endpoint.key_optional:
+            return None
+        raise key_missing()
 
     def _refuse(self, error: Exception, request_id: str, route: str, message: bool) -> Response:
         refused = refusal_of(error)
@@ -193,6 +211,14 @@ class Edge:
         return problem_response(refused, request_id)
 
     async def _inside(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        try:
+            self._admission.admit(None, scope)
+        except Refused as refused:
+            response = self._refuse(refused, request_id, "other", False)
+            response.raw_headers.append((b"x-request-id", request_id.encode()))
+            await response(scope, receive, send)
+            self._requests.add(1, "other", str(refused.status))
+            return
         scope.setdefault("state", {})["request_id"] = request_id
         status = "0"
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from libs.common.errors import ClosedloopError, FieldError
+from libs.common.http.admission import LIMITS, NO_LIMITS, Admission, Rates
 from libs.common.http.answers import Answer
 from libs.common.http.batches import BatchDecoder
 from libs.common.http.calls import Call, Endpoint, Handler
@@ -39,7 +40,14 @@ class HttpApp(FastAPI):
     """A FastAPI application whose endpoints are plain functions of a `Call`, yet appear in OpenAPI."""
 
     def __init__(
-        self, service: str, *, keys: KeyRing, metrics: Metrics, lifecycle: Lifecycle, summary: str
+        self,
+        service: str,
+        *,
+        keys: KeyRing,
+        metrics: Metrics,
+        lifecycle: Lifecycle,
+        rates: Rates,
+        summary: str,
     ) -> None:
         super().__init__(
             title=f"closedloop {service}",
@@ -53,6 +61,7 @@ class HttpApp(FastAPI):
         self.metrics = metrics
         self.lifecycle = lifecycle
         self.vitals = Vitals(metrics)
+        self._rates = rates
         self._table = Table()
 
     def endpoint(
@@ -146,9 +155,13 @@ class HttpApp(FastAPI):
             "Requests answered",
             {"route": routes, "status": _STATUSES},
         )
+        limited = self.metrics.counter(
+            "http_rate_limited_total", "Requests refused with 429, by the limit they met", {"limit": LIMITS}
+        )
         seconds = self.metrics.histogram("http_request_seconds", "Time to answer", {"route": routes})
         inner = super().build_middleware_stack()
-        return Edge(inner, self._table, self.keys, self.lifecycle, requests, seconds)
+        admission = Admission(self._rates, limited)
+        return Edge(inner, self._table, self.keys, self.lifecycle, admission, requests, seconds)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, endpoints included."""
@@ -158,10 +171,16 @@ class HttpApp(FastAPI):
 
 
 def create_http(
-    service: str, *, keys: KeyRing, metrics: Metrics, lifecycle: Lifecycle, summary: str = ""
+    service: str,
+    *,
+    keys: KeyRing,
+    metrics: Metrics,
+    lifecycle: Lifecycle,
+    rates: Rates = NO_LIMITS,
+    summary: str = "",
 ) -> HttpApp:
     """The application of ``service`` with /healthz, /readyz, /metrics, /docs and /openapi.json."""
-    app = HttpApp(service, keys=keys, metrics=metrics, lifecycle=lifecycle, summary=summary)
+    app = HttpApp(service, keys=keys, metrics=metrics, lifecycle=lifecycle, rates=rates, summary=summary)
     for kind in (HTTPException, RequestValidationError, ClosedloopError):
         app.add_exception_handler(kind, _on_error)
     app.add_exception_handler(Exception, _on_error)

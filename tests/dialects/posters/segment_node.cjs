@@ -2,7 +2,7 @@
 const { Analytics } = require("@segment/analytics-node");
 
 const [url, key] = process.argv.slice(2);
-const client = new Analytics({ writeKey: key, host: url, maxEventsInBatch: 100, maxRetries: 0 });
+const client = new Analytics({ writeKey: key, host: url, maxEventsInBatch: 100, maxRetries: Number(process.env.MAX_RETRIES || 0) });
 let failed = 0;
 client.on("error", (error) => {
   failed += 1;

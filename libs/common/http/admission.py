@@ -1,0 +1,192 @@
+"""How many requests a key or an address may send: token buckets, in bounded memory, before any work is done.
+
+Secret keys are for servers, which send for all their customers: they are limited only where that is set.
+Whoever has none (a page with a publishable key, a token, nothing) is limited by his address, and all pages of
+a publishable key are limited together. Addresses are in memory only, those of IPv6 cut to the network of a
+site, and in no log and no metric.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import TYPE_CHECKING, NamedTuple
+
+from starlette.types import Scope
+
+from libs.common.http.problems import Refused
+from libs.common.keys import Key
+from libs.common.settings import CommonSettings
+
+if TYPE_CHECKING:
+    from libs.common.telemetry import Counter
+
+BURST_SECONDS = 10
+"""A bucket holds what its rate gives in so many seconds."""
+MOST_NAMES = 32_768
+"""Names of one generation; two are kept, some 10 MB where somebody sends from that many addresses."""
+
+PUBLISHABLE, SECRET, ADDRESS = LIMITS = ("publishable_key", "secret_key", "address")
+"""What a refusal and the metric call the limits."""
+
+_FORWARDED = b"x-forwarded-for"
+_log = logging.getLogger(__name__)
+
+Network = IPv4Network | IPv6Network
+
+
+class Rates(NamedTuple):
+    """Requests a second, 0 for no limit, and the proxies that are believed about addresses."""
+
+    publishable: int = 0
+    secret: int = 0
+    address: int = 0
+    proxies: Sequence[Network] = ()
+
+    @classmethod
+    def of(cls, settings: CommonSettings) -> Rates:
+        """As ``settings`` say."""
+        proxies = settings.trusted_proxies
+        return cls(settings.rate_publishable, settings.rate_server, settings.rate_address, proxies)
+
+
+NO_LIMITS = Rates()
+
+
+class Buckets:
+    """A token bucket for each name (GCRA: one number tells how full it is).
+
+    A name that was not heard of for `BURST_SECONDS` has a full bucket, which is what unknown ones have; so
+    the older of two generations can be forgotten whenever the younger is full.
+    """
+
+    def __init__(self, rate: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._interval = 1.0 / rate
+        self._monotonic = monotonic
+        self._young: dict[str, float] = {}
+        self._old: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def take(self, name: str) -> float:
+        """Take a token of ``name``: 0, or after how many seconds there will be one."""
+        now = self._monotonic()
+        full_at = self._young.get(name)
+        if full_at is None:
+            full_at = self._old.get(name, now)
+            if len(self._young) >= MOST_NAMES:
+                self._old, self._young = self._young, {}
+        full_at = max(full_at, now) + self._interval
+        wait = full_at - now - BURST_SECONDS
+        if wait > 1e-9:
+            return wait
+        self._young[name] = full_at
+        return 0.0
+
+
+class Admission:
+    """Whether a request is let in, by its key and by where it comes from."""
+
+    def __init__(
+        self, rates: Rates, refused: Counter, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._rates = rates
+        self._refused = refused
+        per_second = zip(LIMITS, rates[:3], strict=True)
+        self._buckets = {name: Buckets(rate, monotonic) for name, rate in per_second if rate}
+        self._warned = False
+
+    def admit(self, key: Key | None, scope: Scope) -> None:
+        """Let a request of ``key`` (None: without one that is known) in, or raise 429."""
+        if key is not None and not key.publishable:
+            self._take(SECRET, key.name, self._rates.secret)
+            return
+        if self._rates.address:
+            # Trap: first. A visitor who is held back must not use up what all pages share.
+            self._take(ADDRESS, self._address(scope), self._rates.address)
+        if key is not None:
+            self._take(PUBLISHABLE, key.name, self._rates.publishable)
+
+    def _take(self, limit: str, name: str, rate: int) -> None:
+        buckets = self._buckets.get(limit)
+        if buckets is None:
+            return
+        wait = buckets.take(name)
+        if wait:
+            self._refused.add(1, limit)
+            raise Refused(
+                429,
+                "rate_limited",
+                f"too many requests by this {limit.replace('_', ' ')}: {rate} a second may come, "
+                f"{rate * BURST_SECONDS} at once",
+                headers={"retry-after": str(math.ceil(wait))},
+                more={"limit": limit},
+            )
+
+    def _address(self, scope: Scope) -> str:
+        """The address of whoever sends, as far as trusted proxies tell it."""
+        host, _ = scope.get("client") or ("", 0)
+        peer = site_of(host) or ""
+        told = [value for name, value in scope["headers"] if name == _FORWARDED]
+        if not told:
+            return peer
+        if not self._is_proxy(host):
+            self._warn()
+            return peer
+        # From the last on, which the proxy before us wrote; what stands before the first that is no proxy of
+        # ours was written by whoever likes.
+        for hop in reversed(b",".join(told).decode("latin-1").split(",")):
+            site = site_of(hop)
+            if site is None:
+                break
+            peer = site
+            if not self._is_proxy(hop):
+                break
+        return peer
+
+    def _is_proxy(self, address: str) -> bool:
+        return bool(self._rates.proxies) and is_one_of(address, tuple(self._rates.proxies))
+
+    def _warn(self) -> None:
+        if not self._warned:
+            self._warned = True
+            _log.warning(
+                "requests come through a proxy that is not trusted: all who come by it share one limit; "
+                "name it in CLOSEDLOOP_TRUSTED_PROXIES"
+            )
+
+
+@lru_cache(maxsize=4_096)
+def site_of(text: str) -> str | None:
+    """What an address is limited by: itself, of IPv6 its network of 64 bits; None where it is no address."""
+    address = _parsed(text)
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((int(address) >> 64 << 64, 64)))
+    return None if address is None else str(address)
+
+
+@lru_cache(maxsize=4_096)
+def is_one_of(text: str, networks: tuple[Network, ...]) -> bool:
+    """Whether an address lies in one of ``networks``."""
+    address = _parsed(text)
+    return address is not None and any(address in network for network in networks)
+
+
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    host = text.strip().strip('"')
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        # With a port, as some proxies write it.
+        host = host.partition(":")[0]
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
