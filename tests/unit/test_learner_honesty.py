@@ -10,7 +10,7 @@ import pytest
 from libs.common.telemetry import Metrics
 from services.analyzer.learner.honesty import FEW, HALF_LIFE, JUDGED, Honesty, auc
 from services.analyzer.learner.metrics import LearnerMetrics
-from services.analyzer.learner.responses import Observation, ResponseLearner
+from services.analyzer.learner.responses import Observations, ResponseLearner
 from services.analyzer.model.lessons import TrialLesson
 from tests.unit.trial_world import DAY, T0, in_order, lesson, life, vector
 
@@ -39,16 +39,24 @@ def seen() -> Seen:
     return Seen()
 
 
+def observation(
+    head: str, kind: str, odds: float, before: float, successes: float, trials: float
+) -> Observations:
+    """A lot of one."""
+    odds_, before_, successes_, trials_ = np.array([[odds], [before], [successes], [trials]])
+    return Observations(head, [kind], odds_, before_, successes_, trials_)
+
+
 def logit(chance: float) -> float:
     return math.log(chance / (1.0 - chance))
 
 
 def test_nothing_is_told_of_few(seen: Seen) -> None:
     for _ in range(int(FEW) - 1):
-        seen.honesty.observed(Observation("converted_alone", "repeat", 0.0, 0.0, 0.0, 1.0))
+        seen.honesty.observed(observation("converted_alone", "repeat", 0.0, 0.0, 0.0, 1.0))
     assert seen.shown("response_log_loss", head="converted_alone") is None
-    seen.honesty.observed(Observation("converted_alone", "repeat", 0.0, 0.0, 0.0, 1.0))
-    seen.honesty.observed(Observation("converted_alone", "repeat", 0.0, 0.0, 0.0, 1.0))
+    seen.honesty.observed(observation("converted_alone", "repeat", 0.0, 0.0, 0.0, 1.0))
+    seen.honesty.observed(observation("converted_alone", "repeat", 0.0, 0.0, 0.0, 1.0))
     assert seen.shown("response_log_loss", head="converted_alone") == pytest.approx(math.log(2))
 
 
@@ -59,7 +67,7 @@ def test_gain_over_the_prior_is_positive_only_where_learning_helps(
     draw = np.random.default_rng(3)
     for _ in range(3_000):
         success = float(draw.random() < 0.1)
-        seen.honesty.observed(Observation("engaged", "repeat", logit(said), logit(0.02), success, 1.0))
+        seen.honesty.observed(observation("engaged", "repeat", logit(said), logit(0.02), success, 1.0))
     gain = seen.shown("log_loss_gain_ratio", model="engaged")
     assert gain is not None
     assert (gain > 0.0) is gains
@@ -68,10 +76,10 @@ def test_gain_over_the_prior_is_positive_only_where_learning_helps(
 def test_trial_told_in_parts_loses_as_one_told_at_once(seen: Seen) -> None:
     other = Seen()
     for _ in range(100):
-        seen.honesty.observed(Observation("converted_alone", "repeat", logit(0.2), 0.0, 1.0, 1.0))
+        seen.honesty.observed(observation("converted_alone", "repeat", logit(0.2), 0.0, 1.0, 1.0))
         for share in (0.25, 0.5):
-            other.honesty.observed(Observation("converted_alone", "repeat", logit(0.2), 0.0, 0.0, share))
-        other.honesty.observed(Observation("converted_alone", "repeat", logit(0.2), 0.0, 1.0, 0.25))
+            other.honesty.observed(observation("converted_alone", "repeat", logit(0.2), 0.0, 0.0, share))
+        other.honesty.observed(observation("converted_alone", "repeat", logit(0.2), 0.0, 1.0, 0.25))
     loss = seen.shown("response_log_loss", head="converted_alone")
     assert loss == pytest.approx(-math.log(0.2))
     assert other.shown("response_log_loss", head="converted_alone") == pytest.approx(loss, rel=2 / HALF_LIFE)
@@ -81,12 +89,12 @@ def test_trial_told_in_parts_loses_as_one_told_at_once(seen: Seen) -> None:
 
 
 def test_engagements_are_no_conversions_and_odd_numbers_count_nowhere(seen: Seen) -> None:
-    seen.honesty.observed(Observation("engaged", "repeat", 0.0, 0.0, 1.0, 1.0))
+    seen.honesty.observed(observation("engaged", "repeat", 0.0, 0.0, 1.0, 1.0))
     for odd in (math.nan, math.inf, -math.inf):
-        seen.honesty.observed(Observation("converted_alone", "repeat", odd, 0.0, 1.0, 1.0))
-        seen.honesty.observed(Observation("converted_alone", "repeat", 0.0, odd, 1.0, 1.0))
+        seen.honesty.observed(observation("converted_alone", "repeat", odd, 0.0, 1.0, 1.0))
+        seen.honesty.observed(observation("converted_alone", "repeat", 0.0, odd, 1.0, 1.0))
         seen.honesty.judged(closed(True), odd)
-    seen.honesty.observed(Observation("converted_alone", "whatever", 0.0, 0.0, 1.0, 1.0))
+    seen.honesty.observed(observation("converted_alone", "whatever", 0.0, 0.0, 1.0, 1.0))
     assert seen.shown("conversions_seen_total", kind="repeat") == 0.0
     assert seen.shown("auc_ratio", model="response") is None
     assert seen.shown("caused_ratio", kind="repeat") == 0.25

@@ -126,7 +126,7 @@ def test_what_is_published_is_what_was_learned() -> None:
     x = world(1)[0].features()
     own, shared = x[: len(RESPONSE_FEATURES)][None, :], x[len(RESPONSE_FEATURES) :]
     for number, name in enumerate(HEADS):
-        head = fold.response.heads[name]
+        head = fold.response.settled()[name]
         offers, cells = head.offers.arrays()[0], head.cells.arrays()[0]
         row, cell = head.offers.index["product:3"], head.cells.index[2]
         odds = x @ head.mean[: head.size] + offers[row] + cells[cell]

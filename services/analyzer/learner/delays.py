@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,15 @@ START_WEIGHT, PLACE_WEIGHT = 4.0, 20.0
 RARE = 0.02
 """How many trials something comes of, before anything is known."""
 MOST_PLACES = 64
+FRESH_SHARE, MOST_FRESH = 32, 256
+"""Shares are found anew when what was counted has grown by so manieth part, at the latest by so many."""
+
+
+class Known(NamedTuple):
+    """Shares seen by `AGES`, and how much had been counted when they were found."""
+
+    shares: tuple[float, ...]
+    counted: int
 
 
 class Delays:
@@ -33,11 +43,16 @@ class Delays:
     ----------
     counts:
         By placement (`EVERYWHERE`: all of them) an array (2, spans): events, and trials that passed without.
+    counted:
+        How much was counted in each, not faded.
+    known:
+        What is said of each.
     """
 
     def __init__(self) -> None:
         self.counts: dict[str, Floats] = {EVERYWHERE: np.zeros((2, len(AGES)))}
-        self._known: dict[str, tuple[float, ...]] = {}
+        self.counted = {EVERYWHERE: 0}
+        self.known = {EVERYWHERE: Known(_shares(self.counts[EVERYWHERE], START, START_WEIGHT), 0)}
 
     def event(self, placement: str, age: float) -> None:
         """Something came at ``age``, a share of the window."""
@@ -63,31 +78,28 @@ class Delays:
 
     def shares(self, placement: str) -> tuple[float, ...]:
         """F at `AGES`."""
-        if placement not in self.counts:
-            placement = EVERYWHERE
-        known = self._known.get(placement)
-        if known is None:
-            if placement == EVERYWHERE:
-                known = _shares(self.counts[EVERYWHERE], START, START_WEIGHT)
-            else:
-                known = _shares(self.counts[placement], self.shares(EVERYWHERE), PLACE_WEIGHT)
-            self._known[placement] = known
-        return known
+        return (self.known.get(placement) or self.known[EVERYWHERE]).shares
 
     def fade(self, factor: float) -> None:
         """Let all counts be ``factor`` of what they were."""
         for counts in self.counts.values():
             counts *= factor
-        self._known.clear()
 
     def _count(self, placement: str, row: int, span: int) -> None:
-        self.counts[EVERYWHERE][row, span] += 1.0
-        own = self.counts.get(placement)
-        if own is None and len(self.counts) < MOST_PLACES:
-            own = self.counts[placement] = np.zeros((2, len(AGES)))
-        if own is not None and placement != EVERYWHERE:
-            own[row, span] += 1.0
-        self._known.clear()
+        if placement not in self.counts and len(self.counts) < MOST_PLACES:
+            self.counts[placement], self.counted[placement] = np.zeros((2, len(AGES))), 0
+        for place in (EVERYWHERE, placement) if placement in self.counts and placement else (EVERYWHERE,):
+            self.counts[place][row, span] += 1.0
+            counted = self.counted[place] = self.counted[place] + 1
+            known = self.known.get(place)
+            # Trap: here and not when asked, because who reads must change nothing.
+            if known is None or counted - known.counted > min(known.counted // FRESH_SHARE, MOST_FRESH):
+                self.known[place] = Known(self._found(place), counted)
+
+    def _found(self, placement: str) -> tuple[float, ...]:
+        if placement == EVERYWHERE:
+            return _shares(self.counts[EVERYWHERE], START, START_WEIGHT)
+        return _shares(self.counts[placement], self.shares(EVERYWHERE), PLACE_WEIGHT)
 
 
 def _span(age: float) -> int:
@@ -96,7 +108,7 @@ def _span(age: float) -> int:
 
 def _shares(counts: Floats, before: Sequence[float], weight: float) -> tuple[float, ...]:
     """F at `AGES` from counts and from ``before``, which is worth ``weight`` events."""
-    # Trap: in plain numbers. Every look asks for it, and numpy's calls cost twenty times more for four.
+    # Trap: in plain numbers: numpy's calls cost twenty times more for four.
     shape = [high - low for low, high in zip((0.0, *before), before, strict=False)]
     events, passed = counts.tolist()
     expected = sum((came + went) * part for came, went, part in zip(events, passed, shape, strict=True))

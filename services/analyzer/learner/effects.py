@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from copy import copy
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ CERTAIN = 20.0
 MOST_VARIANCE = 4.0
 """Of intercepts: odds of 1 to 50 either way."""
 _STEPS = 40
-_CLOSE = 1e-10
+_CLOSE = 1e-8
 _FAR = 700.0
 _LEAST = 1e-12
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
@@ -119,6 +120,12 @@ class Effects(Generic[Key]):
         self.successes[row] += successes
         self._held.pop(key, None)
 
+    def learn_many(self, keys: Sequence[Key], successes: Floats, trials: Floats, expected: Floats) -> None:
+        """The same of several, in this sequence."""
+        numbers = zip(keys, successes.tolist(), trials.tolist(), expected.tolist(), strict=True)
+        for key, succeeded, tried, foreseen in numbers:
+            self.learn_one(key, succeeded, tried, foreseen)
+
     def revise(self) -> float:
         """Learn from how far intercepts lie apart how far they may; returns what all have in common.
 
@@ -155,6 +162,14 @@ class Effects(Generic[Key]):
         # Trap: of successes alone, without the trials they are of, odds would grow without end.
         return before, successes, np.maximum(trials, successes)
 
+    def copy(self) -> Effects[Key]:
+        """One that may learn on while this one stays as it is."""
+        other = copy(self)
+        other.keys, other.index, other._held = list(self.keys), dict(self.index), dict(self._held)
+        other.trials, other.expected = list(self.trials), list(self.expected)
+        other.successes = list(self.successes)
+        return other
+
     def fade(self, factor: float) -> None:
         """Let data count ``factor`` of what it did."""
         self.trials = [factor * number for number in self.trials]
@@ -181,13 +196,14 @@ def mode(before: float, variance: float, successes: float, trials: float) -> flo
     high = min(before + variance * successes, max(before, CERTAIN))
     z = min(max(before, low), high)
     for _ in range(_STEPS):
-        chance = expit(z)
-        slope = z - before - variance * (successes - trials * chance)
+        chance = 1.0 / (1.0 + math.exp(-z)) if z > -_FAR else 0.0
+        tried = trials * chance
+        slope = z - before - variance * (successes - tried)
         if slope > 0.0:
             high = z
         else:
             low = z
-        following = z - slope / (1.0 + variance * trials * chance * (1.0 - chance))
+        following = z - slope / (1.0 + variance * tried * (1.0 - chance))
         if not low <= following <= high:
             following = 0.5 * (low + high)
         if abs(following - z) <= _CLOSE * (1.0 + abs(z)):

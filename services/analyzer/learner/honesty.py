@@ -14,9 +14,8 @@ from river.drift import ADWIN
 
 from libs.common.contracts.catalogue import KINDS
 from libs.common.scoring.response import HEADS
-from services.analyzer.learner.effects import expit
 from services.analyzer.learner.metrics import LearnerMetrics
-from services.analyzer.learner.responses import Observation
+from services.analyzer.learner.responses import Observations
 from services.analyzer.model.lessons import TrialLesson
 
 Floats = NDArray[np.float64]
@@ -78,17 +77,24 @@ class Honesty:
         self._chances, self._bought = np.zeros(JUDGED), np.zeros(JUDGED, dtype=np.bool_)
         self._judged = 0
 
-    def observed(self, observation: Observation) -> None:
-        """A head was told something: a part of a trial, or that it succeeded."""
-        if not (math.isfinite(observation.odds) and math.isfinite(observation.before)):
-            return
-        loss, before = _loss(observation, observation.odds), _loss(observation, observation.before)
-        self._heads[observation.head].add(loss, before, observation.trials)
+    def observed(self, observations: Observations) -> None:
+        """A head was told parts of trials, and of some that they succeeded."""
+        head, kinds, odds, before, successes, trials = observations
+        sound = np.isfinite(odds) & np.isfinite(before)
+        odds, before = np.where(sound, odds, 0.0), np.where(sound, before, 0.0)
+        successes, trials = np.where(sound, successes, 0.0), np.where(sound, trials, 0.0)
+        # −log of exp(s·z − n·log(1 + eᶻ)), the likelihood the head is fitted by.
+        loss, prior = (
+            float(trials @ np.logaddexp(0.0, given) - successes @ given) for given in (odds, before)
+        )
+        self._heads[head].add(loss, prior, float(trials.sum()))
         # Clicks are no conversions; of the other two heads each conversion is told to one.
-        if observation.head != HEADS[0] and observation.kind in KINDS:
-            expected = observation.trials * expit(observation.odds)
-            self._metrics.expected.add(expected, observation.kind)
-            self._metrics.seen.add(observation.successes, observation.kind)
+        if head != HEADS[0]:
+            expected = trials * (0.5 + 0.5 * np.tanh(0.5 * odds))
+            for kind in {*kinds}.intersection(KINDS):
+                mine = np.array([one == kind for one in kinds])
+                self._metrics.expected.add(float(expected[mine].sum()), kind)
+                self._metrics.seen.add(float(successes[mine].sum()), kind)
 
     def judged(self, lesson: TrialLesson, chance: float) -> None:
         """A trial that was given ``chance`` is at its end."""
@@ -134,8 +140,3 @@ def auc(chances: Floats, bought: NDArray[np.bool_]) -> float | None:
     ranks = (ends - (counts - 1) / 2.0)[place]
     above = float(ranks[bought].sum()) - positive * (positive + 1) / 2.0
     return above / (positive * negative)
-
-
-def _loss(observation: Observation, odds: float) -> float:
-    """−log of exp(s·z − n·log(1 + eᶻ)), the likelihood the head is fitted by."""
-    return observation.trials * float(np.logaddexp(0.0, odds)) - observation.successes * odds

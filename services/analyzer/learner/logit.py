@@ -1,15 +1,17 @@
 """Online Bayesian logistic regression: full precision over the features, an intercept per offer beside them.
 
-After each observation the posterior is a Gaussian again, its mode and curvature those of the exact posterior
-along the one direction that the observation speaks about (Spiegelhalter & Lauritzen 1990; with weights as in
-Chapelle & Li 2011, but with the whole covariance). Intercepts keep no covariance with the rest: each gets the
-part of a step that its own uncertainty is of the whole (decoupled Kalman filter, Puskorius & Feldkamp 1991).
+After each lot of observations the posterior is a Gaussian again, its mode and curvature those of the exact
+posterior in the directions that they speak about (Spiegelhalter & Lauritzen 1990; with weights as in Chapelle
+& Li 2011, but with the whole covariance; the mode as in Rasmussen & Williams 2006, algorithm 3.1). Intercepts
+keep no covariance with the rest: each gets the part of a step that its own uncertainty is of the whole
+(decoupled Kalman filter, Puskorius & Feldkamp 1991).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +19,13 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from libs.common.scoring.response import CELL_VARIANCE, OFFER_VARIANCE
-from services.analyzer.learner.effects import MOST_VARIANCE, EffectParameters, Effects, expit, mode
+from services.analyzer.learner.effects import CERTAIN, MOST_VARIANCE, EffectParameters, Effects, Key
 
 Floats = NDArray[np.float64]
+
+_STEPS = 40
+_HALVES = 30
+_CLOSE = 1e-6
 
 
 class LogitParameters(Struct, frozen=True, kw_only=True):
@@ -35,7 +41,7 @@ class LogitParameters(Struct, frozen=True, kw_only=True):
         How many known weights the first belief about the spread of a block of weights is worth.
     revise_first, revise_every:
         Observations before the first look at how far intercepts and weights lie apart, and at most between
-        two of them (unless there are more offers than that); in the beginning they double.
+        two of them (unless there are more offers than that); until then they grow by a quarter.
     """
 
     offers: EffectParameters = EffectParameters(variance=OFFER_VARIANCE)
@@ -44,7 +50,7 @@ class LogitParameters(Struct, frozen=True, kw_only=True):
     most_slots: int = 96
     spread_weight: float = 0.2
     revise_first: int = 50
-    revise_every: int = 500
+    revise_every: int = 4_000
 
 
 class Seen(NamedTuple):
@@ -54,6 +60,17 @@ class Seen(NamedTuple):
     offer: str
     cell: int = 0
     slot: str | None = None
+
+
+class Told(NamedTuple):
+    """``successes`` (0 or 1) of ``trials`` (0 to 1): the likelihood exp(s·z − n·log(1 + eᶻ)).
+
+    What is not yet known of a trial is left out of ``trials``, and told when it is.
+    """
+
+    seen: Seen
+    successes: float
+    trials: float
 
 
 class BayesianLogit:
@@ -119,31 +136,39 @@ class BayesianLogit:
         return math.sqrt(variance)
 
     def learn_one(self, seen: Seen, successes: float, trials: float) -> None:
-        """Take ``successes`` (0 or 1) of ``trials`` (0 to 1): the likelihood exp(s·z − n·log(1 + eᶻ)).
+        """Learn from one observation, as a lot of its own."""
+        self.learn_many([Told(seen, successes, trials)])
 
-        What is not yet known of a trial is left out of ``trials``, and added when it is.
-        """
-        if successes <= 0.0 and trials <= 0.0:
-            return
-        self._know(seen.slot)
-        direction, spread = self._along(seen)
-        offer, offer_variance = self.offers.of(seen.offer)
-        cell, cell_variance = self.cells.of(seen.cell)
-        whole = spread + offer_variance + cell_variance
-        before = self.predict_one(seen)
-        after = mode(before, whole, successes, trials)
-        step = (after - before) / whole
-        chance = expit(after)
-        curvature = trials * chance * (1.0 - chance)
-        self.mean += step * direction
-        self.covariance -= np.outer(direction, direction * (curvature / (1.0 + curvature * whole)))
-        self.offers.learn_one(seen.offer, successes, trials, trials * expit(before - offer))
-        self.cells.learn_one(seen.cell, successes, trials, trials * expit(before - cell))
-        self.seen += 1
+    def learn_many(self, told: Sequence[Told]) -> Floats:
+        """Learn from a lot at once; the log odds (n,) that each was given before."""
+        for one in told:
+            self._know(one.seen.slot)
+        x = self._rows(told)
+        successes, trials = np.array([one[1:] for one in told]).T
+        across = x @ self.covariance
+        of_offers, of_cells = [one.seen.offer for one in told], [one.seen.cell for one in told]
+        offers, cells = _intercepts(self.offers, of_offers), _intercepts(self.cells, of_cells)
+        before = x @ self.mean + offers.mean + cells.mean
+        found = joint_mode(before, across @ x.T + offers.covariance + cells.covariance, successes, trials)
+        self.mean += found.pull @ across
+        said = np.linalg.solve(found.lower, found.root[:, None] * across)
+        self.covariance -= said.T @ said
+        self.offers.learn_many(of_offers, successes, trials, trials * _expit(before - offers.mean))
+        self.cells.learn_many(of_cells, successes, trials, trials * _expit(before - cells.mean))
+        self.seen += len(told)
         if self.seen - self.revised >= self._pause():
             self.revised = self.seen
             self.mean[self.intercept] += self.offers.revise() + self.cells.revise()
             self._spread()
+        return before
+
+    def copy(self) -> BayesianLogit:
+        """One that may learn on while this one stays as it is."""
+        other = copy(self)
+        other.mean, other.covariance = self.mean.copy(), self.covariance.copy()
+        other.slots = dict(self.slots)
+        other.offers, other.cells = self.offers.copy(), self.cells.copy()
+        return other
 
     def fade(self, factor: float) -> None:
         """Let all data count ``factor`` of what it did: the posterior goes back towards the prior.
@@ -156,7 +181,7 @@ class BayesianLogit:
 
     def _pause(self) -> int:
         """Observations between two looks at how far things lie apart; all offers are looked at then."""
-        few = min(max(self.revised, self.parameters.revise_first), self.parameters.revise_every)
+        few = min(max(self.revised // 4, self.parameters.revise_first), self.parameters.revise_every)
         return max(few, len(self.offers.keys))
 
     def _spread(self) -> None:
@@ -206,6 +231,15 @@ class BayesianLogit:
             spread += float(direction[column])
         return direction, max(spread, 0.0)
 
+    def _rows(self, told: Sequence[Told]) -> Floats:
+        """The observations (n, d + slots)."""
+        x = np.zeros((len(told), len(self.mean)))
+        x[:, : self.size] = [one.seen.x for one in told]
+        for row, one in enumerate(told):
+            if one.seen.slot in self.slots:
+                x[row, self.slots[one.seen.slot]] = 1.0
+        return x
+
     def _know(self, slot: str | None) -> None:
         if slot is None or slot in self.slots or len(self.slots) >= self.parameters.most_slots:
             return
@@ -223,6 +257,90 @@ class BayesianLogit:
             np.concatenate((self.start, np.zeros(slots))),
             np.concatenate((self.precision, np.full(slots, self.parameters.slot_deviation**-2))),
         )
+
+
+class Intercepts(NamedTuple):
+    """What is believed of the intercepts (n,) of observations, and their covariance (n, n)."""
+
+    mean: Floats
+    covariance: Floats
+
+
+def _intercepts(effects: Effects[Key], keys: Sequence[Key]) -> Intercepts:
+    places = {key: place for place, key in enumerate(dict.fromkeys(keys))}
+    mean, variance = np.array([effects.of(key) for key in places]).T
+    at = np.array([places[key] for key in keys])
+    same = at[:, None] == at[None, :]
+    return Intercepts(mean[at], same * variance[at])
+
+
+class JointMode(NamedTuple):
+    """Where n log odds come to lie together.
+
+    Parameters
+    ----------
+    pull:
+        Array (n,): the slope of the likelihood there; the prior covariance times this is how far they moved.
+    root, lower:
+        Arrays (n,) and (n, n): square roots of the curvatures there, and the Cholesky factor of
+        1 + root · covariance · root.
+    """
+
+    pull: Floats
+    root: Floats
+    lower: Floats
+
+
+def joint_mode(before: Floats, covariance: Floats, successes: Floats, trials: Floats) -> JointMode:
+    """The mode of N(before, covariance) · ∏ exp(s·z − n·log(1 + eᶻ)): Newton's steps, shortened where they
+    lead lower, and none beyond `CERTAIN`."""
+
+    def worth(pull: Floats, z: Floats) -> float:
+        return float(successes @ z - trials @ np.logaddexp(0.0, z) - 0.5 * pull @ (z - before))
+
+    pull, z = np.zeros(len(before)), before
+    least = worth(pull, z)
+    for _ in range(_STEPS):
+        chance = _expit(z)
+        curvature = trials * chance * (1.0 - chance)
+        slope = curvature * (z - before) + successes - trials * chance
+        root = np.sqrt(curvature)
+        inner = _inner(root, covariance)
+        full = slope - root * np.linalg.solve(inner, root * (covariance @ slope)) - pull
+        for _ in range(_HALVES):
+            to = before + covariance @ (pull + full)
+            height = worth(pull + full, to)
+            if height >= least - _CLOSE:
+                break
+            full = 0.5 * full
+        near = float(np.abs(to - z).max()) <= _CLOSE
+        pull, z, least = pull + full, to, height
+        if near:
+            break
+    pull = _within(pull, before, z)
+    chance = _expit(before + covariance @ pull)
+    root = np.sqrt(trials * chance * (1.0 - chance))
+    return JointMode(pull, root, np.asarray(np.linalg.cholesky(_inner(root, covariance))))
+
+
+def _inner(root: Floats, covariance: Floats) -> Floats:
+    inner = root[:, None] * covariance * root
+    inner[np.diag_indices_from(inner)] += 1.0
+    return np.asarray(inner)
+
+
+def _within(pull: Floats, before: Floats, after: Floats) -> Floats:
+    """``pull``, or so much of it that no log odds leave ± `CERTAIN` that were within."""
+    bound = np.where(after > before, np.maximum(before, CERTAIN), np.minimum(before, -CERTAIN))
+    beyond = np.abs(after - before) > np.abs(bound - before)
+    if not beyond.any():
+        return pull
+    share = np.abs(bound - before)[beyond] / np.abs(after - before)[beyond]
+    return np.asarray(pull * float(share.min()))
+
+
+def _expit(odds: Floats) -> Floats:
+    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * odds))
 
 
 def slot_odds(model: BayesianLogit, names: Sequence[str]) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -88,7 +88,8 @@ def caused_part(version: int, part: int, shares: Shares) -> CausedPart:
 
 
 def _content(learner: ResponseLearner) -> Responses:
-    models = [learner.heads[name] for name in HEADS]
+    heads = learner.settled()
+    models = [heads[name] for name in HEADS]
     everywhere, of_cells, of_offers = learner.returned.shares()
     offers, offer_numbers = _joined([model.offers for model in models], of_offers)
     cells, cell_numbers = _joined([model.cells for model in models], of_cells)
@@ -103,15 +104,15 @@ def _content(learner: ResponseLearner) -> Responses:
         for part in cuts(_NUMBER_BYTES + _ROW_BYTES for _ in cells)
     ]
     return Responses(
-        heads=tuple(_head(name, model) for name, model in learner.heads.items()),
+        heads=tuple(_head(name, model) for name, model in heads.items()),
         intercepts=tuple(rows),
-        caused=_caused(learner),
+        caused=_caused(learner, heads),
     )
 
 
-def _caused(learner: ResponseLearner) -> tuple[Shares, ...]:
+def _caused(learner: ResponseLearner, heads: Mapping[str, BayesianLogit]) -> tuple[Shares, ...]:
     """All that is said by placement: of one placement in one part."""
-    shares, slots, delays = learner.caused.shares(), _slots(learner), _delays(learner)
+    shares, slots, delays = learner.caused.shares(), _slots(learner, heads), _delays(learner)
     places = sorted({*shares, *slots, *delays})
     return tuple(
         Shares(_only(shares, places[part]), _only(slots, places[part]), _only(delays, places[part]))
@@ -151,11 +152,11 @@ def _joined(found: Sequence[Effects[Key]], more: Iterable[Key]) -> tuple[list[Ke
     return keys, numbers
 
 
-def _slots(learner: ResponseLearner) -> dict[str, list[float]]:
+def _slots(learner: ResponseLearner, heads: Mapping[str, BayesianLogit]) -> dict[str, list[float]]:
     """Odds by slot, of being engaged with; where nobody engages, of being bought."""
-    model = learner.heads[ENGAGED]
+    model = heads[ENGAGED]
     if not learner.engaging.counts[EVERYWHERE][0].any():
-        model = learner.heads[ALONE]
+        model = heads[ALONE]
     placements = dict.fromkeys(name.split(" ", 1)[1] for name in model.slots)
     return {
         placement: slot_odds(model, [slot_name(placement, rank) for rank in range(1, LAST_RANK + 1)])

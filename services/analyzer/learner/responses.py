@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from libs.common.scoring.trial import FEATURE_SET, LIMIT, TRIAL_FEATURES
 from services.analyzer.learner.caused import Caused
 from services.analyzer.learner.delays import AGES, Delays
 from services.analyzer.learner.effects import expit
-from services.analyzer.learner.logit import BayesianLogit, LogitParameters, Seen
+from services.analyzer.learner.logit import BayesianLogit, LogitParameters, Seen, Told
 from services.analyzer.learner.returned import Returned
 from services.analyzer.model.lessons import TrialLesson
 
@@ -34,6 +35,10 @@ worse by that. Those of the customer and the product (habit, cycle, price …) a
 learned them from every order; a spread of their own lets the few products that are shown judge them once more,
 and cost some thousandths of NDCG@10 on a year of baskets.
 """
+LOT = 32
+"""So many observations a head learns at once, …"""
+LOT_SHARE = 8
+"""… or an eighth of what it knows, if that is less: one by one in the beginning."""
 LAST_RANK = 10
 """Slots below it count as one."""
 
@@ -51,21 +56,29 @@ class ResponseParameters(Struct, frozen=True, kw_only=True):
     logit: LogitParameters = LogitParameters()
 
 
-class Observation(NamedTuple):
-    """``successes`` of ``trials`` of a head, the log odds it gave them, and those of its prior."""
+class Waiting(NamedTuple):
+    """An observation that is to be learned, with the kind of its offer."""
+
+    told: Told
+    kind: str
+
+
+class Observations(NamedTuple):
+    """What a head is about to learn: by observation (n,) the kind of the offer, the log odds that the head
+    gave it, those of its prior, and ``successes`` of ``trials``."""
 
     head: str
-    kind: str
-    odds: float
-    before: float
-    successes: float
-    trials: float
+    kinds: Sequence[str]
+    odds: Floats
+    before: Floats
+    successes: Floats
+    trials: Floats
 
 
 class Observer(Protocol):
     """Who looks on while is learned; changes nothing."""
 
-    def observed(self, observation: Observation) -> None: ...
+    def observed(self, observations: Observations) -> None: ...
 
     def judged(self, lesson: TrialLesson, chance: float) -> None: ...
 
@@ -80,8 +93,9 @@ class ResponseLearner:
 
     Attributes
     ----------
-    heads:
-        By name, see `libs.common.scoring.response.HEADS`.
+    heads, waiting:
+        By name, see `libs.common.scoring.response.HEADS`: the models, and what they have yet to learn, which
+        is less than a lot. What is known by now is in `settled`.
     engaging, converting:
         How long until a customer engages with an offer, and until he converts.
     caused, returned:
@@ -101,6 +115,7 @@ class ResponseLearner:
             name: BayesianLogit(start_mean(name), start_deviation(), logit, _INTERCEPT, _BLOCKS)
             for name in HEADS
         }
+        self.waiting: dict[str, list[Waiting]] = {name: [] for name in HEADS}
         self.engaging, self.converting = Delays(), Delays()
         self.caused = Caused()
         self.returned = Returned()
@@ -117,7 +132,7 @@ class ResponseLearner:
             self.learned += 1
             self.caused.learn_one(lesson.placement, lesson.offer_kind, lesson.ghost, lesson.bought)
         self.learned += self.returned.learn_one(lesson)
-        if lesson.ghost:
+        if lesson.ghost or lesson.step == "shown":
             return
         refused, x = _vector(lesson)
         if refused is not None:
@@ -137,6 +152,16 @@ class ResponseLearner:
             self._observe(GIVEN if lesson.engaged else ALONE, lesson, seen, 0.0, 1.0)
         elif lesson.step == "declined":
             self._observe(ENGAGED, lesson, seen, 0.0, 1.0)
+
+    def settled(self) -> dict[str, BayesianLogit]:
+        """The heads with all that was told; this learner stays as it is."""
+        heads = {}
+        for name, head in self.heads.items():
+            waiting = self.waiting[name]
+            heads[name] = head.copy() if waiting else head
+            if waiting:
+                heads[name].learn_many([one.told for one in waiting])
+        return heads
 
     def chance(self, seen: Seen) -> float:
         """q where it was shown: P(engaged) · P(converted | engaged) + P(converted, not engaged)."""
@@ -178,17 +203,33 @@ class ResponseLearner:
 
     def _observe(self, head: str, lesson: TrialLesson, seen: Seen, successes: float, trials: float) -> None:
         trials = min(max(trials, 0.0), 1.0)
-        model, seen = self.heads[head], _of_head(head, seen)
+        if successes <= 0.0 and trials <= 0.0:
+            return
+        waiting = self.waiting[head]
+        waiting.append(Waiting(Told(_of_head(head, seen), successes, trials), lesson.offer_kind))
+        if len(waiting) >= min(LOT, 1 + self.heads[head].seen // LOT_SHARE):
+            self._settle(head)
+
+    def _settle(self, name: str) -> None:
+        """Let a head learn what waits."""
+        waiting, head = self.waiting[name], self.heads[name]
+        if not waiting:
+            return
+        told = [one.told for one in waiting]
+        odds = head.learn_many(told)
         if self.observer is not None:
-            odds, before = model.predict_one(seen), float(seen.x @ model.start)
-            self.observer.observed(Observation(head, lesson.offer_kind, odds, before, successes, trials))
-        model.learn_one(seen, successes, trials)
+            before = np.array([one.seen.x for one in told]) @ head.start
+            successes, trials = np.array([one[1:] for one in told]).T
+            kinds = [one.kind for one in waiting]
+            self.observer.observed(Observations(name, kinds, odds, before, successes, trials))
+        waiting.clear()
 
     def _fade(self, day: int) -> None:
         """Let data grow old, at the turn of journal days: so it is the same wherever reads cut."""
         if self.day and day > self.day and self.parameters.half_life_days > 0.0:
             factor = math.exp2(-(day - self.day) / self.parameters.half_life_days)
-            for head in self.heads.values():
+            for name, head in self.heads.items():
+                self._settle(name)
                 head.fade(factor)
             for counts in (self.engaging, self.converting, self.caused, self.returned):
                 counts.fade(factor)

@@ -8,10 +8,10 @@ import numpy as np
 from msgspec import Struct
 
 from services.analyzer.learner.arrays import packed, unpacked
-from services.analyzer.learner.delays import AGES, Delays
+from services.analyzer.learner.delays import AGES, Delays, Known
 from services.analyzer.learner.effects import Effects
-from services.analyzer.learner.logit import BayesianLogit
-from services.analyzer.learner.responses import ResponseLearner
+from services.analyzer.learner.logit import BayesianLogit, Seen, Told
+from services.analyzer.learner.responses import ResponseLearner, Waiting
 
 _Key = TypeVar("_Key", str, int)
 
@@ -39,10 +39,29 @@ class HeadState(Struct, frozen=True, kw_only=True):
     cells: CellsState
 
 
+class WaitingState(Struct, frozen=True, kw_only=True):
+    """What a head has yet to learn, one row each; an empty slot is none."""
+
+    x: bytes
+    offers: list[str]
+    cells: list[int]
+    slots: list[str]
+    kinds: list[str]
+    numbers: bytes
+
+
+class DelaysState(Struct, frozen=True, kw_only=True):
+    counts: bytes
+    counted: int
+    shares: bytes
+    known: int
+
+
 class ResponseState(Struct, frozen=True, kw_only=True):
     heads: dict[str, HeadState]
-    engaging: dict[str, bytes]
-    converting: dict[str, bytes]
+    waiting: dict[str, WaitingState]
+    engaging: dict[str, DelaysState]
+    converting: dict[str, DelaysState]
     caused: list[tuple[str, str, bytes]]
     returned: list[tuple[str, int, float, float]]
     refused: dict[str, int]
@@ -54,6 +73,7 @@ def state_of(learner: ResponseLearner) -> ResponseState:
     """Everything ``learner`` knows; equal knowledge gives equal states."""
     return ResponseState(
         heads={name: _head(model) for name, model in learner.heads.items()},
+        waiting={name: _waiting(waiting) for name, waiting in learner.waiting.items()},
         engaging=_delays(learner.engaging),
         converting=_delays(learner.converting),
         caused=[(*key, packed(counts)) for key, counts in sorted(learner.caused.counts.items())],
@@ -68,6 +88,8 @@ def restore(learner: ResponseLearner, saved: ResponseState) -> None:
     """Have a new ``learner`` know what was saved."""
     for name, head in saved.heads.items():
         _restore_head(learner.heads[name], head)
+    for name, waiting in saved.waiting.items():
+        learner.waiting[name] = _restore_waiting(waiting)
     _restore_delays(learner.engaging, saved.engaging)
     _restore_delays(learner.converting, saved.converting)
     learner.caused.counts = {
@@ -102,6 +124,30 @@ def _restore_head(model: BayesianLogit, saved: HeadState) -> None:
     _restore_effects(model.cells, saved.cells.keys, saved.cells.variance, saved.cells.numbers)
 
 
+def _waiting(waiting: list[Waiting]) -> WaitingState:
+    told = [one.told for one in waiting]
+    return WaitingState(
+        x=packed(np.array([one.seen.x for one in told])),
+        offers=[one.seen.offer for one in told],
+        cells=[one.seen.cell for one in told],
+        slots=[one.seen.slot or "" for one in told],
+        kinds=[one.kind for one in waiting],
+        numbers=packed(np.array([(one.successes, one.trials) for one in told])),
+    )
+
+
+def _restore_waiting(saved: WaitingState) -> list[Waiting]:
+    size = len(saved.offers)
+    if not size:
+        return []
+    rows, numbers = unpacked(saved.x).reshape(size, -1), unpacked(saved.numbers).reshape(size, 2)
+    found = zip(rows, saved.offers, saved.cells, saved.slots, saved.kinds, numbers.tolist(), strict=True)
+    return [
+        Waiting(Told(Seen(x, offer, cell, slot or None), *told), kind)
+        for x, offer, cell, slot, kind, told in found
+    ]
+
+
 def _restore_effects(effects: Effects[_Key], keys: list[_Key], variance: float, numbers: bytes) -> None:
     effects.keys, effects.variance = list(keys), variance
     effects.index = {key: row for row, key in enumerate(keys)}
@@ -112,9 +158,20 @@ def _numbers(effects: Effects[_Key]) -> bytes:
     return packed(np.array([effects.trials, effects.expected, effects.successes]))
 
 
-def _delays(delays: Delays) -> dict[str, bytes]:
-    return {placement: packed(counts) for placement, counts in delays.counts.items()}
+def _delays(delays: Delays) -> dict[str, DelaysState]:
+    return {
+        placement: DelaysState(
+            counts=packed(counts),
+            counted=delays.counted[placement],
+            shares=packed(np.array(delays.known[placement].shares)),
+            known=delays.known[placement].counted,
+        )
+        for placement, counts in delays.counts.items()
+    }
 
 
-def _restore_delays(delays: Delays, saved: dict[str, bytes]) -> None:
-    delays.counts = {placement: unpacked(counts).reshape(2, len(AGES)) for placement, counts in saved.items()}
+def _restore_delays(delays: Delays, saved: dict[str, DelaysState]) -> None:
+    for placement, one in saved.items():
+        delays.counts[placement] = unpacked(one.counts).reshape(2, len(AGES))
+        delays.counted[placement] = one.counted
+        delays.known[placement] = Known(tuple(unpacked(one.shares).tolist()), one.known)

@@ -8,6 +8,7 @@ tells those of one event apart.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -129,7 +130,7 @@ class TrialLesson(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fie
 
         They were checked when the trial began: the right number of finite numbers.
         """
-        return np.array(unpack(self.vector) + unpack(self.shared) if self.vector else [])
+        return np.array(unpack(self.vector) + _shared(self.shared) if self.vector else [])
 
 
 Lesson = OrderLesson | OrderChangeLesson | TrialLesson
@@ -139,6 +140,8 @@ ORDER = "order"
 ORDER_CHANGE = "order_change"
 TRIAL = "trial"
 
+_shared = lru_cache(64)(unpack)
+"""Lessons of one decision follow each other."""
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder: msgspec.msgpack.Decoder[Lesson] = msgspec.msgpack.Decoder(Lesson)
 _briefly: msgspec.msgpack.Decoder[BriefLesson] = msgspec.msgpack.Decoder(BriefLesson)
