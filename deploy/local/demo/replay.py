@@ -20,7 +20,7 @@ BASKET = "basket"
 LIVE = "basket-live"
 PROBES_A_DAY = 4
 SAME_DAY = 86_400
-"""Seconds after an offer in which a purchase is credited to it: what is taken on this visit, not on the next."""
+"""Seconds after an offer in which a purchase is credited to it: taken on this visit, not on the next."""
 PLACEMENTS: tuple[dict[str, Any], ...] = (
     {"placement_id": BASKET, "limit": SIZE, "objective": "acceptance", "exploration": 0.0},
     {
@@ -120,9 +120,7 @@ class Replay:
         await asyncio.gather(self._learn_day(day, chosen, shown), self._probe(day[0].at))
 
     async def _learn_day(self, day: list[Basket], chosen: list[Basket], shown: list[dict[str, Any]]) -> None:
-        await asyncio.gather(
-            self._feed.post_orders(day), self._post_outcomes(shown_outcomes(chosen, shown))
-        )
+        await asyncio.gather(self._feed.post_orders(day), self._post_outcomes(shown_outcomes(chosen, shown)))
         await self._post_outcomes(bought_outcomes(chosen, shown))
         for basket in day:
             self._baselines.learn(basket.customer, basket.at, basket.products)

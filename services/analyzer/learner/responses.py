@@ -29,11 +29,11 @@ _TOGETHER = ("offer_", "cross_", "context_")
 _BLOCKS = [[at for at, name in enumerate(TRIAL_FEATURES) if name.startswith(word)] for word in _TOGETHER]
 """Columns that are one feature spread over several: how much such a feature says is learned, as a spread.
 
-Trap: no others. Those that say which kind, source or place an offer is of are as constant as the intercept among
-trials of few of them, and would take over what is the intercept's: then all that was never shown would seem
-worse by that. Those of the customer and the product (habit, cycle, price …) are in the choice already, which has
-learned them from every order; a spread of their own lets the few products that are shown judge them once more,
-and cost some thousandths of NDCG@10 on a year of baskets.
+Trap: no others. Those that say which kind, source or place an offer is of are as constant as the intercept
+among trials of few of them, and would take over what is the intercept's: then all that was never shown would
+seem worse by that. Those of the customer and the product (habit, cycle, price …) are in the choice already,
+which has learned them from every order; a spread of their own lets the few products that are shown judge them
+once more, and cost some thousandths of NDCG@10 on a year of baskets.
 """
 LOT = 32
 """So many observations a head learns at once, …"""
