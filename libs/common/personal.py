@@ -119,6 +119,9 @@ _PAGING = _words("page next cursor continuation sync")
 _CLOSER = re.compile(rf"[@%+＠]|\d\)?[{_ANY}]+\d\d|\d\.\d{{1,3}}\.\d|:[0-9A-Fa-f]*+:|[?&;#]\w")
 """A text without any of this holds nothing that is masked."""
 
+_MAY_BE_PERSONAL = re.compile(r"[@＠%+.:]|\A\s*00")
+"""An id without any of this names nobody: most have letters, digits and dashes only."""
+
 _MOST_NAMES = 4_096
 _MOST_TEXTS = 16_384
 _MOST_CHARS = 64
@@ -130,12 +133,14 @@ def refuse_personal(text: str, field: str) -> None:
     E-mail addresses, phone numbers with the code of a country, and public IP addresses: what has a shorter
     form, ``0170-123456``, may as well be the number of a customer.
     """
-    _refuse(None if text.isalnum() else _kind_of(text), field)
+    if not text.isalnum() and _MAY_BE_PERSONAL.search(text) is not None:
+        _refuse(_kind_of(text), field)
 
 
 def refuse_email(text: str, field: str) -> None:
     """Raise `Invalid` for another id that holds an e-mail address: an order's may look like a phone."""
-    _refuse("an e-mail address" if is_email(text) else None, field)
+    if not text.isalnum() and is_email(text):
+        _refuse("an e-mail address", field)
 
 
 def is_email(text: str) -> bool:

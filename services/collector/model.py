@@ -139,7 +139,8 @@ def check_touchpoint(item: TouchpointIn, currency: str) -> None:
     check_word(item.type, "/type")
     check_word(item.channel, "/channel")
     check_ids(item.customer_id, item.anonymous_id, item.account_id)
-    check_names(("/id", item.id))
+    if item.id is not None:
+        refuse_email(item.id, "/id")
     shape = TYPED.get(item.type)
     if shape is not None:
         check_properties(item.properties or {}, shape, currency)

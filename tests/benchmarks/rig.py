@@ -81,14 +81,14 @@ class Rig:
 
 
 def _place(pid: int, cores: set[int]) -> None:
-    for thread in _threads(pid):
+    for thread in threads(pid):
         try:
             os.sched_setaffinity(thread, cores)
         except ProcessLookupError:
             continue
 
 
-def _threads(pid: int) -> list[int]:
+def threads(pid: int) -> list[int]:
     """A process, its children and all their threads (PostgreSQL forks)."""
     found: list[int] = []
     try:
@@ -96,7 +96,7 @@ def _threads(pid: int) -> list[int]:
         for task in list(found):
             children = Path(f"/proc/{pid}/task/{task}/children").read_text().split()
             for child in children:
-                found += _threads(int(child))
+                found += threads(int(child))
     except (FileNotFoundError, ProcessLookupError):
         pass
     return found

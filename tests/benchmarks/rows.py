@@ -60,7 +60,7 @@ def bare() -> Iterator[int]:
         process.wait()
 
 
-def _touchpoints() -> Callable[[], bytes]:
+def touchpoints() -> Callable[[], bytes]:
     """Requests with one touchpoint each, of ever new ids and a thousand visitors."""
     numbers = itertools.count()
 
@@ -81,7 +81,7 @@ def _touchpoints() -> Callable[[], bytes]:
 def collector_single(rig: Rig, connections: int) -> Row:
     """Single events, durable 202, against the bare endpoint with the same body."""
     rig.alone("collector")
-    make = _touchpoints()
+    make = touchpoints()
     port = rig.port("collector")
     with bare() as yardstick:
         sample = make().split(b"\r\n\r\n", 1)[1]
@@ -295,7 +295,7 @@ async def _closures(rig: Rig, samples: int) -> list[float]:
                 "customer_id": who,
                 "properties": {"product_id": "p1"},
             }
-            answer = await _exchange(
+            answer = await exchange(
                 rig.port("collector"), request("/v1/touchpoints", msgspec.json.encode(touch), KEY)
             )
             begin = time.perf_counter()
@@ -306,7 +306,7 @@ async def _closures(rig: Rig, samples: int) -> list[float]:
                 "wait_ms": 1000,
                 "dry_run": True,
             }
-            reply = await _exchange(
+            reply = await exchange(
                 rig.port("recommender"), request("/v1/recommendations", msgspec.json.encode(ask), KEY)
             )
             took.append((time.perf_counter() - begin) * 1000 if reply["fresh"] else 1000.0)
@@ -318,12 +318,12 @@ async def _closures(rig: Rig, samples: int) -> list[float]:
 
 
 async def _background(rig: Rig, stop: asyncio.Event) -> None:
-    make = _touchpoints()
+    make = touchpoints()
     while not stop.is_set():
         await pace(rig.port("collector"), make, 8, 200, 1.0)
 
 
-async def _exchange(port: int, data: bytes) -> dict[str, object]:
+async def exchange(port: int, data: bytes) -> dict[str, object]:
     """One request on a connection of its own."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(data)

@@ -38,8 +38,10 @@ class Record(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of key, value and headers, as `MAX_RECORD_BYTES` counts them."""
-        headers = sum(len(name) + len(value) for name, value in self.headers)
-        return len(self.key) + len(self.value or b"") + headers
+        size = len(self.key) + len(self.value or b"")
+        for name, value in self.headers:
+            size += len(name) + len(value)
+        return size
 
 
 class Message(NamedTuple):

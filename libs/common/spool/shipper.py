@@ -84,7 +84,7 @@ class Shipper:
         self._suspicions = [suspicion() for _ in self._lanes]
         self._metrics = metrics or SpoolMetrics()
         self._applied = list(store.floor)
-        self._spool = store.spool.encode()
+        self._spool = (HEADER_SPOOL, store.spool.encode())
         self._cluster: str | None = None
         self._producer: Producer | None = None
         self._void = False
@@ -293,7 +293,7 @@ class Shipper:
 
     def _record(self, lane: Lane, row: Row) -> Record:
         _, seq, key, value = row
-        headers: Headers = (_SCHEMA, (HEADER_SPOOL, self._spool), (HEADER_SEQ, b"%d" % seq))
+        headers: Headers = (_SCHEMA, self._spool, (HEADER_SEQ, b"%d" % seq))
         if seq == lane.begun + 1 or row is lane.probe:
             headers = (*headers, (HEADER_FLOOR, b"%d" % (seq - 1)))
         return Record(key, value, headers)

@@ -31,6 +31,7 @@ from services.analyzer.ports import (
 from services.analyzer.store import trials
 from services.analyzer.store.days import LAST_DAY, table_of
 from services.analyzer.store.erasing import PostgresErasureStore, erase, put_notices
+from services.analyzer.store.fenced import Rows, fenced, following, rows_of
 from services.analyzer.store.statements import statements
 
 SCHEMA = "analyzer"
@@ -40,6 +41,11 @@ _LOCK_DAYS = 0x636C6461
 """Advisory lock under which tables of days are made."""
 
 DAYS_AHEAD = 7
+
+COPIED = {"events": StoredEvent._fields, "lessons": LessonRow._fields, "facts": FactRow._fields}
+"""Tables whose rows are new, with their columns."""
+COPIED_FROM = 100
+"""Rows of one of these from which on COPY is worth further statements."""
 
 FORGOTTEN_AT_ONCE = 5_000
 """Rows that one slice may delete because they are old: a day of them at once would hold it up."""
@@ -162,52 +168,53 @@ class PostgresAnalyzerStore:
         days = {event.recorded_at // DAY for event in slice_.events}
         if not days <= self._days:
             await self._make_days(days - self._days)
+        rows = rows_of(slice_)
+        if not self._is_more(slice_) and all(len(rows.get(table, ())) < COPIED_FROM for table in COPIED):
+            async with self._database.connection() as connection:
+                await self._pass(connection, slice_, rows)
+            return
         async with self._database.bulk() as connection:
-            await self._fence(connection, slice_.state, slice_.before)
-            await self._write_rows(connection, slice_)
+            copied = {table: rows.pop(table) for table in COPIED if table in rows}
+            if slice_.erased is None:
+                await self._pass(connection, slice_, rows)
+            else:
+                # What goes, goes before what comes.
+                await self._pass(connection, slice_, {})
+                await erase(connection, self._schema, slice_.state.partition, slice_.erased)
+                await connection.execute(*following(self._schema, rows))
+            for table, some in copied.items():
+                await self._copy(connection, table, some)
+            await self._write_more(connection, slice_)
 
-    async def _fence(
-        self, connection: asyncpg.Connection, state: PartitionState, before: PartitionState
-    ) -> None:
-        status = await connection.execute(
-            self._sql["fence"],
-            state.partition,
-            state.epoch,
-            state.next_offset,
-            state.number,
-            state.journal_time,
-            json.dumps(state.applied),
-            json.dumps(state.counters),
-            json.dumps(state.notes),
-            state.published,
-            state.models_offset,
-            json.dumps(state.leaves),
-            before.next_offset,
-            before.number,
-            before.journal_time,
+    async def _pass(self, connection: asyncpg.Connection, slice_: SliceWrite, rows: Rows) -> None:
+        """Pass the fence, together with ``rows``; raises `Fenced`, or `Transient`."""
+        state = slice_.state
+        if await connection.fetchval(*fenced(self._schema, state, slice_.before, rows)):
+            return
+        row = await connection.fetchrow(self._sql["load"], state.partition)
+        if row is not None and row["epoch"] == state.epoch:
+            raise Transient(
+                f"partition {state.partition} went on: by a write given up for lost, or a rebuild"
+            )
+        raise Fenced(f"partition {state.partition} has another owner than epoch {state.epoch}")
+
+    def _is_more(self, slice_: SliceWrite) -> bool:
+        """Whether there is more to do than to write rows, see `_write_more`."""
+        return bool(
+            slice_.erased is not None
+            or slice_.notices
+            or slice_.waiting
+            or slice_.met
+            or slice_.replays
+            or slice_.dead_letters
+            or slice_.forget_before is not None
+            or slice_.state.partition in self._stale
         )
-        if status != "UPDATE 1":
-            # Trap: the epoch alone is not enough. A commit whose answer was lost may still be under way when
-            # the owner has read the state again; this update then waits for it, and must not follow it.
-            row = await connection.fetchrow(self._sql["load"], state.partition)
-            if row is not None and row["epoch"] == state.epoch:
-                raise Transient(
-                    f"partition {state.partition} went on: by a write given up for lost, or a rebuild"
-                )
-            raise Fenced(f"partition {state.partition} has another owner than epoch {state.epoch}")
 
-    async def _write_rows(self, connection: asyncpg.Connection, slice_: SliceWrite) -> None:
+    async def _write_more(self, connection: asyncpg.Connection, slice_: SliceWrite) -> None:
         partition = slice_.state.partition
-        if slice_.erased is not None:
-            await erase(connection, self._schema, partition, slice_.erased)
         if slice_.notices:
             await put_notices(connection, self._schema, slice_.notices)
-        if slice_.events:
-            await self._copy(connection, "events", slice_.events)
-        if slice_.ids:
-            await connection.execute(
-                self._sql["ids"], partition, list(slice_.ids), *columns(slice_.ids.values())
-            )
         if slice_.waiting:
             await connection.execute(self._sql["wait"], *columns(slice_.waiting))
         if slice_.met:
@@ -217,23 +224,8 @@ class PostgresAnalyzerStore:
             await connection.execute(
                 self._sql["replayed"], partition, slice_.state.journal_time, *columns(slice_.replays)
             )
-        if slice_.models:
-            await connection.execute(self._sql["put_models"], *columns(slice_.models))
-        if slice_.trials:
-            await trials.put_trials(connection, self._schema, partition, slice_.trials)
-        if slice_.lessons:
-            await self._copy(connection, "lessons", slice_.lessons)
-        if slice_.facts:
-            await self._copy(connection, "facts", slice_.facts)
         if slice_.dead_letters:
             await connection.execute(self._sql["dead_letters"], *columns(slice_.dead_letters))
-        for report in slice_.reports:
-            accepted = json.dumps(report.accepted)
-            await connection.execute(self._sql["report"], *report[:-1], accepted)
-        if slice_.fates:
-            await connection.execute(
-                self._sql["fates"], partition, *columns(slice_.fates), list(slice_.fates.values())
-            )
         if slice_.forget_before is not None:
             await connection.execute(self._sql["give_up"], partition, slice_.state.journal_time - DAY)
             self._stale[partition] = slice_.forget_before
@@ -253,11 +245,11 @@ class PostgresAnalyzerStore:
         self,
         connection: asyncpg.Connection,
         table: str,
-        rows: Sequence[StoredEvent] | Sequence[LessonRow] | Sequence[FactRow],
+        rows: Sequence[tuple[object, ...]],
     ) -> None:
-        """Rows that cannot be there yet: half the work of a statement with arrays."""
+        """Rows that cannot be there yet, many of them: half the work of a statement with arrays."""
         await connection.copy_records_to_table(
-            table, schema_name=self._schema, columns=rows[0]._fields, records=rows
+            table, schema_name=self._schema, columns=COPIED[table], records=rows
         )
 
     async def _make_days(self, days: set[int]) -> None:

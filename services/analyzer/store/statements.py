@@ -52,15 +52,6 @@ _STATEMENTS = {
         SELECT partition, customer, part, revision, body FROM SCHEMA.models
         WHERE partition = $1 AND revision > $2 AND (customer, part) > ($3, $4)
         ORDER BY customer, part LIMIT $5""",
-    "fence": """
-        UPDATE SCHEMA.partitions SET next_offset = $3, number = $4, journal_time = $5, applied = $6,
-            counters = $7, notes = $8, published = $9, models_offset = $10, leaves = $11, touched_at = now()
-        WHERE partition = $1 AND epoch = $2 AND (next_offset, number, journal_time) = ($12, $13, $14)""",
-    "ids": """
-        INSERT INTO SCHEMA.event_ids (partition, hash, journal_time, content)
-        SELECT $1, * FROM unnest($2::bytea[], $3::bigint[], $4::bytea[])
-        ON CONFLICT (partition, hash) DO UPDATE SET journal_time = EXCLUDED.journal_time,
-            content = EXCLUDED.content""",
     "waiting": f"""
         SELECT {WAITING_COLUMNS} FROM SCHEMA.waiting_outcomes
         WHERE partition = $1 AND (customer, decision) IN (SELECT * FROM unnest($2::text[], $3::text[]))
@@ -83,26 +74,11 @@ _STATEMENTS = {
             reason = CASE WHEN outcome.code = '' THEN letter.reason ELSE outcome.reason END
         FROM unnest($3::bigint[], $4::text[], $5::text[]) AS outcome (id, code, reason)
         WHERE letter.partition = $1 AND letter.id = outcome.id""",
-    "put_models": """
-        INSERT INTO SCHEMA.models (partition, customer, part, revision, body)
-        SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])
-        ON CONFLICT (partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision,
-            body = EXCLUDED.body""",
     "dead_letters": """
         INSERT INTO SCHEMA.dead_letters (partition, cluster_id, log_offset, spool, seq, source, code,
             reason, journal_time, key, value)
         SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[], $4::text[], $5::bigint[],
             $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bytea[], $11::bytea[])""",
-    "report": """
-        INSERT INTO SCHEMA.spool_reports (partition, spool, service, recorded_at, accepted)
-        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (partition, spool) DO UPDATE
-            SET service = EXCLUDED.service, recorded_at = EXCLUDED.recorded_at,
-            accepted = EXCLUDED.accepted""",
-    "fates": """
-        INSERT INTO SCHEMA.fates AS known (partition, spool, source, fate, count)
-        SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[])
-        ON CONFLICT (partition, spool, source, fate) DO UPDATE
-            SET count = known.count + EXCLUDED.count""",
     "forget_ids": """
         DELETE FROM SCHEMA.event_ids WHERE partition = $1 AND ctid = ANY(ARRAY(
             SELECT ctid FROM SCHEMA.event_ids WHERE partition = $1 AND journal_time < $2 LIMIT $3))""",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from aiokafka.errors import (
+    KafkaConnectionError,
     LeaderNotAvailableError,
     MessageSizeTooLargeError,
     NotLeaderForPartitionError,
@@ -25,13 +27,28 @@ _ZSTD = 4
 """Number of this codec in the record format; both brokers take it."""
 
 _ALL_REPLICAS = -1
+_UNKNOWN = -1
+"""Error code of what went wrong without a word about it."""
+
 _RETRY_SECONDS = 0.05
 _NOT_HERE = (LeaderNotAvailableError, NotLeaderForPartitionError, UnknownTopicOrPartitionError)
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
 
 
+class _Batch(NamedTuple):
+    """An encoded batch on its way; ``answer`` becomes error code and first offset."""
+
+    topic: str
+    partition: int
+    body: bytes
+    answer: asyncio.Future[tuple[int, int]]
+
+
 class KafkaProducer:
     """Implements `ports.Producer`.
+
+    What is sent to one broker within a round of the event loop goes in one request: a request costs both
+    sides as much as some forty records.
 
     Speaks the protocol's produce request itself instead of using `AIOKafkaProducer`: that one resends on
     its own, so what it still holds may arrive after we gave up, and its `stop` waits for ever when the
@@ -53,6 +70,8 @@ class KafkaProducer:
         self._connecting = asyncio.Lock()
         self._lines: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._closed = False
+        self._joined: dict[tuple[BoundClient, int], list[_Batch]] = {}
+        self._flying: set[asyncio.Task[None]] = set()
         self.on_use: Callable[[bool], None] = lambda used: None
 
     async def send(self, topic: str, partition: int, records: Sequence[Record]) -> int:
@@ -106,11 +125,45 @@ class KafkaProducer:
         leader = (await leaders(client, topic)).get(partition)
         if leader is None:
             raise Transient(f"{topic}/{partition} has no leader")
+        answer: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        joined = self._joined.setdefault((client, leader), [])
+        if not joined:
+            asyncio.get_running_loop().call_soon(self._launch, client, leader)
+        joined.append(_Batch(topic, partition, batch, answer))
+        return await answer
+
+    def _launch(self, client: BoundClient, leader: int) -> None:
+        batches = self._joined.pop((client, leader))
+        task = asyncio.create_task(self._fly(client, leader, batches))
+        self._flying.add(task)
+        task.add_done_callback(self._flying.discard)
+
+    async def _fly(self, client: BoundClient, leader: int, batches: Sequence[_Batch]) -> None:
+        """Send ``batches`` in one request, and tell each what became of it."""
+        topics: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
+        for batch in batches:
+            topics[batch.topic].append((batch.partition, batch.body))
         wait = int(self._timeout * 1000)
-        request = ProduceRequest(None, _ALL_REPLICAS, wait, [(topic, [(partition, batch)])])
-        answer = await client.send(leader, request)
-        _, ((_, code, first, *_),) = answer.topics[0]
-        return int(code), int(first)
+        try:
+            answer = await client.send(
+                leader, ProduceRequest(None, _ALL_REPLICAS, wait, list(topics.items()))
+            )
+            found = {
+                (topic, partition): (int(code), int(first))
+                for topic, partitions in answer.topics
+                for partition, code, first, *_ in partitions
+            }
+            for batch in batches:
+                if not batch.answer.done():
+                    batch.answer.set_result(found.get((batch.topic, batch.partition), (_UNKNOWN, -1)))
+        except BaseException as error:
+            # Trap: also where this task is cancelled, or those who wait would wait until their timeout.
+            failure = error if isinstance(error, Exception) else KafkaConnectionError("given up")
+            for batch in batches:
+                if not batch.answer.done():
+                    batch.answer.set_exception(failure)
+            if failure is not error:
+                raise
 
     async def _ready(self) -> BoundClient:
         async with self._connecting:
