@@ -51,9 +51,9 @@ class WallIntake:
 
     def admit(self, occurred_at: Millis | None, imported: bool = False) -> Admitted:
         now = self._clock.now()
-        if occurred_at is None:
-            occurred_at = now
         flags = (IMPORTED,) if imported else ()
+        if occurred_at is None:
+            return Admitted(now, now, True, flags)
         if occurred_at > now + FUTURE or (occurred_at < now - PAST and not imported):
             return Admitted(occurred_at, now, False, (*flags, OUT_OF_WINDOW))
         return Admitted(occurred_at, now, True, flags)

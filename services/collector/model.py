@@ -136,8 +136,9 @@ class Sender(NamedTuple):
 
 def check_touchpoint(item: TouchpointIn, currency: str) -> None:
     """Raises `Invalid` for what the shape alone does not catch."""
-    check_word(item.type, "/type")
-    check_word(item.channel, "/channel")
+    if not (_is_word(item.type) and _is_word(item.channel)):
+        check_word(item.type, "/type")
+        check_word(item.channel, "/channel")
     check_ids(item.customer_id, item.anonymous_id, item.account_id)
     if item.id is not None:
         refuse_email(item.id, "/id")

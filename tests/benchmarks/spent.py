@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.spent``: CPU seconds of each process while nothing, something and much happens.
+"""``python -m tests.benchmarks.spent``: CPU seconds by process while nothing, something and much happens.
 
 Not timed, so it says the same on a machine that is shared: what the embedded broker and PostgreSQL take
 beside the services is most of what a small installation costs.
@@ -86,8 +86,13 @@ async def _some(rig: Rig) -> None:
             await exchange(rig.port("recommender"), question)
             await asyncio.sleep(max(0.0, 1 / ASKED_A_SECOND - (time.perf_counter() - began)))
 
-    load = pace(rig.port("collector"), touchpoints(), 8, EVENTS_A_SECOND, SECONDS)
-    await asyncio.gather(ask(), load)
+    async def load() -> None:
+        make = touchpoints()
+        for _ in range(int(SECONDS)):
+            # Trap: a connection that nobody needs for some seconds is closed by the server.
+            await pace(rig.port("collector"), make, 4, EVENTS_A_SECOND, 1.0)
+
+    await asyncio.gather(ask(), load())
 
 
 def much(rig: Rig) -> None:

@@ -52,11 +52,9 @@ BREAKAGES = (
     Breakage(
         "offset committed before the rows of its slice",
         "services/analyzer/store/postgres.py",
-        "            await self._fence(connection, slice_.state, slice_.before)\n"
-        "            await self._write_rows(connection, slice_)",
-        "            await self._fence(connection, slice_.state, slice_.before)\n"
-        "        async with self._database.bulk() as connection:\n"
-        "            await self._write_rows(connection, slice_)",
+        "                await self._pass(connection, slice_, rows)\n            return\n",
+        "                await self._pass(connection, slice_, {})\n"
+        "                await connection.execute(*following(self._schema, rows))\n            return\n",
         "trial: kill analyzer",
     ),
     Breakage(
@@ -83,9 +81,9 @@ BREAKAGES = (
     ),
     Breakage(
         "fence off: whoever writes last wins",
-        "services/analyzer/store/statements.py",
-        "WHERE partition = $1 AND epoch = $2 AND next_offset = $12 AND number = $13",
-        "WHERE partition = $1 AND $2::bigint IS NOT NULL AND $12::bigint + $13::bigint >= 0",
+        "services/analyzer/store/fenced.py",
+        "WHERE partition = $1 AND epoch = $2 AND (next_offset, number, journal_time) = ($12, $13, $14)",
+        "WHERE partition = $1 AND $2::bigint IS NOT NULL AND $12::bigint + $13::bigint + $14::bigint >= 0",
         SLICES + "test_zombie_is_fenced_and_changes_nothing",
     ),
     Breakage(
@@ -156,8 +154,8 @@ BREAKAGES = (
     Breakage(
         "suppressed keys are not read",
         "services/analyzer/handlers/erasing.py",
-        "    if not draft.suppressed or isinstance(",
-        "    if draft.suppressed is not None or isinstance(",
+        "    if not draft.suppressed or type(known) is Tick",
+        "    if draft.suppressed is not None or type(known) is Tick",
         "tests/integration/test_analyzer_erasures.py::"
         "test_late_events_are_dropped_as_erased_and_the_ledger_balances",
     ),

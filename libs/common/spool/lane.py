@@ -106,8 +106,10 @@ class Lane:
             return
         self.highest = max(self.highest, last)
         # Trap: not simply as many as were sent: the board may have said meanwhile that they are applied.
-        while self.rows and self.rows[0][1] <= last:
-            self.size -= len(self.rows.popleft()[3]) + _ROW_BYTES
+        waiting, gone = self.rows, 0
+        while waiting and waiting[0][1] <= last:
+            gone += len(waiting.popleft()[3]) + _ROW_BYTES
+        self.size -= gone
         self.shipped = max(self.shipped, last)
 
     def applied(self, seq: int) -> None:

@@ -195,12 +195,16 @@ def encode(records: Sequence[Record]) -> Iterator[tuple[bytes, int]]:
     builder = _builder()
     count = 0
     for record in records:
-        if record.size > MAX_RECORD_BYTES:
-            raise Invalid("too_large", f"a record of {record.size} bytes, {MAX_RECORD_BYTES} are possible")
         headers = list(record.headers)
-        if builder.append(count, None, record.key, record.value, headers) is None:
+        if count and builder.append(count, None, record.key, record.value, headers) is None:
             yield bytes(builder.build()), count
             builder, count = _builder(), 0
+        if not count:
+            # One that is too large goes into no batch that holds others, so it is enough to look here.
+            if record.size > MAX_RECORD_BYTES:
+                raise Invalid(
+                    "too_large", f"a record of {record.size} bytes, {MAX_RECORD_BYTES} are possible"
+                )
             builder.append(count, None, record.key, record.value, headers)
         count += 1
     yield bytes(builder.build()), count
