@@ -267,7 +267,9 @@ class Screen:
             # Trap: an id that became a constant would make one customer or account of many.
             kept = _EMAILS.sub(self._hashed if is_id else "[e-mail]", text)
         # Trap: an id is not masked for digits and dots in it. What it names would be lost.
-        if not is_id:
+        if is_id:
+            kept = _ABROAD.sub(self._hashed_phone, kept)
+        else:
             kept = _IPV4S.sub(r"\1.0", self._without_values(kept))
             kept = _PHONES.sub(_masked_phone, _IPV6S.sub(_masked_ipv6, kept))
         if kept != text:
@@ -279,6 +281,11 @@ class Screen:
 
     def _hashed(self, match: re.Match[str]) -> str:
         return self.join_hash("email", match[0])
+
+    def _hashed_phone(self, match: re.Match[str]) -> str:
+        # An order may be numbered like a phone. What says more than that is no number.
+        alone = match[0].strip() == match.string.strip() or not _is_phone(match)
+        return match[0] if alone else self.join_hash("phone", match[0])
 
     def _without_values(self, text: str) -> str:
         """``text`` without what follows the parameters of addresses whose name says something personal."""

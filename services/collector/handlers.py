@@ -90,6 +90,9 @@ class Collector:
     def on_consent(self, item: ConsentIn, sender: Sender) -> Sequence[CustomerEvent]:
         """The event of a consent or refusal; raises `Invalid`."""
         check_consent(item)
+        if item.source or item.text_version:
+            kept = self.screen({"asked": item.source, "text": item.text_version})
+            item = msgspec.structs.replace(item, source=kept["asked"], text_version=kept["text"])
         times = self._times_of_word(item.occurred_at, sender)
         return [consent_event(item, item.id or self._new_id(), sender, times)]
 

@@ -150,8 +150,14 @@ def check_touchpoint(item: TouchpointIn, currency: str) -> None:
 def check_consent(item: ConsentIn) -> None:
     """Raises `Invalid` for what the shape alone does not catch."""
     check_ids(item.customer_id, item.anonymous_id)
-    said = [("/purpose", item.purpose), ("/text_version", item.text_version), ("/source", item.source)]
-    check_names(("/id", item.id), *said)
+    check_names(("/id", item.id))
+    for field, said in (
+        ("/purpose", item.purpose),
+        ("/text_version", item.text_version),
+        ("/source", item.source),
+    ):
+        if said is not None:
+            refuse_personal(said, field)
     if item.channel is not None:
         check_word(item.channel, "/channel")
 

@@ -260,6 +260,36 @@ async def test_visitor_of_somebody_else_stays_but_forgets_the_erased(world: Worl
     await rebuilds_the_same(world.rig.stores)
 
 
+@pytest.mark.parametrize("late", [False, True])
+async def test_shared_visitor_of_an_erased_last_owner_is_nobodys(world: World, late: bool) -> None:
+    visitor, early = "anon:v-shared", his("anon:v-shared", clicked("never-decided", T0 + 3_000))
+    first = [*link("c-other", "v-shared", "l-1"), his(visitor, view("v-1", T0 + 500))]
+    waits = his(visitor, clicked("c-others", T0 + 600))
+    second = [*link(KEY, "v-shared", "l-2", T0 + 1_000), his(visitor, view("v-2", T0 + 2_000)), early]
+    await world.post(*first, waits, *(second if not late else ()))
+    await world.post(erasure(KEY), *(second if late else ()))
+    await world.settle()
+    await world.post(his(visitor, view("v-3", T0 + 70_000)))
+    await world.settle()
+    queries = Queries(world.rig.stores.reading)
+    left = await everything(world.rig.stores)
+    assert KEY.encode() not in left
+    assert (b"never-decided" in left, b"c-others" in left) == (False, True)
+    counts = [(await queries.customer(each)).totals["product_viewed"] for each in ("c-other", visitor)]
+    assert counts == [1, 1], "he does not become the owner again of what follows"
+    assert (await queries.customer(visitor)).owner is None
+    await rebuilds_the_same(world.rig.stores)
+    await world.post(
+        *link("c-third", "v-shared", "l-3", T0 + 71_000), *link(KEY, "v-shared", "l-4", T0 + 72_000)
+    )
+    await world.post(his(visitor, view("v-4", T0 + 73_000)))
+    await world.settle()
+    counts = [(await queries.customer(each)).totals["product_viewed"] for each in ("c-third", visitor)]
+    assert counts == [1, 1], "who was erased claims him for nobody, and ends the time of another"
+    assert KEY.encode() not in await everything(world.rig.stores)
+    await rebuilds_the_same(world.rig.stores)
+
+
 async def test_erased_visitor_is_taken_out_of_his_customers_records(world: World) -> None:
     both = his(KEY, view("v-2", T0 + 2_000))
     both = msgspec.structs.replace(both, customer_id=KEY, anonymous_id="v-gone")

@@ -109,8 +109,8 @@ def read_models(kafka: str) -> dict[str, bytes]:
     return {key: body for key, (_, body) in newest.items() if body is not None}
 
 
-def read_topic(kafka: str, topic: str) -> Iterator[Message]:
-    """Every record of ``topic``, partition by partition, to its end.
+def read_topic(kafka: str, *topics: str) -> Iterator[Message]:
+    """Every record of ``topics``, partition by partition, to its end.
 
     Trap: the embedded broker says too low where the end is, so the end is also where nothing more comes.
     """
@@ -124,8 +124,8 @@ def read_topic(kafka: str, topic: str) -> Iterator[Message]:
         }
     )
     try:
-        parts = consumer.list_topics(topic, timeout=20).topics[topic].partitions
-        starts = [TopicPartition(topic, number, 0) for number in parts]
+        found = consumer.list_topics(timeout=20).topics
+        starts = [TopicPartition(topic, number, 0) for topic in topics for number in found[topic].partitions]
         consumer.assign(starts)
         last = begin = time.monotonic()
         while time.monotonic() - last < SILENCE and time.monotonic() - begin < PATIENCE:

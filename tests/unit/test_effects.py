@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import permutations
 from typing import Any
 
 import msgspec
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from libs.common.bus.ports import MAX_RECORD_BYTES
 from libs.common.clock import DAY, HOUR
 from libs.common.contracts.customer_event import Touchpoint
 from libs.common.contracts.customer_model import (
@@ -95,7 +98,9 @@ def test_two_keys_of_one_person_are_read_as_one(happened: list[Touchpoint], rand
         reaches = [one.reached[channel] for one in profiles if channel in one.reached]
         assert merged.reached[channel].contacts == sum(reach.contacts for reach in reaches)
         assert merged.reached[channel].answers == sum(reach.answers for reach in reaches)
-    assert set(merged.assets) == {name for one in profiles for name in one.assets}
+    gone = [one.retired["m-1"] for one in profiles if "m-1" in one.retired]
+    registered = [one.assets["m-1"].registered_at for one in profiles if "m-1" in one.assets]
+    assert ("m-1" in merged.assets) is (max(registered, default=-1) > max(gone, default=-1))
     assert [one.at for one in merged.contacts] == sorted(one.at for p in profiles for one in p.contacts)
 
 
@@ -190,6 +195,57 @@ def test_what_is_told_late_of_an_asset_fills_gaps_only() -> None:
     kit = told("kit_fitted", T0 + 1)
     silent = told("asset_registered", T0 + 9, fitted_kits=None)
     assert after(late, kit, silent).assets["m-1"].fitted_kits == ("old", "drive-3")
+
+
+def orders(*events: Touchpoint) -> Iterator[tuple[Profile, Profile]]:
+    """What ``events`` make of a customer in every order; and half of them under each of two linked keys."""
+    for arrived in permutations(events):
+        keys = after(*arrived[::2], customer="c-7"), after(*arrived[1::2], customer="anon:x")
+        yield after(*arrived), merge_profiles(keys)
+
+
+def test_case_is_open_by_what_was_said_of_it_last_whenever_it_arrives() -> None:
+    opened, closed = told("case_opened", T0), told("case_closed", T0 + 5)
+    for one, both in orders(opened, closed):
+        assert (one.cases, both.cases) == ({}, {}), "closed before anybody heard of it"
+    for one, both in orders(opened, closed, told("case_reopened", T0 + 9), told("case_closed", T0 + 2)):
+        assert (one.cases, both.cases) == ({"s-9": T0 + 9}, {"s-9": T0 + 9})
+    for one, _ in orders(opened, told("case_escalated", T0 + 4), told("case_closed", T0 - DAY)):
+        assert one.cases == {"s-9": T0}
+    for one, _ in orders(opened, told("case_closed", T0)):
+        assert one.cases == {}
+    assert after(told("case_opened", -DAY)).cases == {"s-9": -DAY}
+
+
+def test_asset_is_in_use_by_what_was_said_of_it_last_whenever_it_arrives() -> None:
+    registered, retired = told("asset_registered", T0), told("asset_retired", T0 + 5)
+    for one, both in orders(registered, retired):
+        assert (one.assets, both.assets) == ({}, {}), "scrapped before anybody heard of it"
+    again = told("asset_registered", T0 + 9, year_built=2010)
+    for one, both in orders(registered, retired, again, told("asset_retired", T0 + 2)):
+        assert {key: asset.year_built for key, asset in one.assets.items()} == {"m-1": 2010}
+        assert {key: asset.year_built for key, asset in both.assets.items()} == {"m-1": 2010}
+    fitted = told("kit_fitted", T0 + 9)
+    assert after(registered, fitted, retired).assets == {}, "a kit is no registration"
+
+
+def test_largest_installed_base_fits_into_a_record() -> None:
+    wide, kits = "\N{OLD ITALIC LETTER A}", range(MAX_KITS)
+    large = [
+        told(
+            "asset_registered", T0 + n, asset_id=f"{n:03}{wide * 253}", model=wide * 256, serial=wide * 256,
+            product_id=wide * 256, fitted_kits=[f"{kit:02}{wide * 62}" for kit in kits],
+        )
+        for n in range(MAX_ASSETS)
+    ]  # fmt: skip
+    profile = after(*large)
+    names = sorted(profile.assets)
+    assert len(encode_model(profile)) < MAX_RECORD_BYTES / 4
+    assert len(names) > 20
+    assert names[-1].startswith(f"{MAX_ASSETS - 1:03}"), "the earliest leave"
+    assert names == sorted(
+        large[n].properties["asset_id"] for n in range(MAX_ASSETS - len(names), MAX_ASSETS)
+    )
 
 
 def test_asset_without_id_goes_by_serial_or_model() -> None:

@@ -111,6 +111,15 @@ def test_ids_in_properties_are_not_taken_for_phone_numbers() -> None:
     assert Screen()(data) is data
 
 
+def test_phone_in_the_name_of_a_thing_becomes_a_keyed_hash() -> None:
+    screen = Screen((), b"k" * 32)
+    kept = screen(
+        {"page_name": "call +49 171 1234567 now", "order_id": "+49 171 1234567", "coupon": "a 10.0.0.1"}
+    )
+    hashed = screen.join_hash("phone", "+491711234567")
+    assert kept == {"page_name": f"call {hashed} now", "order_id": "+49 171 1234567", "coupon": "a 10.0.0.1"}
+
+
 def test_address_as_an_id_becomes_a_keyed_hash_of_its_own() -> None:
     screen = Screen((), b"k" * 32)
     anna, bob = screen({"case_id": "anna@example.com"}), screen({"case_id": "bob@example.com"})

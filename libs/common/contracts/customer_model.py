@@ -23,9 +23,15 @@ MAX_FROZEN = 32
 """Owners a visitor key may change; one that more people share is nobody's."""
 MAX_CONTACTS = 32
 MAX_CHANNELS = 16
+NEVER: Millis = -(1 << 53)
+"""Before all times: nobody said so."""
 MAX_CASES = 16
+MAX_CLOSED = 32
+"""Cases whose last words are remembered, so that late ones change nothing."""
 MAX_LOTS = 32
 MAX_ASSETS = 96
+MAX_ASSET_BYTES = 200_000
+"""Of all texts of the assets together: a profile must fit into a record."""
 
 
 # Values, so they cannot form cycles: ``gc=False`` keeps the garbage collector from walking through hundreds
@@ -121,8 +127,20 @@ class Reach(Struct, array_like=True, frozen=True, gc=False):
     undeliverable_at: Millis = 0
 
 
+class CaseWords(Struct, array_like=True, frozen=True, gc=False):
+    """When somebody said last that a case is open, and that it is closed."""
+
+    opened_at: Millis = NEVER
+    closed_at: Millis = NEVER
+
+    @property
+    def open(self) -> bool:
+        """Whether it is open; of two words at the same moment the closing holds."""
+        return self.opened_at > self.closed_at
+
+
 class Asset(Struct, array_like=True, frozen=True, gc=False):
-    """A machine of the installed base, as last told of ``at``."""
+    """A machine of the installed base, as last told of ``at`` and registered ``registered_at``."""
 
     model: str
     at: Millis
@@ -132,6 +150,7 @@ class Asset(Struct, array_like=True, frozen=True, gc=False):
     product_id: str | None = None
     defects: int = 0
     last_defect_at: Millis = 0
+    registered_at: Millis = 0
 
 
 class Lot(Struct, array_like=True, frozen=True, gc=False):
@@ -158,8 +177,9 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``contacts`` is the ledger of what was done to him, oldest first; ``reached`` by channel; ``answer_hours``
     at which hours of the day (UTC) he answers, as ``hours``; ``sentiment`` what he says in public, as
-    ``satisfaction``; ``cases`` his open cases and since when; ``account`` the company he belongs to, whose
-    own model is under `account_key`; ``assets`` by asset id: of a person those that belong to no account.
+    ``satisfaction``; ``cases`` his open cases and since when, ``case_words`` the last words on these and on
+    closed ones; ``account`` the company he belongs to, whose own model is under `account_key`; ``assets`` by
+    asset id: of a person those that belong to no account; ``retired`` when others left.
     """
 
     customer: CustomerKey
@@ -184,6 +204,8 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     lots: dict[str, Lot] = {}
     assets: dict[str, Asset] = {}
     account: str | None = None
+    case_words: dict[str, CaseWords] = {}
+    retired: dict[str, Millis] = {}
 
 
 class Item(Struct, array_like=True, frozen=True, gc=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import TypeVar
 
@@ -10,14 +10,17 @@ from libs.common.clock import Millis
 from libs.common.contracts.customer_model import (
     MAX_ASSETS,
     MAX_CASES,
+    MAX_CLOSED,
     MAX_CONTACTS,
     MAX_DECISIONS,
     MAX_ITEMS,
     MAX_LINKS,
     MAX_LOTS,
     MAX_RECENT,
+    NEVER,
     Activity,
     Asset,
+    CaseWords,
     Consent,
     Contact,
     Decayed,
@@ -51,6 +54,7 @@ def merge_profiles(profiles: Sequence[Profile]) -> Profile:
         return profiles[0]
     first = profiles[0]
     parts = sorted(profiles, key=lambda profile: profile.customer)
+    words, retired = _words(parts), _retired(parts)
     return Profile(
         customer=first.customer,
         first_at=_earliest(part.first_at for part in parts),
@@ -69,10 +73,12 @@ def merge_profiles(profiles: Sequence[Profile]) -> Profile:
         reached=_reached(parts),
         answer_hours=_hours(part.answer_hours for part in parts),
         sentiment=_mean(part.sentiment for part in parts),
-        cases=_cases(parts),
+        cases=_cases(parts, words),
         lots=_newest((part.lots for part in parts), MAX_LOTS),
-        assets=_newest((part.assets for part in parts), MAX_ASSETS),
+        assets=in_use(_newest((part.assets for part in parts), MAX_ASSETS), retired),
         account=first.account or next((part.account for part in parts if part.account), None),
+        case_words=words,
+        retired=retired,
     )
 
 
@@ -254,12 +260,46 @@ def _reached(parts: Sequence[Profile]) -> dict[str, Reach]:
     return merged
 
 
-def _cases(parts: Sequence[Profile]) -> dict[str, Millis]:
+def join_words(a: CaseWords, b: CaseWords) -> CaseWords:
+    """The last words on a case of both."""
+    return CaseWords(max(a.opened_at, b.opened_at), max(a.closed_at, b.closed_at))
+
+
+def last_word(words: CaseWords) -> Millis:
+    """When anything was said of a case last."""
+    return max(words.opened_at, words.closed_at)
+
+
+def _words(parts: Sequence[Profile]) -> dict[str, CaseWords]:
+    merged: dict[str, CaseWords] = {}
+    for part in parts:
+        for case_id, words in part.case_words.items():
+            merged[case_id] = join_words(merged.get(case_id, words), words)
+    return keep_latest(merged, MAX_CLOSED, last_word)
+
+
+def _cases(parts: Sequence[Profile], told: dict[str, CaseWords]) -> dict[str, Millis]:
     merged: dict[str, Millis] = {}
     for part in parts:
         for case_id, since in part.cases.items():
-            merged[case_id] = min(since, merged.get(case_id, since))
+            words = told.get(case_id, CaseWords(opened_at=since))
+            if words.open:
+                since = since if since > words.closed_at else words.opened_at
+                merged[case_id] = min(since, merged.get(case_id, since))
     return keep_latest(merged, MAX_CASES, lambda at: at)
+
+
+def _retired(parts: Sequence[Profile]) -> dict[str, Millis]:
+    merged: dict[str, Millis] = {}
+    for part in parts:
+        for asset_id, at in part.retired.items():
+            merged[asset_id] = max(at, merged.get(asset_id, at))
+    return keep_latest(merged, MAX_ASSETS, lambda at: at)
+
+
+def in_use(assets: dict[str, Asset], retired: Mapping[str, Millis]) -> dict[str, Asset]:
+    """Those of ``assets`` that were registered after they were ``retired`` last."""
+    return {name: one for name, one in assets.items() if one.registered_at > retired.get(name, NEVER)}
 
 
 def _newest(held: Iterable[dict[str, _Told]], most: int) -> dict[str, _Told]:

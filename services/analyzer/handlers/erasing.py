@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from libs.common.clock import Millis
 from libs.common.contracts.customer_event import (
     AboutCustomer,
     Erasure,
@@ -27,8 +28,15 @@ from libs.common.contracts.identity import ANONYMOUS, CustomerKey, frozen_key, i
 from libs.common.errors import Invalid
 from services.analyzer.handlers.draft import ERASED, INTERNAL, Draft
 from services.analyzer.handlers.folding import Changed, fire, fold_into
-from services.analyzer.model.arrival import UNREADABLE, Arrival, id_hash, is_internal
-from services.analyzer.model.erased import echoed_under, links_to, named_by, without
+from services.analyzer.model.arrival import (
+    FIRST_TIME,
+    LAST_TIME,
+    UNREADABLE,
+    Arrival,
+    id_hash,
+    is_internal,
+)
+from services.analyzer.model.erased import echoed_under, links_to, named_by, nobodys, without
 from services.analyzer.model.erasures import Erased, EventRow, Notice
 from services.analyzer.model.fold import Models
 from services.analyzer.model.owners import time_of
@@ -57,7 +65,7 @@ def spare(draft: Draft, arrival: Arrival) -> Arrival | None:
     for key in named_by(event):
         if draft.hasher(key) not in draft.suppressed:
             continue
-        left = without(event, key)
+        left = without(event, key) or _owner_gone(draft, event, key)
         if left is None:
             _drop(draft, arrival, event)
             return None
@@ -66,6 +74,12 @@ def spare(draft: Draft, arrival: Arrival) -> Arrival | None:
         return arrival
     message = arrival.message._replace(value=encode_event(event))
     return arrival._replace(event=event, message=message, hash=id_hash(event))
+
+
+def _owner_gone(draft: Draft, event: AboutCustomer, key: CustomerKey) -> AboutCustomer | None:
+    """A visitor who belongs to somebody is nobody's from here on, where an erased customer claims him."""
+    left = nobodys(event, key)
+    return left if left is not None and draft.customers[event.customer].models.profile.owner else None
 
 
 def _drop(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:
@@ -105,6 +119,7 @@ def _erase_whole(draft: Draft, event: Erasure, *about: CustomerKey) -> None:
         whole=True,
         events=[EventRow(stored.recorded_at, stored.number) for stored in draft.past],
         ids=[id_hash(known) for known in past],
+        times=[(FIRST_TIME, LAST_TIME)],
     )
     # Links that the events no longer tell of (a model without its events) count too.
     draft.notices += _notices(draft, erasure, event, past, profile.links)
@@ -135,7 +150,11 @@ def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
     read = [(stored, _decoded(stored)) for stored in draft.past]
     his = time_of(linked, ((stored.number, known) for stored, known in read if known is not None))
     for stored, known in read:
-        if event.owned and any(stored.number in time for time in his):
+        if known is not None and (ownerless := nobodys(known, linked)) is not None:
+            refold = True
+            rewritten.append(EventRow(stored.recorded_at, stored.number, encode_event(ownerless)))
+            kept.append((stored, ownerless))
+        elif event.owned and any(stored.number in time for time in his):
             refold = True
             gone.append(EventRow(stored.recorded_at, stored.number))
         elif known is None:
@@ -161,9 +180,16 @@ def _forget(draft: Draft, event: Erasure, linked: CustomerKey) -> None:
         events=gone,
         rewritten=rewritten,
         naming=naming,
+        times=_journal_times(draft.past, his) if event.owned else (),
     )
     if refold:
         _fold_anew(draft, key, kept)
+
+
+def _journal_times(past: Sequence[StoredEvent], times: Sequence[range]) -> list[tuple[Millis, Millis]]:
+    """From and to, of ``times`` in numbers of events."""
+    at = {stored.number: stored.journal_time for stored in past}
+    return [(at.get(time.start, FIRST_TIME), at.get(time.stop, LAST_TIME)) for time in times]
 
 
 def _fold_anew(draft: Draft, key: CustomerKey, kept: list[tuple[StoredEvent, AboutCustomer]]) -> None:

@@ -16,8 +16,11 @@ from libs.common.contracts.customer_event import Touchpoint
 from libs.common.contracts.customer_model import (
     MAX_CASES,
     MAX_CHANNELS,
+    MAX_CLOSED,
     MAX_CONTACTS,
     MAX_LOTS,
+    NEVER,
+    CaseWords,
     Consent,
     Contact,
     Decayed,
@@ -36,7 +39,7 @@ from libs.common.contracts.vocabulary.public import Lot as LotNamed
 from libs.common.contracts.vocabulary.public import Mention, Review
 from libs.common.contracts.vocabulary.service import Case, Conversation
 from libs.common.scoring.decay import HALF_LIFE_SEASON, added
-from libs.common.scoring.merge import keep_latest
+from libs.common.scoring.merge import join_words, keep_latest, last_word
 from libs.common.times import millis_of
 from services.analyzer.model import installed
 from services.analyzer.model.profile import MARKETING, belonging, bounded_name, consent_said
@@ -190,17 +193,24 @@ def _moved(mean: tuple[Decayed, Decayed], value: float, at: Millis) -> tuple[Dec
 
 
 def opened(profile: Profile, typed: Case, event: Touchpoint) -> Profile:
-    """The case is open."""
-    since = min(profile.cases.get(typed.case_id, event.occurred_at), event.occurred_at)
-    cases = keep_latest({**profile.cases, typed.case_id: since}, MAX_CASES, lambda at: at)
-    return replace(profile, cases=cases)
+    """The case is open, unless it was closed later."""
+    return _case_told(profile, typed.case_id, CaseWords(opened_at=event.occurred_at))
 
 
 def closed(profile: Profile, typed: Case, event: Touchpoint) -> Profile:
-    """The case is open no more."""
-    if typed.case_id not in profile.cases:
-        return profile
-    return replace(profile, cases={k: at for k, at in profile.cases.items() if k != typed.case_id})
+    """The case is open no more, unless it was opened again later."""
+    return _case_told(profile, typed.case_id, CaseWords(closed_at=event.occurred_at))
+
+
+def _case_told(profile: Profile, case_id: str, said: CaseWords) -> Profile:
+    words = join_words(profile.case_words.get(case_id, CaseWords()), said)
+    told = keep_latest({**profile.case_words, case_id: words}, MAX_CLOSED, last_word)
+    # Of openings between which a close comes late the last is known, and nothing of those before it.
+    since = [at for at in (profile.cases.get(case_id, NEVER), said.opened_at) if at > words.closed_at]
+    cases = {other: at for other, at in profile.cases.items() if other != case_id}
+    if words.open:
+        cases = keep_latest({**cases, case_id: min(since, default=words.opened_at)}, MAX_CASES, lambda at: at)
+    return replace(profile, cases=cases, case_words=told)
 
 
 _LOT_STATES = {

@@ -14,7 +14,7 @@ from libs.common.contracts.customer_event import (
     IdentityLinked,
     Touchpoint,
 )
-from libs.common.contracts.identity import CustomerKey, anonymous_key, is_anonymous
+from libs.common.contracts.identity import NOBODYS, CustomerKey, anonymous_key, is_anonymous
 
 Suppressed = Mapping[bytes, str]
 """Of one partition: hashes of the keys that must not come back, and the erasure each belongs to."""
@@ -54,6 +54,16 @@ def without(event: AboutCustomer, key: CustomerKey) -> AboutCustomer | None:
     if (isinstance(event, Touchpoint) and not event.echo) or isinstance(event, Decision):
         return replace(event, anonymous_id=None) if is_anonymous(key) else replace(event, customer_id=None)
     return None
+
+
+def nobodys(event: AboutCustomer, key: CustomerKey) -> IdentityLinked | None:
+    """Where ``event`` says that a visitor is ``key``'s from here on: that he is nobody's from here on.
+
+    Trap: without any record the owner before would have been his owner all the time since.
+    """
+    if not isinstance(event, IdentityLinked) or event.unlinked or not is_anonymous(event.customer):
+        return None
+    return replace(event, customer_id=NOBODYS) if event.customer_id == key else None
 
 
 def links_to(event: AboutCustomer, key: CustomerKey) -> bool:

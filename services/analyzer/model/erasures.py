@@ -53,9 +53,11 @@ class Erased:
     rewritten:
         Events that stay with another body.
     ids:
-        Hashes of ids that are not needed any more.
+        Hashes of ids that are not needed any more: of one who stays they keep repeats of what went away.
     naming:
         Dead letters of the customer that hold these bytes go; all of them where it is empty.
+    times:
+        Outcomes that wait for their decisions since these journal times, from and to, go.
     """
 
     customer: CustomerKey
@@ -69,6 +71,7 @@ class Erased:
     rewritten: Sequence[EventRow] = ()
     ids: Sequence[bytes] = ()
     naming: bytes = b""
+    times: Sequence[tuple[Millis, Millis]] = ()
 
 
 class ErasedRow(NamedTuple):

@@ -9,15 +9,20 @@ from msgspec.structs import replace
 
 from libs.common.clock import Millis
 from libs.common.contracts.customer_event import Touchpoint
-from libs.common.contracts.customer_model import MAX_ASSETS, Asset, Profile
+from libs.common.contracts.customer_model import MAX_ASSET_BYTES, MAX_ASSETS, NEVER, Asset, Profile
 from libs.common.contracts.vocabulary.goods import MAX_KITS, AssetKit, AssetNamed, Defect
 from libs.common.contracts.vocabulary.goods import Asset as AssetTold
-from libs.common.scoring.merge import keep_latest
+from libs.common.scoring.merge import in_use, keep_latest
+
+FEW = 8
+"""So many assets may be as large as they can be."""
 
 
 def registered(profile: Profile, typed: AssetTold, event: Touchpoint) -> Profile:
     """The asset is in the installed base; what is told later holds, what is not told stays."""
     name, at = typed.asset_id or typed.serial or typed.model, event.occurred_at
+    if at <= profile.retired.get(name, NEVER):
+        return profile
     kits = None if typed.fitted_kits is None else tuple(dict.fromkeys(typed.fitted_kits))
     told = Asset(
         model=typed.model,
@@ -26,6 +31,7 @@ def registered(profile: Profile, typed: AssetTold, event: Touchpoint) -> Profile
         year_built=typed.year_built,
         fitted_kits=kits or (),
         product_id=typed.product_id,
+        registered_at=at,
     )
     old = profile.assets.get(name)
     if old is None:
@@ -43,16 +49,17 @@ def registered(profile: Profile, typed: AssetTold, event: Touchpoint) -> Profile
             product_id=newer.product_id or older.product_id,
             defects=old.defects,
             last_defect_at=old.last_defect_at,
+            registered_at=max(at, old.registered_at),
         ),
     )
 
 
 def retired(profile: Profile, typed: AssetNamed, event: Touchpoint) -> Profile:
-    """The asset leaves the installed base."""
-    if typed.asset_id not in profile.assets:
-        return profile
-    assets = {name: asset for name, asset in profile.assets.items() if name != typed.asset_id}
-    return replace(profile, assets=assets)
+    """The asset leaves the installed base, unless it was registered again later."""
+    name = typed.asset_id
+    last = max(event.occurred_at, profile.retired.get(name, event.occurred_at))
+    retired = keep_latest({**profile.retired, name: last}, MAX_ASSETS, lambda at: at)
+    return replace(profile, assets=in_use(profile.assets, {name: last}), retired=retired)
 
 
 def fitted(profile: Profile, typed: AssetKit, event: Touchpoint) -> Profile:
@@ -87,7 +94,20 @@ def _touched(asset: Asset, kits: tuple[str, ...], event: Touchpoint) -> Asset:
 
 
 def _with(profile: Profile, name: str, asset: Asset) -> Profile:
-    return replace(profile, assets=keep_latest({**profile.assets, name: asset}, MAX_ASSETS, _told_at))
+    assets = keep_latest({**profile.assets, name: asset}, MAX_ASSETS, _told_at)
+    if len(assets) > FEW:
+        size = 0
+        for kept, (other, one) in enumerate(sorted(assets.items(), key=lambda it: (-it[1].at, it[0]))):
+            size += _bytes_of(other, one)
+            if size > MAX_ASSET_BYTES:
+                assets = keep_latest(assets, kept, _told_at)
+                break
+    return replace(profile, assets=assets)
+
+
+def _bytes_of(name: str, asset: Asset) -> int:
+    texts = (name, asset.model, asset.serial or "", asset.product_id or "", *asset.fitted_kits)
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 def _told_at(asset: Asset) -> Millis:

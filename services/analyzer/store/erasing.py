@@ -11,6 +11,7 @@ from libs.common.clock import DAY
 from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database
 from services.analyzer.model.erasures import Erased, EventRow, Notice, SuppressedRow
+from services.analyzer.model.facts import OWNED
 from services.analyzer.ports import (
     StoredEvent,
 )
@@ -33,9 +34,12 @@ async def erase(connection: asyncpg.Connection, schema: str, partition: int, era
         timeout=ERASE_SECONDS,
     )
     await connection.execute(
-        f"DELETE FROM {schema}.facts WHERE partition = $1 AND number = ANY($2)",
+        f"DELETE FROM {schema}.facts WHERE partition = $1"
+        " AND (number = ANY($2) OR (number = ANY($3) AND kind = $4))",
         partition,
         numbers,
+        [event.number for event in erased.rewritten],
+        OWNED,
         timeout=ERASE_SECONDS,
     )
     events = await _erase_events(connection, schema, partition, erased)
@@ -115,10 +119,14 @@ def _by_day(events: Iterable[EventRow]) -> list[tuple[int, dict[int, bytes]]]:
 async def _erase_open(connection: asyncpg.Connection, schema: str, partition: int, erased: Erased) -> None:
     if erased.whole:
         await erase_trials(connection, schema, partition, erased.customer)
+    for since, until in erased.times:
         await connection.execute(
-            f"DELETE FROM {schema}.waiting_outcomes WHERE partition = $1 AND customer = $2",
+            f"DELETE FROM {schema}.waiting_outcomes"
+            " WHERE partition = $1 AND customer = $2 AND journal_time BETWEEN $3 AND $4",
             partition,
             erased.customer,
+            since,
+            until,
         )
 
 

@@ -11,7 +11,7 @@ from libs.common.contracts.identity import CustomerKey
 from libs.common.errors import Fenced, Transient
 from services.analyzer.model.digest import partition_digest
 from services.analyzer.model.erasures import Erased, ErasedRow, ErasureRows, Notice, SuppressedRow
-from services.analyzer.model.facts import KINDS, FactRow
+from services.analyzer.model.facts import KINDS, OWNED, FactRow
 from services.analyzer.model.letters import Buried, DeadLetter, LetterFilter, Replayed
 from services.analyzer.model.trials.rows import Due
 from services.analyzer.ports import (
@@ -187,13 +187,13 @@ class MemoryAnalyzerStore:
             for event in self.stored
             if event.partition != partition or event.number not in numbers
         ]
-        self.lessons = {
+        gone, owners = ({(partition, number) for number in some} for some in (numbers, anew))
+        self.lessons = {place: row for place, row in self.lessons.items() if place[:2] not in gone}
+        self.told_facts = {
             place: row
-            for place, row in self.lessons.items()
-            if place[0] != partition or place[1] not in numbers
+            for place, row in self.told_facts.items()
+            if place not in gone and not (place in owners and row.kind == OWNED)
         }
-        for number in numbers:
-            self.told_facts.pop((partition, number), None)
         for hashed in erased.ids:
             self.ids.pop((partition, hashed), None)
         self.letters = [
@@ -203,8 +203,10 @@ class MemoryAnalyzerStore:
             or erased.naming not in (row.letter.value or b"")
         ]
         if erased.whole:
-            self.early = [row for row in self.early if row.customer != erased.customer]
             self.trials.erase(erased.customer)
+        for since, until in erased.times:
+            past = {row for row in self.early if since <= row.journal_time <= until}
+            self.early = [row for row in self.early if row not in past or row.customer != erased.customer]
         self.erased[partition, erased.suppressed] = erased.erasure
         row = ErasedRow(
             partition,

@@ -9,7 +9,7 @@ import msgspec
 
 from libs.common.errors import Invalid
 from libs.common.items import MAX_ITEM_BYTES
-from libs.common.personal import refuse_email
+from libs.common.personal import refuse_email, refuse_personal
 from services.recommender.model.entries import check_caller
 from services.recommender.model.wire import MAX_BASKET, Ask
 
@@ -51,8 +51,8 @@ def check_ask(ask: Ask) -> None:
     """Raise `Invalid` for what the types do not say."""
     check_caller("customer_id", ask.customer_id)
     check_caller("anonymous_id", ask.anonymous_id)
-    refuse_email(ask.placement, "/placement")
-    refuse_email(ask.channel, "/channel")
+    refuse_personal(ask.placement, "/placement")
+    refuse_personal(ask.channel, "/channel")
     if ask.decision_id is not None:
         refuse_email(ask.decision_id, "/decision_id")
     if ask.decision_id is not None and not ask.decision_id.isprintable():
