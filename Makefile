@@ -51,7 +51,7 @@ survival: $(STAMP) ## Kill, cut and fill everything for some minutes; judged fro
 	$(BIN)/python -m pytest tests/survival
 
 survive: $(STAMP) ## The same for MINUTES (30) after a proof by digests, with the table of docs/survival.md
-	$(BIN)/python -m tests.survival --touchpoints $(or $(TOUCHPOINTS),200000) --minutes $(or $(MINUTES),30)
+	$(BIN)/python -m tests.survival --touchpoints $(or $(TOUCHPOINTS),200000) --learned 4 --minutes $(or $(MINUTES),30)
 
 breakages: $(STAMP) ## Break the product on purpose, see which test goes red
 	$(BIN)/python -m tests.survival.breakages

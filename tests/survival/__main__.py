@@ -8,11 +8,13 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 from tests.survival.catalogue import ROUND
 from tests.survival.digests import prove
+from tests.survival.learned import LONG, prove_learned
 from tests.survival.table import survival_table
 from tests.survival.trial import Outcome, Trial, run
 from tests.survival.world import forget_template
@@ -28,7 +30,13 @@ def main() -> int:
     status = 0
     try:
         if options.touchpoints:
-            status = _prove_digests(options, digests)
+            status = _prove(
+                digests, "customer models", lambda say: prove(options.touchpoints, options.seed, say)
+            )
+        if options.learned:
+            status |= _prove(
+                digests, "learned models", lambda say: prove_learned(LONG, options.seed, options.learned, say)
+            )
         for trial, seed in _schedule(options):
             outcome = run(trial, seed)
             outcomes.append(outcome)
@@ -47,6 +55,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.survival", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="no trial begins after this")
     parser.add_argument("--touchpoints", type=int, default=0, help="prove equal digests over so many first")
+    parser.add_argument("--learned", type=int, default=0, help="prove equal learned models, killing so often")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--once", action="store_true", help="one round, however long it takes")
     parser.add_argument("--exactly", default="", help="the trial of this name alone")
@@ -72,27 +81,25 @@ def _schedule(options: argparse.Namespace):  # type: ignore[no-untyped-def]
             yield trial, options.seed + turn
 
 
-def _prove_digests(options: argparse.Namespace, said: list[str]) -> int:
-    """Three runs over one year of shopping; 1 where their models differ or they could not be made."""
+def _prove(said: list[str], what: str, proof: Callable[[Callable[[str], None]], list[str]]) -> int:
+    """Several runs over the same journey; 1 where their models differ or they could not be made."""
 
     def say(line: str) -> None:
         said.append(f"- {line}")
         print(line, flush=True)
 
     try:
-        _, wrong = prove(options.touchpoints, options.seed, say)
+        wrong = proof(say)
     except Exception:
         wrong = [traceback.format_exc(limit=4)]
-    say("one digest of all customer models" if not wrong else "FAILED: " + "; ".join(wrong))
+    say(f"one digest of all {what}" if not wrong else "FAILED: " + "; ".join(wrong))
     return int(bool(wrong))
 
 
 def _write(report: Path, outcomes: list[Outcome], digests: list[str]) -> str:
     table = survival_table(outcomes) if outcomes else ""
     if digests:
-        table += (
-            "\nUndisturbed, faulted and rebuilt over the same touchpoints:\n\n" + "\n".join(digests) + "\n"
-        )
+        table += "\nThe same models, whoever folds and whatever dies:\n\n" + "\n".join(digests) + "\n"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.write_text(table)
     return table

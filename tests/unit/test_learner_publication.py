@@ -349,6 +349,8 @@ async def test_learner_waits_for_the_catalogue_and_publishes_what_it_learned_of_
     rig = await Rig.ready([msgspec.structs.replace(one, before=usual) for one in orders(60)])
     rig.passes(S0 + 60)
     catalogue, started = Catalogue(), asyncio.Event()
+    # What has been read of it by chance is not enough: other choices would be learned.
+    catalogue.remember([Product(product_id="p0", name="-", category="c", price=1.0, currency="EUR")])
     view = MemoryView(rig.bus, CATALOGUE, catalogue.on_batch)
     learner = rig.learner(catalogue=catalogue, whole=lambda: started.is_set() and view.caught_up)
     async with rig.running(learner):

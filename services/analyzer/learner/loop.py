@@ -117,7 +117,7 @@ class Learner:
         fold = await in_thread(checkpoint.restore, claim.checkpoint, self._parameters, self._catalogue)
         self.fold = fold = fold or Fold(self._parameters, self._catalogue)
         fold.response.observer = self._honesty
-        await self._stocked()
+        await self._stocked(fold)
         self._saved, self._saved_place = time.monotonic(), fold.place
         publisher = Publisher(
             self._bus,
@@ -138,9 +138,12 @@ class Learner:
             self.elected = False
             await self._leave(fold, publisher, claim.epoch)
 
-    async def _stocked(self) -> None:
-        """Wait for the catalogue where none is remembered: without it nothing is learned about choices."""
-        while not (self._stopping or self._catalogue.products() or self._whole()):
+    async def _stocked(self, fold: Fold) -> None:
+        """Wait for the catalogue where none is remembered: without it nothing is learned about choices.
+
+        Trap: for all of it. With what has been read by chance so far, choices would be learned otherwise.
+        """
+        while not (self._stopping or fold.choice.tables.state.products or self._whole()):
             await asyncio.sleep(self._poll)
 
     async def _step(self, fold: Fold, publisher: Publisher, epoch: int) -> bool:

@@ -68,7 +68,7 @@ async def rebuild(plan: Plan) -> Outcome:
                 changed = [partition for partition, each in enumerate(settled) if each.models]
                 if changed and plan.kafka:
                     await wake(plan.kafka, changed)
-                learned = await learn_anew(PostgresLearnerStore(database), switch=plan.switch)
+                learned = await _learn_anew(PostgresLearnerStore(database), plan)
             finally:
                 # Trap: also where it failed. It holds customers that an erasure does not look for there.
                 with contextlib.suppress(Transient):
@@ -84,6 +84,16 @@ async def rebuild(plan: Plan) -> Outcome:
         )
     finally:
         await database.close()
+
+
+async def _learn_anew(store: PostgresLearnerStore, plan: Plan) -> bool | None:
+    if not plan.kafka:
+        return await learn_anew(store, None, switch=plan.switch)
+    bus = KafkaBus(plan.kafka, client_id="rebuild")
+    try:
+        return await learn_anew(store, bus, switch=plan.switch)
+    finally:
+        await bus.close()
 
 
 async def wake(kafka: str, partitions: Sequence[int]) -> None:

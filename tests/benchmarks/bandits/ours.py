@@ -26,7 +26,7 @@ from libs.common.scoring.trial import (
 from services.analyzer.learner import response_parts
 from services.analyzer.learner.responses import ResponseLearner
 from services.analyzer.model.lessons import TrialLesson
-from services.recommender.model.policy import Exploration, fill_slots, seed_of
+from services.recommender.model.policy import Draw, Exploration, fill_slots, seed_of
 from tests.benchmarks.bandits.offers import TIERS, Floats, Offers
 
 PLACEMENT = "market"
@@ -64,7 +64,7 @@ class Ours:
 
     def __init__(self, offers: Offers) -> None:
         self._offers = offers
-        self._learner, self._publisher = ResponseLearner(), Publisher()
+        self.learner, self._publisher = ResponseLearner(), Publisher()
         self._model = ResponseModel()
         count = len(offers)
         self._ids = [f"product:p{at}" for at in range(count)]
@@ -79,21 +79,29 @@ class Ours:
         self._chances: Floats = np.empty(0)
 
     def choose(self, round_: int, customer: int) -> tuple[int, float]:
+        [one] = self.slate(round_, customer, 1)
+        return one.chosen, one.propensity
+
+    def slate(self, round_: int, customer: int, slots: int) -> list[Draw]:
+        """What is drawn for the slots from above, as it is served."""
         if round_ % PUBLISHED_EVERY == 0 and round_:
-            self._model = self._publisher.model(self._learner)
+            self._model = self._publisher.model(self.learner)
         self._rounds = round_
         self._own, self._shared = self._features(customer, round_)
-        drawn = fill_slots(
+        return fill_slots(
             # The mean is asked for only where nothing is drawn, or only near the best.
             np.zeros(len(self._ids)),
             lambda: self._model.draws(self._own, self._shared, self._ids, self._cells),
-            1,
+            slots,
             EXPLORATION,
             seed_of(f"{self._offers.seed}-{round_}"),
         )
-        return drawn[0].chosen, drawn[0].propensity
 
     def learn_one(self, customer: int, offer: int, propensity: float, responded: bool) -> None:
+        self.learn_slot(1, offer, propensity, responded)
+
+    def learn_slot(self, rank: int, offer: int, propensity: float, responded: bool) -> None:
+        """What came of an offer of the last slate."""
         for lesson in trial_lessons(
             at=BEGIN + self._rounds * MINUTE,
             offer_id=self._ids[offer],
@@ -103,8 +111,9 @@ class Ours:
             shared=self._shared,
             cell=int(self._cells[offer]),
             bought=responded,
+            rank=rank,
         ):
-            self._learner.learn_one(lesson)
+            self.learner.learn_one(lesson)
 
     def _features(self, customer: int, round_: int) -> tuple[Floats, Floats]:
         """Own and shared features of all offers; of a customer they are computed once."""
