@@ -7,6 +7,7 @@ the example is folded into it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
@@ -14,11 +15,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from libs.common.clock import MINUTE, Millis
+from libs.common.clock import MINUTE, SECOND, Millis
 from libs.common.contracts.customer_event import Touchpoint
 from libs.common.contracts.touchpoint import ORDER_CHANGES, ORDERS, VOCABULARY
 from libs.common.contracts.vocabulary import goods, outreach, person, public, service, shop
 from libs.common.contracts.vocabulary.values import TouchpointType
+from services.analyzer.model import automatic
 from services.analyzer.model import items as item_folds
 from services.analyzer.model import profile as profile_folds
 from services.analyzer.model.effects import EFFECTS
@@ -77,12 +79,42 @@ Consents and the ledger of contacts stay with the person. A page with a publisha
 about accounts: the touchpoint is kept without it, flagged `account_unverified`.
 
 Machines of many companies are posted to `/v1/assets`: [integrate](integrate.md#machines-in-the-field).
+
+## What no person did
+
+is kept, stands in the timeline with the reason among its `flags`, and is not learned from:
+
+| flag | told by | counted in `totals` |
+|---|---|---|
+| `automatic:crawler`, `automatic:headless` | user agent, or `context.user_agent` | no: it makes no customer |
+| `automatic:prefetch` | a browser's `Sec-Purpose`, `Purpose` or `X-Moz` | no |
+| `automatic:rate` | over RATE views of somebody in a minute of event time, and REST minutes after it | yes |
+| `automatic:mail_scanner` | a SCANNED link of one mail within SCAN seconds, and more in that time | yes |
+
+Views are PACED. Mails are told apart by `email_id`, else `campaign_id`; what the clicks
+before the SCANNED changed is taken back, and they stand in the timeline without the flag.
+Both are told from a few numbers in the customer's model, so a rebuild labels alike. Views may come late by
+two minutes in which there were others; older ones are not judged, and neither are imports, many of which
+happened at midnight. Orders are never taken for a machine's by their rate.
 """
 
 
 def page() -> str:
     """The whole page."""
-    return _HEAD + "".join(_room(room) for room in ROOMS)
+    return _machines(_HEAD) + "".join(_room(room) for room in ROOMS)
+
+
+def _machines(text: str) -> str:
+    """``text`` with the figures by which machines are told from people."""
+    paced = ", ".join(f"`{name}`" for name in sorted(automatic.VIEWS))
+    figures = {
+        "RATE": automatic.MOST_VIEWS,
+        "PACED": paced,
+        "REST": automatic.REST // MINUTE,
+        "SCANNED": {3: "third"}[automatic.SCANNED],
+        "SCAN": automatic.SCAN // SECOND,
+    }
+    return re.sub(r"\b(RATE|PACED|REST|SCANNED|SCAN)\b", lambda found: str(figures[found[0]]), text)
 
 
 def changes(type_: str) -> tuple[str, ...]:

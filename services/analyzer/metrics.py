@@ -6,7 +6,7 @@ from libs.common.contracts.identity import PARTITIONS
 from libs.common.telemetry import Metrics, Names
 
 FATES = ("applied", "duplicate", "rejected", "dead_lettered", "erased", "internal")
-NOTES = ("redelivered", "gaps", "unmatched", "crowded")
+NOTES = ("redelivered", "gaps", "unmatched", "crowded", "automatic")
 ENDS = ("accepted", "applied", "duplicate", "rejected", "dead_lettered", "erased", "in_flight")
 """Columns of the ledger."""
 
@@ -46,7 +46,8 @@ class AnalyzerMetrics:
         self.notes = registry.counter(
             "notes_total",
             "Records delivered again, sequence numbers that are missing, outcomes without decision,"
-            " decisions forgotten before their time because a customer has so many",
+            " decisions forgotten before their time because a customer has so many,"
+            " touchpoints too fast for a person",
             {"note": NOTES},
         )
         self.slices = registry.counter("slices_total", "Slices committed")

@@ -32,8 +32,8 @@ class PartitionState:
     counters:
         Records by fate since the beginning.
     notes:
-        Counts beside the fates: ``redelivered``, ``gaps`` (passed over, because a record before them is
-        missing; they come again), ``unmatched``, ``crowded`` (decisions forgotten before their time).
+        Counts beside the fates: ``redelivered``, ``gaps`` (passed over, a record before them is missing; they
+        come again), ``unmatched``, ``crowded`` (decisions forgotten early), ``automatic`` (no person did it).
     published:
         Models up to this revision are known to be on the bus.
     models_offset:

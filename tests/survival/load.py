@@ -44,7 +44,7 @@ class Mix:
 
     rate: float = 300.0
     posters: int = 4
-    customers: int = 60
+    customers: int = 120
     repeats: int = 2
     give_up: float = 0.1
     bad: float = 0.01

@@ -278,7 +278,7 @@ def test_models_stay_bounded() -> None:
             touch("x" * 300, T0 + n, "y" * 300, product_id="p" * 300),
             models=models,
         )
-        models = folded(touch("product_viewed", T0 + n, product_id=f"p-{n}"), models=models)
+        models = folded(touch("product_viewed", T0 + n * 1_000, product_id=f"p-{n}"), models=models)
     for n in range(100):
         models = folded(
             decision(f"d-{n}", T0 + n),

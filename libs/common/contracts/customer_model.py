@@ -153,6 +153,32 @@ class Asset(Struct, array_like=True, frozen=True, gc=False):
     registered_at: Millis = 0
 
 
+class Pace(Struct, array_like=True, frozen=True, gc=False):
+    """How fast he looks at pages: views by minute of event time, the newest few minutes.
+
+    Too fast for a person from ``since`` on; until ``until`` views are taken for a machine's.
+    """
+
+    minutes: tuple[tuple[int, int], ...] = ()
+    since: Millis = 0
+    until: Millis = 0
+
+
+class Clicks(Struct, array_like=True, frozen=True, gc=False):
+    """Clicks in the mail clicked last, within seconds of ``at``: which links (hashed), and what to take back.
+
+    ``held`` are the times of those learned from; ``answered`` the time of the contact that the first of them
+    answered, 0 where none was, and ``before`` when the channel was answered last before it.
+    """
+
+    mail: str = ""
+    at: Millis = 0
+    links: tuple[int, ...] = ()
+    held: tuple[Millis, ...] = ()
+    answered: Millis = 0
+    before: Millis = 0
+
+
 class Lot(Struct, array_like=True, frozen=True, gc=False):
     """A lot of an auction, and how it stands for him: listed, watched, bid, outbid or won.
 
@@ -180,6 +206,7 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``satisfaction``; ``cases`` his open cases and since when, ``case_words`` the last words on these and on
     closed ones; ``account`` the company he belongs to, whose own model is under `account_key`; ``assets`` by
     asset id: of a person those that belong to no account; ``retired`` when others left.
+    ``pace`` and ``clicks`` tell machines from him, and nothing else reads them.
     """
 
     customer: CustomerKey
@@ -206,6 +233,8 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     account: str | None = None
     case_words: dict[str, CaseWords] = {}
     retired: dict[str, Millis] = {}
+    pace: Pace = Pace()
+    clicks: Clicks = Clicks()
 
 
 class Item(Struct, array_like=True, frozen=True, gc=False):

@@ -13,6 +13,7 @@ from libs.common.contracts.customer_event import (
     Outcome,
     SpoolReported,
     Tick,
+    encode_event,
 )
 from libs.common.errors import Invalid, Rejected
 from services.analyzer.handlers import early
@@ -149,6 +150,9 @@ def _store(draft: Draft, event: AboutCustomer, body: bytes) -> None:
     step = fold_into(draft.customers, event, draft.journal_time, number, draft.panel)
     draft.number = number
     if step is not None:
+        if step.labelled is not None:
+            event, body = step.labelled, encode_event(step.labelled)
+            draft.note("automatic")
         if step.lessons or step.looks:
             draft.lessons += lesson_rows(draft.state.partition, number, draft.journal_time, step)
         if step.dropped:

@@ -61,7 +61,7 @@ Effect = Callable[[Profile, Any, Touchpoint], Profile]
 def contacted(profile: Profile, typed: Any, event: Touchpoint) -> Profile:
     """One contact more in the ledger, and for the reach of its channel."""
     channel = _channel(profile, event)
-    contact = Contact(event.occurred_at, channel, event.type, _campaign(typed))
+    contact = Contact(event.occurred_at, channel, event.type, campaign_of(typed))
     ledger = (*profile.contacts, contact)
     if profile.contacts and contact.at < profile.contacts[-1].at:
         ledger = tuple(sorted(ledger, key=lambda one: one.at))
@@ -82,7 +82,7 @@ def answered(profile: Profile, typed: Any, event: Touchpoint) -> Profile:
     hour = at // HOUR % 24
     hours[hour] = added(hours[hour], 1.0, at, HALF_LIFE_SEASON)
     profile = replace(profile, answer_hours=tuple(hours))
-    place = _answered_contact(profile, _campaign(typed), event)
+    place = answered_contact(profile, campaign_of(typed), event)
     if place is None or profile.contacts[place].answered:
         return profile
     contact = profile.contacts[place]
@@ -99,7 +99,7 @@ def answered(profile: Profile, typed: Any, event: Touchpoint) -> Profile:
     return replace(profile, contacts=tuple(ledger), reached={**profile.reached, contact.channel: reach})
 
 
-def _answered_contact(profile: Profile, campaign: str | None, event: Touchpoint) -> int | None:
+def answered_contact(profile: Profile, campaign: str | None, event: Touchpoint) -> int | None:
     for place in range(len(profile.contacts) - 1, -1, -1):
         contact = profile.contacts[place]
         same = contact.channel == event.channel if campaign is None else contact.campaign == campaign
@@ -258,7 +258,7 @@ def _channel(profile: Profile, event: Touchpoint) -> str:
     return bounded_name(profile.reached, event.channel, MAX_CHANNELS)
 
 
-def _campaign(typed: Any) -> str | None:
+def campaign_of(typed: Any) -> str | None:
     named = getattr(typed, "campaign_id", None) or getattr(typed, "survey_id", None)
     return named if isinstance(named, str) and len(named) <= 256 else None
 

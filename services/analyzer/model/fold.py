@@ -34,6 +34,7 @@ from libs.common.contracts.vocabulary.public import Lot
 from libs.common.contracts.vocabulary.service import Conversation
 from libs.common.errors import Invalid
 from libs.common.scoring.decay import bounded
+from services.analyzer.model import automatic
 from services.analyzer.model import items as item_folds
 from services.analyzer.model import profile as profile_folds
 from services.analyzer.model.effects import EFFECTS, refused
@@ -71,7 +72,8 @@ class Step(NamedTuple):
     """What an event made of a customer. A part that is the same object as before did not change.
 
     ``looks`` fell due before it; ``dropped`` decisions were forgotten for it before their time. ``frozen`` is
-    what a visitor key did for its last owner, under a key of its own from now on.
+    what a visitor key did for its last owner, under a key of its own from now on. ``labelled`` is the event
+    as it is to be kept, where no person can have done it.
     """
 
     models: Models
@@ -80,6 +82,7 @@ class Step(NamedTuple):
     unmatched: bool = False
     dropped: int = 0
     frozen: Models | None = None
+    labelled: Touchpoint | None = None
 
 
 def type_of(event: AboutCustomer) -> str:
@@ -165,6 +168,7 @@ def _owned(models: Models, event: IdentityLinked) -> Step:
 
 
 def _on_touchpoint(models: Models, event: Touchpoint, now: Millis, panel: Panel) -> Step:
+    event = automatic.unjudged(event)
     shape = _READ.get(event.type)
     typed = _typed(event, shape) if shape is not None else None
     if event.echo:
@@ -175,7 +179,14 @@ def _on_touchpoint(models: Models, event: Touchpoint, now: Millis, panel: Panel)
         if not is_automatic(event.flags):
             profile = profile_folds.counted(profile, event.type)
         return Step(models._replace(profile=profile))
-    profile, items = _noted(models.profile, event, typed), models.items
+    profile, items = models.profile, models.items
+    if event.type in automatic.JUDGED:
+        profile, reason = automatic.judged(profile, typed, event)
+        if reason is not None:
+            labelled = msgspec.structs.replace(event, learn=False, flags=(*event.flags, reason))
+            profile = profile_folds.counted(profile, event.type)
+            return Step(models._replace(profile=profile), labelled=labelled)
+    profile = _noted(profile, event, typed)
     at = event.occurred_at
     lessons: tuple[Lesson, ...] = ()
     if isinstance(typed, Order):

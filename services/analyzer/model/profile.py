@@ -66,7 +66,7 @@ def bounded_name(known: Mapping[str, object], name: str, limit: int) -> str:
 def noted(profile: Profile, event: Touchpoint) -> Profile:
     """What was done to a customer, not by him, moves totals and activity alone."""
     total = bounded_name(profile.totals, event.type, MAX_TOTALS)
-    place = _activity_name(profile.activity, event.channel, event.type)
+    place = activity_name(profile.activity, event.channel, event.type)
     activity = _more_active(profile.activity.get(place, _NO_ACTIVITY), event.occurred_at)
     return replace(
         profile,
@@ -79,7 +79,7 @@ def touched(profile: Profile, event: Touchpoint) -> Profile:
     """A touchpoint moves totals, activity, hours, recency and the recent session."""
     at = event.occurred_at
     total = bounded_name(profile.totals, event.type, MAX_TOTALS)
-    place = _activity_name(profile.activity, event.channel, event.type)
+    place = activity_name(profile.activity, event.channel, event.type)
     hours = list(profile.hours or _NO_HOURS)
     hour = at // HOUR % 24
     hours[hour] = added(hours[hour], 1.0, at, HALF_LIFE_SEASON)
@@ -94,7 +94,7 @@ def touched(profile: Profile, event: Touchpoint) -> Profile:
     )
 
 
-def _activity_name(known: Mapping[str, object], channel: str, type_: str) -> str:
+def activity_name(known: Mapping[str, object], channel: str, type_: str) -> str:
     # Between the channel and type as said and nothing at all, the channel's other types keep the channel.
     name = f"{channel}/{type_}"
     if name in known or (len(known) < MAX_ACTIVITY and len(name) <= 2 * MAX_NAME):
