@@ -26,14 +26,21 @@ Floats = NDArray[np.float64]
 ENGAGED, GIVEN, ALONE = HEADS
 _INTERCEPT = TRIAL_FEATURES.index("intercept")
 _TOGETHER = ("offer_", "cross_", "context_")
-_BLOCKS = [[at for at, name in enumerate(TRIAL_FEATURES) if name.startswith(word)] for word in _TOGETHER]
-"""Columns that are one feature spread over several: how much such a feature says is learned, as a spread.
+_WHICH = ("intercept", "known", "kind_", "source_", "channel_", "placement_")
+_OF_HIM = ("habit", "recency", "due", "viewed", "page", "basket")
+_ALONE = [name for name in TRIAL_FEATURES if not name.startswith((*_TOGETHER, *_WHICH, *_OF_HIM))]
+_BLOCKS = [
+    *([at for at, name in enumerate(TRIAL_FEATURES) if name.startswith(word)] for word in _TOGETHER),
+    *([TRIAL_FEATURES.index(name)] for name in _ALONE),
+]
+"""Columns that are one feature spread over several, and others by themselves: how much each says is learned, as
+a spread.
 
-Trap: no others. Those that say which kind, source or place an offer is of are as constant as the intercept
-among trials of few of them, and would take over what is the intercept's: then all that was never shown would
-seem worse by that. Those of the customer and the product (habit, cycle, price …) are in the choice already,
-which has learned them from every order; a spread of their own lets the few products that are shown judge them
-once more, and cost some thousandths of NDCG@10 on a year of baskets.
+Trap: not those that say which kind, source or place an offer is of. Among trials of few of them they are as
+constant as the intercept, and a block that learns its spread takes over what is the intercept's: then all
+that was never shown would seem worse by that, offers for a basket where none was shown with one. Nor those of
+what the customer did with this very product: choices have learned them from every order, and a wide spread lets
+the few products that are shown judge them once more, for some thousandths of NDCG@10 on a year of baskets.
 """
 LOT = 32
 """So many observations a head learns at once, …"""
