@@ -33,14 +33,14 @@ _BLOCKS = [
     *([at for at, name in enumerate(TRIAL_FEATURES) if name.startswith(word)] for word in _TOGETHER),
     *([TRIAL_FEATURES.index(name)] for name in _ALONE),
 ]
-"""Columns that are one feature spread over several, and others by themselves: how much each says is learned, as
-a spread.
+"""Columns that are one feature spread over several, and others by themselves: how much each says is learned,
+as a spread.
 
 Trap: not those that say which kind, source or place an offer is of. Among trials of few of them they are as
 constant as the intercept, and a block that learns its spread takes over what is the intercept's: then all
 that was never shown would seem worse by that, offers for a basket where none was shown with one. Nor those of
-what the customer did with this very product: choices have learned them from every order, and a wide spread lets
-the few products that are shown judge them once more, for some thousandths of NDCG@10 on a year of baskets.
+what the customer did with this very product: choices have learned them from every order, and a wide spread
+lets the few products that are shown judge them once more, for some thousandths of NDCG@10 on a year of baskets.
 """
 LOT = 32
 """So many observations a head learns at once, …"""
