@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from libs.common.contracts.customer_event import encode_event
 from libs.common.contracts.vectors import trial_vector
 from libs.common.scoring.trial import FEATURE_SET, TRIAL_FEATURES
 from services.recommender.handlers import decide
-from services.recommender.model.policy import Draw
+from services.recommender.model.policy import Draw, Slots
 from tests.audit import deviation
 from tests.contract.recommender_world import SHELF, URL, World, ask, products, stocked
 from tests.unit.trial_world import T0, WINDOW, TrialLesson, lesson, life
@@ -78,19 +78,24 @@ async def test_offers_are_answered_as_often_as_was_stated(world: World) -> None:
         assert await audited(client, range(150)) < 4.5
 
 
-def by_value(fill: Callable[..., list[Draw]]) -> Callable[..., list[Draw]]:
+Fill = Callable[[Sequence[Slots]], list[list[Draw]]]
+
+
+def by_value(fill: Fill) -> Fill:
     """The step somebody might add: show what was drawn in the order of its value."""
 
-    def sorted_slots(values: np.ndarray, *args: Any, **more: Any) -> list[Draw]:
-        draws = fill(values, *args, **more)
-        best = sorted((draw.chosen for draw in draws), key=lambda at: -float(values[at]))
+    def sorted_slots(slates: Sequence[Slots]) -> list[list[Draw]]:
+        return [_sorted(slots, draws) for slots, draws in zip(slates, fill(slates), strict=True)]
+
+    def _sorted(slots: Slots, draws: list[Draw]) -> list[Draw]:
+        best = sorted((draw.chosen for draw in draws), key=lambda at: -float(slots.values[at]))
         return [draw._replace(chosen=at) for draw, at in zip(draws, best, strict=True)]
 
     return sorted_slots
 
 
 async def test_a_step_after_the_draw_is_found_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decide, "fill_slots", by_value(decide.fill_slots))
+    monkeypatch.setattr(decide, "fill_all", by_value(decide.fill_all))
     async with world.up() as client:
         assert await audited(client, range(150)) > 4.5
 

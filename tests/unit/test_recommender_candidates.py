@@ -20,7 +20,7 @@ from libs.common.scoring.sources.look import top_of
 from libs.common.scoring.sources.union import CODES, SOURCES
 from libs.common.scoring.trial import offer_sketch
 from services.recommender.candidates import places
-from services.recommender.candidates.explain import OWN, Explainer
+from services.recommender.candidates.explain import OWN, explainers
 from services.recommender.candidates.gather import Where, gather
 from services.recommender.candidates.places import MOST
 from services.recommender.candidates.pool import Pool
@@ -102,7 +102,8 @@ def source_of(pool: Pool, offer_id: str) -> str:
 
 def explained(pool: Pool, at: int) -> list[str]:
     [one] = pool.chosen([at])
-    return Explainer(pool, [one]).reasons(one)
+    [explainer] = explainers([(pool, [one])])
+    return explainer.reasons(one)
 
 
 def test_page_basket_excluded_and_unavailable_are_masked_before_candidates_are_chosen() -> None:
@@ -212,7 +213,7 @@ def test_complements_of_page_basket_and_history_are_found_and_named() -> None:
     assert source_of(pool, "product:x82") == "history"
     assert source_of(pool, "product:x3") == "repeat"
     chosen = [pool.offer_ids.index(f"product:{p}") for p in ("x80", "x81", "x82", "x3")]
-    explainer = Explainer(pool, pool.chosen(chosen))
+    [explainer] = explainers([(pool, pool.chosen(chosen))])
     assert [explainer.reasons(one)[0] for one in pool.chosen(chosen)] == [
         "Goes with X1: in 40 of 100 such baskets",
         "Goes with the X2 in your basket: in 34 of 100 such baskets",

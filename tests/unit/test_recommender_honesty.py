@@ -33,7 +33,7 @@ class Seen:
             draws = fill_slots(
                 values, worlds.copy, 3, exploration, seed, ghosts=lambda at: [at] * (at % 7 == 3)
             )
-            self.honesty.note([told(draw) for draw in draws], exploration.share, OFFERS)
+            self.honesty.note([([told(draw) for draw in draws], exploration.share, OFFERS)])
 
     def shown(self, name: str) -> float:
         self.honesty.show()
@@ -92,5 +92,5 @@ def test_what_is_remembered_of_offers_is_bounded(monkeypatch: pytest.MonkeyPatch
     honesty = PolicyHonesty(RecommenderMetrics(Metrics("recommender")))
     for number in range(40 * SAMPLED):
         draw = Draw(1, 0, 0.5, np.ones(10, dtype=bool), np.ones(10, dtype=int))
-        honesty.note([draw], 0.1, [f"product:{number}-{n}" for n in range(10)])
+        honesty.note([([draw], 0.1, [f"product:{number}-{n}" for n in range(10)])])
     assert len(honesty._standing) <= 50

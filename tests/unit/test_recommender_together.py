@@ -5,54 +5,123 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from libs.common.contracts.catalogue import KINDS, Offer, Placement
 from libs.common.contracts.customer_event import encode_event
+from libs.common.contracts.learned_model import InterceptsPart
+from libs.common.scoring.learned import LearnedModels
+from libs.common.scoring.response import HEADS, ResponseModel, intercepts_of
 from libs.common.telemetry import Metrics
 from libs.common.tokens import TokenSealer
 from services.recommender.handlers.decide import Decided, Decider, Holdout, Question
 from services.recommender.handlers.desk import MOST, Desk
 from services.recommender.metrics import RecommenderMetrics
+from services.recommender.model.assortment import Assortment
 from services.recommender.model.consent import Policy
-from services.recommender.model.steps import Steps, side_by_side
+from services.recommender.model.steps import Steps, side_by_side, together
 from services.recommender.model.tables import TableMaker
 from services.recommender.model.who import Who, who
 from services.recommender.model.wire import Ask
 from tests.benchmarks.decision import NOW, items_of, shop
 
 
-def test_all_take_a_step_before_any_takes_the_next() -> None:
-    seen: list[str] = []
+def test_a_step_is_done_once_for_all_that_have_come_to_it() -> None:
+    seen: list[list[int]] = []
 
-    def work(name: str, steps: int) -> Steps[str]:
-        for step in range(steps):
-            seen.append(f"{name}{step}")
-            yield
-        return name
+    def doubled(numbers: Sequence[int]) -> list[int]:
+        seen.append(list(numbers))
+        return [2 * number for number in numbers]
 
-    assert side_by_side([work("a", 2), work("b", 0), work("c", 3)]) == ["a", "b", "c"]
-    assert seen == ["a0", "c0", "a1", "c1", "c2"]
+    def negated(numbers: Sequence[int]) -> list[int]:
+        seen.append(list(numbers))
+        return [-number for number in numbers]
+
+    def work(number: int, steps: int) -> Steps[int]:
+        for _ in range(steps):
+            number = yield from together(doubled, number)
+        return (yield from together(negated, number)) if steps else number
+
+    assert side_by_side([work(1, 2), work(2, 0), work(3, 1)]) == [-4, 2, -6]
+    assert seen == [[1, 3], [2], [6], [4]]
 
 
 def test_a_failure_is_nobody_elses() -> None:
+    def inverted(numbers: Sequence[int]) -> list[int]:
+        return [6 // number for number in numbers]
+
     def work(number: int) -> Steps[int]:
-        yield
-        return 6 // number
+        if number > 9:
+            raise ValueError(number)
+        inverse = yield from together(inverted, number)
+        return (yield from together(inverted, inverse))
 
-    first, failed, last = side_by_side(map(work, (1, 0, 2)))
-    assert (first, last) == (6, 3)
+    first, failed, refused, last, late = side_by_side(map(work, (1, 0, 10, 2, 9)))
+    assert (first, last) == (1, 2)
     assert isinstance(failed, ZeroDivisionError)
+    assert isinstance(refused, ValueError)
+    assert isinstance(late, ZeroDivisionError), "in its second step"
 
 
-def test_a_decision_beside_others_is_the_one_made_alone() -> None:
-    assortment, learned = shop(60)
-    rng = random.Random(2)
-    people = [Who(f"c{n}", (f"c{n}",), None, items_of(rng, 60), {}) for n in range(6)]
-    questions = [
-        Question(Ask(placement="p", context={"product_id": f"p{n}"}), f"d{n}", one, NOW + n, NOW + n, True)
-        for n, one in enumerate([*people, *people])
-    ]
+PLACEMENTS = (
+    Placement(placement_id="plain"),
+    Placement(placement_id="greedy", exploration=0.0),
+    Placement(placement_id="near", near_best=0.2, ghosts=0.2),
+    Placement(placement_id="dear", contact_cost=0.5, ghosts=0.4, limit=12, exploration=0.5),
+    Placement(placement_id="silent", fallback="none"),
+    Placement(placement_id="kinds", kinds=["up_sell", "repeat"], objective="acceptance"),
+    Placement(placement_id="long", limit=40, objective="value", baseline=["deal", "product:p5"]),
+)
+
+
+def market(products: int) -> tuple[Assortment, LearnedModels]:
+    """A shop with authored offers and `PLACEMENTS`, whose response model knows some of its offers."""
+    assortment, learned = shop(products)
+    for revision, placement in enumerate(PLACEMENTS, start=10_000):
+        assortment.put("placement", placement.placement_id, placement, revision)
+    for revision, kind in enumerate(KINDS[3:], start=20_000):
+        content = Offer(offer_id=f"offer-{kind}", kind=kind, value=2.0, content={"sky": kind})
+        assortment.put("offer", content.offer_id, content, revision)
+    deal = Offer(offer_id="deal", kind="cross_sell", product_id="p3", cost=0.1)
+    assortment.put("offer", deal.offer_id, deal, 30_000)
+    numbers = np.random.default_rng(3).normal(0.1, 0.2, (3, len(HEADS), 2)).astype("<f4")
+    known = InterceptsPart(
+        version=1, part=0, offers=["deal", "product:p1", "gone"], cells=[], numbers=np.abs(numbers).tobytes()
+    )
+    weights = ResponseModel().heads
+    response = ResponseModel(version=7, intercepts=intercepts_of([known], weights))
+    return assortment, replace(learned, response=response)
+
+
+def asked(products: int, count: int) -> list[Question]:
+    """Questions of all kinds, none like another."""
+    rng, found = random.Random(2), []
+    for n in range(count):
+        items = items_of(rng, products) if n % 7 else None
+        person = Who(f"c{n}", (f"c{n}",) if n % 5 else (), None, items, {})
+        context: dict[str, object] = {"basket": [f"p{rng.randrange(products)}" for _ in range(n % 4)]}
+        if n % 2:
+            context["product_id"] = f"p{rng.randrange(products)}"
+        if n % 3 == 0:
+            context["weather"] = f"rain {n}"
+        ask = Ask(
+            placement=PLACEMENTS[n % len(PLACEMENTS)].placement_id,
+            context=context,
+            limit=[None, 1, 10, 25][n % 4],
+            exclude=[f"p{k}" for k in range(n % 6)],
+            dry_run=n % 11 == 0,
+        )
+        at = NOW + n * 3_600_000
+        found.append(Question(ask, f"d{n}", person, at, at, True, stale=n % 13 == 0))
+    return found
+
+
+@pytest.mark.parametrize("products", [0, 1, 60, 300])
+def test_decisions_beside_others_are_those_made_alone_bit_for_bit(products: int) -> None:
+    assortment, learned = market(products)
     decider = Decider(
         assortment,
         TableMaker(assortment, lambda: learned, lambda: 0.0),
@@ -61,16 +130,19 @@ def test_a_decision_beside_others_is_the_one_made_alone() -> None:
         Policy(),
         RecommenderMetrics(Metrics("recommender")),
     )
-    together = decider.decide(questions)
-    for asked, beside in zip(questions, together, strict=True):
-        [alone] = decider.decide([asked])
+    questions = asked(max(products, 1), 60)
+    beside_all = [
+        one for start in range(0, 60, MOST) for one in decider.decide(questions[start : start + MOST])
+    ]
+    for question_, beside in zip(questions, beside_all, strict=True):
+        [alone] = decider.decide([question_])
         assert isinstance(alone, Decided)
         assert isinstance(beside, Decided)
-        assert beside.event is not None
-        assert alone.event is not None
         assert (beside.answer, beside.pool) == (alone.answer, alone.pool)
-        assert encode_event(beside.event) == encode_event(alone.event)
-        assert beside.answer.decision_id == asked.decision_id
+        assert beside.answer.decision_id == question_.decision_id
+        assert (beside.event is None) == (alone.event is None) == question_.ask.dry_run
+        if beside.event is not None and alone.event is not None:
+            assert encode_event(beside.event) == encode_event(alone.event)
 
 
 def question(name: str) -> Question:

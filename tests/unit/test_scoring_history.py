@@ -6,15 +6,13 @@ import dataclasses
 import itertools
 
 import numpy as np
-import pytest
 
 from libs.common.clock import DAY
 from libs.common.contracts.catalogue import Product
 from libs.common.contracts.customer_model import Decayed, Item
 from libs.common.contracts.learned_model import Neighbour
-from libs.common.scoring import history
 from libs.common.scoring.comparables import Comparables
-from libs.common.scoring.history import Histories, History, Traces
+from libs.common.scoring.history import Histories, History, Traces, histories_of
 from libs.common.scoring.learned import LearnedModels, complements_of
 from libs.common.scoring.shelf import ScoringTables, Shelf
 
@@ -32,57 +30,46 @@ def tables(weight: float = 0.5) -> ScoringTables:
     return ScoringTables.align(Shelf(products), LearnedModels(complements=pairs))
 
 
-def assert_fresh(kept: History, on: ScoringTables, items: dict[str, Item], at: int) -> None:
-    fresh = History.of(on, Traces.of(on, items), at)
-    for part in dataclasses.fields(History):
-        if part.name not in ("traces", "at"):
-            assert np.array_equal(getattr(kept, part.name), getattr(fresh, part.name)), part.name
+def same(one: History, other: History) -> bool:
+    numbers = [part.name for part in dataclasses.fields(History) if part.name not in ("traces", "at")]
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in numbers)
 
 
-def test_the_same_question_again_gets_the_same_history() -> None:
-    kept, on = Histories(10), tables()
-    first = kept.of("a", on, BREAD, NOW)
-    assert kept.of("a", on, BREAD, NOW) is first
-    assert_fresh(first, on, BREAD, NOW)
-
-
-def test_a_later_moment_and_another_customer_get_their_own() -> None:
-    kept, on = Histories(10), tables()
-    kept.of("a", on, BREAD, NOW)
-    assert_fresh(kept.of("a", on, BREAD, NOW + 90 * DAY), on, BREAD, NOW + 90 * DAY)
-    assert_fresh(kept.of("b", on, JAM, NOW), on, JAM, NOW)
-
-
-def test_a_changed_model_is_read_anew() -> None:
-    kept, on = Histories(10), tables()
-    kept.of("a", on, BREAD, NOW)
-    assert_fresh(kept.of("a", on, JAM, NOW), on, JAM, NOW)
-
-
-def test_new_complements_and_a_new_shelf_count_at_once() -> None:
-    kept, on = Histories(10), tables()
-    kept.of("a", on, BREAD, NOW)
-    learned = tables(weight=0.25)
-    assert_fresh(kept.of("a", learned, BREAD, NOW), learned, BREAD, NOW)
-    shorter = ScoringTables.align(Shelf(learned.shelf.products[1:]), learned.learned)
-    assert_fresh(kept.of("a", shorter, BREAD, NOW), shorter, BREAD, NOW)
-
-
-def test_nobody_has_an_empty_history_on_every_shelf() -> None:
-    kept, on = Histories(10), tables()
-    assert_fresh(kept.of("x", on, {}, NOW), on, {}, NOW)
+def test_histories_made_at_once_are_those_made_alone() -> None:
+    both = {**BREAD, **JAM, "gone": BREAD["bread"]}
+    on = tables()
+    asked = [
+        (Traces.of(on, items), NOW + day * DAY) for day, items in enumerate((both, {}, JAM, BREAD, both))
+    ]
+    for made, (traces, at) in zip(histories_of(on, asked), asked, strict=True):
+        assert made.at == at
+        assert same(made, History.of(on, traces, at))
     empty = ScoringTables.align(Shelf(()), LearnedModels())
-    assert_fresh(kept.of("y", empty, {}, NOW), empty, {}, NOW)
+    [nothing] = histories_of(empty, [(Traces.of(empty, both), NOW)])
+    assert nothing.numbers.shape == (5, 0)
 
 
-def test_no_more_is_kept_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "MOST_HELD", 2 * (7 * 3 + 1))
+def test_traces_are_kept_while_items_and_tables_are_the_same() -> None:
+    kept, on = Histories(10), tables()
+    first = kept.traces("a", on, BREAD)
+    assert kept.traces("a", on, BREAD) is first
+    assert kept.traces("b", on, JAM).items is JAM
+    assert kept.traces("a", on, JAM).items is JAM
+    learned = tables(weight=0.25)
+    before = kept.traces("a", learned, JAM)
+    shorter = ScoringTables.align(Shelf(learned.shelf.products[:1]), learned.learned)
+    after = kept.traces("a", shorter, JAM)
+    assert (before.positions.tolist(), after.positions.tolist()) == ([1], [])
+    kept.drop(["a"])
+    assert kept.traces("a", shorter, JAM) is not after
+
+
+def test_no_more_is_kept_than_allowed() -> None:
     kept, on = Histories(3), tables()
     for number in range(10):
-        kept.of(f"c{number}", on, BREAD, NOW)
-    assert len(kept._traces) == 3
-    assert len(kept._histories) == 2
-    assert kept.of("c9", on, BREAD, NOW) is kept.of("c9", on, BREAD, NOW)
+        kept.traces(f"c{number}", on, BREAD)
+    kept.traces("nobody", on, {})
+    assert list(kept._traces) == ["c7", "c8", "c9"]
 
 
 def test_two_products_are_comparable_where_each_is_among_the_others_peers() -> None:

@@ -26,9 +26,11 @@ from libs.common.scoring.trial import (
     SHARED_FEATURES,
     SKETCH,
     TRIAL_FEATURES,
+    Told,
     category_codes,
     cells_of,
     context_sketch,
+    crossed,
     offer_sketch,
     own_features,
     shared_features,
@@ -49,7 +51,6 @@ def own(chance: list[float], **changes: object) -> np.ndarray:
         "tier_step": np.zeros(m),
         "seen": np.zeros(m),
         "offers": np.zeros((m, SKETCH)),
-        "context": NOTHING,
     }
     matrix = np.zeros((m, len(FEATURES)))
     return own_features(matrix, FEATURES, **{**facts, **changes})  # type: ignore[arg-type]
@@ -65,7 +66,8 @@ def shared(**changes: object) -> np.ndarray:
         "on_page": True,
         "basket": 2,
     }
-    return shared_features(**{**facts, **changes})  # type: ignore[arg-type]
+    [features] = shared_features([Told(**{**facts, **changes})])  # type: ignore[arg-type]
+    return features
 
 
 def test_features_are_at_most_96_and_within_the_limit() -> None:
@@ -87,7 +89,11 @@ def test_features_are_at_most_96_and_within_the_limit() -> None:
 
 
 def test_features_are_what_a_record_of_singles_gives_back() -> None:
-    x = own([0.02, 0.3], price=np.array([2.99, 17.49]), context=context_sketch({"weather": "rain"}))
+    x = own(
+        [0.02, 0.3],
+        price=np.array([2.99, 17.49]),
+        crosses=crossed(np.zeros((2, SKETCH)), context_sketch({"weather": "rain"})),
+    )
     assert (x.astype(np.float32).astype(np.float64).round(3) == x).all()
 
 
@@ -107,7 +113,8 @@ def test_free_fields_of_any_form_are_bounded_and_repeatable() -> None:
 def test_context_moves_offers_apart_by_their_attributes() -> None:
     offers = np.stack([offer_sketch({"colour": "red"}), offer_sketch({"colour": "blue"})])
     rain, sun = (
-        own([0.1, 0.1], offers=offers, context=context_sketch({"sky": sky})) for sky in ("rain", "sun")
+        own([0.1, 0.1], offers=offers, crosses=crossed(offers, context_sketch({"sky": sky})))
+        for sky in ("rain", "sun")
     )
     start = RESPONSE_FEATURES.index("cross_0")
     assert (rain[:, :start] == sun[:, :start]).all()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from libs.common.clock import Millis
 from libs.common.contracts.customer_model import Item
+from libs.common.scoring.arrays import parted
 from libs.common.scoring.choice import FEATURES, FIRST
 from libs.common.scoring.history import Histories, History, Traces
 from libs.common.scoring.shelf import ScoringTables, Shelf
@@ -28,6 +29,7 @@ __all__ = [
     "Shelf",
     "candidate_features",
     "due",
+    "features_of",
     "willingness",
 ]
 
@@ -59,8 +61,8 @@ class Scene:
     ----------
     past:
         The customer's history on shelf positions; ``bought``, ``age`` and ``history`` are parts of it.
-    page, basket:
-        Complement scores (n,) of the page's product, and of the basket (its sum over the square root of
+    given:
+        Complement scores (2, n) of the page's product, and of the basket (its sum over the square root of
         its size).
     aisle:
         Share of the basket in each category (categories,).
@@ -68,8 +70,7 @@ class Scene:
 
     tables: ScoringTables
     past: History
-    page: Floats
-    basket: Floats
+    given: Floats
     aisle: Floats
 
     @classmethod
@@ -89,13 +90,15 @@ class Scene:
         cls, past: History, tables: ScoringTables, page: str | None = None, basket: Sequence[str] = ()
     ) -> Scene:
         """The same where his history on ``tables`` is at hand."""
-        return cls(
-            tables=tables,
-            past=past,
-            page=tables.complement_scores((page,) if page else ()),
-            basket=tables.complement_scores(basket, max(len(basket), 1) ** -0.5),
-            aisle=_aisle(tables.shelf, basket),
-        )
+        return scenes_of(tables, [(past, page, basket)])[0]
+
+    @property
+    def page(self) -> Floats:
+        return np.asarray(self.given[0])
+
+    @property
+    def basket(self) -> Floats:
+        return np.asarray(self.given[1])
 
     @property
     def bought(self) -> Floats:
@@ -110,56 +113,94 @@ class Scene:
         return self.past.complements
 
 
+def scenes_of(
+    tables: ScoringTables, asked: Sequence[tuple[History, str | None, Sequence[str]]]
+) -> list[Scene]:
+    """`Scene.after` several histories, with a page and a basket each."""
+    given = tables.scores_of(
+        [
+            each
+            for _, page, basket in asked
+            for each in (((page,) if page else (), 1.0), (basket, max(len(basket), 1) ** -0.5))
+        ]
+    ).reshape(len(asked), 2, len(tables.shelf))
+    aisles = _aisles(tables.shelf, [basket for _, _, basket in asked])
+    return [
+        Scene(tables, past, of_one, aisle)
+        for (past, _, _), of_one, aisle in zip(asked, given, aisles, strict=True)
+    ]
+
+
+def _aisles(shelf: Shelf, baskets: Sequence[Sequence[str]]) -> Floats:
+    """Array (baskets, categories): the share of each basket in each category."""
+    find, rows, places, sizes = shelf.index.get, list[int](), list[int](), np.ones(len(baskets))
+    for row, basket in enumerate(baskets):
+        found = [place for product_id in basket if (place := find(product_id)) is not None]
+        places += found
+        rows += [row] * len(found)
+        sizes[row] = max(len(found), 1)
+    if not places:
+        return np.zeros((len(baskets), shelf.categories))
+    codes = np.array(rows) * shelf.categories + shelf.category[places]
+    counts = np.bincount(codes, minlength=len(baskets) * shelf.categories)
+    return np.asarray(counts.reshape(len(baskets), shelf.categories) / sizes[:, None], dtype=np.float64)
+
+
 def candidate_features(scene: Scene, candidates: Ints) -> Floats:
     """The matrix (candidates, `FEATURES`) for shelf positions ``candidates``; every number is finite."""
-    tables, past = scene.tables, scene.past
-    bought, age, cycle = past.bought[candidates], past.age[candidates], past.cycle[candidates]
-    x = np.empty((len(candidates), len(FEATURES)))
+    return features_of([(scene, candidates)])[0]
+
+
+def features_of(asked: Sequence[tuple[Scene, Ints]]) -> list[Floats]:
+    """`candidate_features` of several scenes on the same tables, each as by itself."""
+    tables, shelf = asked[0][0].tables, asked[0][0].tables.shelf
+    at = np.concatenate([candidates for _, candidates in asked])
+    own = np.concatenate([scene.past.numbers.take(some, axis=1) for scene, some in asked], axis=1)
+    bought, viewed, age, cycle, times = own
+    page, basket = np.concatenate([scene.given.take(some, axis=1) for scene, some in asked], axis=1)
+    history = np.concatenate([scene.past.complements[some] for scene, some in asked])
+    sizes = [len(candidates) for _, candidates in asked]
+    category = shelf.category[at]
+    place = category + np.repeat(np.arange(len(asked)) * shelf.categories, sizes)
+    x = np.empty((len(at), len(FEATURES)))
     x[:, 0] = np.log(bought + HABIT_FLOOR)
     x[:, 1] = np.exp2(-age / RECENT_DAYS)
     x[:, 2] = due(age, cycle)
-    x[:, 3] = tables.log_share[candidates]
-    pull = tables.pull[candidates]
-    x[:, 4] = np.log1p(scene.page[candidates] * pull)
-    x[:, 5] = np.log1p(scene.basket[candidates] * pull)
-    x[:, 6] = np.log(past.complements[candidates] + HISTORY_FLOOR)
-    x[:, 7] = np.log1p(past.viewed[candidates])
-    category = tables.shelf.category[candidates]
-    x[:, 8] = past.affinity[category]
-    x[:, 9] = willingness(scene, candidates)
-    x[:, 10] = tables.rankings.trend[candidates]
-    x[:, 11] = np.log1p(past.times[candidates])
+    x[:, 3] = tables.log_share[at]
+    pull = tables.pull[at]
+    x[:, 4] = np.log1p(page * pull)
+    x[:, 5] = np.log1p(basket * pull)
+    x[:, 6] = np.log(history + HISTORY_FLOOR)
+    x[:, 7] = np.log1p(viewed)
+    x[:, 8] = np.concatenate([scene.past.affinity for scene, _ in asked])[place]
+    x[:, 9] = _willing(shelf, at, np.concatenate([scene.past.willing for scene, _ in asked])[place])
+    x[:, 10] = tables.rankings.trend[at]
+    x[:, 11] = np.log1p(times)
     x[:, 12] = np.exp2(-age / SEASON_DAYS)
-    x[:, 13] = scene.aisle[category]
+    x[:, 13] = np.concatenate([scene.aisle for scene, _ in asked])[place]
     # What he never bought is judged by weights of its own: the crowd says more where habit says nothing.
-    first = past.times[candidates] <= 0.0
-    x[:, 14] = np.where(first, 0.0, _usual(scene, candidates, bought))
+    first = times <= 0.0
+    x[:, 14] = np.where(first, 0.0, _usual(bought, tables.rankings.share[at], history))
     x[:, 15] = first
     x[:, 16:] = x[:, _FIRST] * first[:, None]
-    return x
+    return parted(x, sizes)
 
 
-def _usual(scene: Scene, candidates: Ints, bought: Floats) -> Floats:
-    """Log of decayed orders (candidates,) with what others do as orders seen before (Dirichlet smoothing)."""
-    others = USUAL_SHARE * scene.tables.rankings.share[candidates]
-    others += USUAL_HISTORY * scene.past.complements[candidates]
+def _usual(bought: Floats, share: Floats, history: Floats) -> Floats:
+    """Log of decayed orders with what others do as orders seen before (Dirichlet smoothing)."""
+    others = USUAL_SHARE * share
+    others += USUAL_HISTORY * history
     return np.asarray(np.log(bought + others + USUAL_FLOOR))
-
-
-def _aisle(shelf: Shelf, basket: Sequence[str]) -> Floats:
-    places = [place for product_id in basket if (place := shelf.index.get(product_id)) is not None]
-    if not places:
-        return np.zeros(shelf.categories)
-    counts = np.bincount(shelf.category[places], minlength=shelf.categories)
-    return np.asarray(counts / len(places), dtype=np.float64)
 
 
 def willingness(scene: Scene, candidates: Ints) -> Floats:
     """How near the price tiers (candidates,) are to what he is willing to pay there: 0 right, −1 far off."""
     shelf = scene.tables.shelf
-    return np.asarray(
-        -np.abs(shelf.comparables.tier[candidates] - scene.past.willing[shelf.category[candidates]])
-    )
+    return _willing(shelf, candidates, scene.past.willing[shelf.category[candidates]])
+
+
+def _willing(shelf: Shelf, candidates: Ints, wanted: Floats) -> Floats:
+    return np.asarray(-np.abs(shelf.comparables.tier[candidates] - wanted))
 
 
 def due(age: Floats, cycle: Floats) -> Floats:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from libs.common.clock import DAY, Millis
 from libs.common.contracts.customer_model import Item
+from libs.common.scoring.arrays import parted
 from libs.common.scoring.comparables import NO_TIER
 from libs.common.scoring.decay import HALF_LIFE_FORTNIGHT, HALF_LIFE_SEASON
 from libs.common.scoring.shelf import NO_BRAND, ScoringTables, Shelf
@@ -21,19 +22,13 @@ Ints = NDArray[np.int64]
 
 HISTORY_ITEMS = 64
 """So many of a customer's products, the most bought first, ask for their complements."""
-MOST_HELD = 2_000_000
-"""Numbers kept in all histories together (16 MB)."""
-
 _NEVER = -np.inf
 VIEW_SHARE = 0.3
 """What a view says about the price tier somebody wants, beside an order's 1."""
 TIER_DOUBT = 3.0
 """Orders that what he wants elsewhere counts for in a category, and that `NO_TIER` counts for overall."""
 
-_ARRAYS = 7
 _HALF_LIVES = np.array([[HALF_LIFE_SEASON], [HALF_LIFE_FORTNIGHT]], dtype=np.float64)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +98,8 @@ class History:
     ----------
     owned, looked_at:
         Positions of the products he bought, and of those he viewed, ascending.
+    numbers:
+        Array (5, n) of the following five.
     bought, viewed:
         Arrays (n,): decayed orders (half-life 120 d) and views (14 d).
     age, cycle:
@@ -125,6 +122,7 @@ class History:
     at: Millis
     owned: Ints
     looked_at: Ints
+    numbers: Floats
     bought: Floats
     viewed: Floats
     age: Floats
@@ -138,124 +136,173 @@ class History:
     @classmethod
     def of(cls, tables: ScoringTables, traces: Traces, at: Millis) -> History:
         """``traces`` at ``at``; what lies behind ``at`` in time counts as of now."""
-        shelf, on, places = tables.shelf, traces.on, traces.positions
-        own = np.empty((5, len(on)))
-        own[:2] = traces.weight * np.exp2(np.minimum(traces.since - at, 0.0) / _HALF_LIVES)
-        own[2] = np.maximum(at - traces.last, 0.0) / DAY
-        own[3], own[4] = traces.cycle, traces.times
-        spread = np.zeros((5, len(shelf)))
-        spread[2] = np.inf
-        spread[:, places] = own[:, on]
-        bought, viewed, age, cycle, times = spread
-        total, owned = float(bought.sum()), (bought > 0.0).nonzero()[0]
+        return histories_of(tables, [(traces, at)])[0]
+
+
+def histories_of(tables: ScoringTables, asked: Sequence[tuple[Traces, Millis]]) -> list[History]:
+    """`History.of` several traces, each as by itself."""
+    shelf, some = tables.shelf, _Owned.of(asked)
+    numbers = np.zeros((len(asked), 5, len(shelf)))
+    numbers[:, 2] = np.inf
+    numbers[some.row[some.on], :, some.places] = some.own[:, some.on].T
+    bought = numbers[:, 0]
+    total = bought.sum(axis=1)
+    owned, looked_at = (_ascending(some, kind, len(shelf)) for kind in (0, 1))
+    rows, positions = owned
+    weight = bought[rows, positions]
+    affinity = _shares(rows, shelf.category[positions], weight, shelf.categories, total)
+    loyal = _shares(some.row[some.on], shelf.brand[some.places], some.own[0, some.on], shelf.brands, total)
+    loyal[:, NO_BRAND] = 0.0
+    willing = _willing(shelf, some, len(asked))
+    complements = _complements(tables, some, len(asked))
+    per_row = [np.bincount(rows, minlength=len(asked)).tolist() for rows, _ in (owned, looked_at)]
+    return [
+        History(traces, at, *rest)
+        for (traces, at), *rest in zip(
+            asked,
+            parted(positions, per_row[0]),
+            parted(looked_at[1], per_row[1]),
+            numbers,
+            *(numbers[:, part] for part in range(5)),
+            complements,
+            affinity,
+            willing,
+            loyal,
+            strict=True,
+        )
+    ]
+
+
+class _Owned(NamedTuple):
+    """All items of several customers, one after the other.
+
+    Parameters
+    ----------
+    sizes:
+        How many items each customer has.
+    row:
+        Whose each is, as an array (m,).
+    on, places, rows:
+        As in `Traces`, of all of them.
+    own:
+        Array (5, m): what `History.numbers` says of them.
+    """
+
+    sizes: list[int]
+    row: Ints
+    on: NDArray[np.bool_]
+    places: Ints
+    rows: Ints
+    own: Floats
+
+    @classmethod
+    def of(cls, asked: Sequence[tuple[Traces, Millis]]) -> _Owned:
+        sizes = [len(traces.on) for traces, _ in asked]
+        at = np.repeat(np.array([at for _, at in asked], dtype=np.float64), sizes)
+        each = [traces for traces, _ in asked]
+        own = np.empty((5, len(at)))
+        since = np.concatenate([traces.since for traces in each], axis=1)
+        own[:2] = np.concatenate([traces.weight for traces in each], axis=1)
+        own[:2] *= np.exp2(np.minimum(since - at, 0.0) / _HALF_LIVES)
+        own[2] = np.maximum(at - np.concatenate([traces.last for traces in each]), 0.0) / DAY
+        own[3] = np.concatenate([traces.cycle for traces in each])
+        own[4] = np.concatenate([traces.times for traces in each])
         return cls(
-            traces=traces,
-            at=at,
-            owned=owned,
-            looked_at=(viewed > 0.0).nonzero()[0],
-            bought=bought,
-            viewed=viewed,
-            age=age,
-            cycle=cycle,
-            times=times,
-            complements=_complements(tables, traces.rows, own[0]),
-            affinity=_shares(shelf.category[owned], bought[owned], shelf.categories, total),
-            willing=_willing(shelf, places, own[0, on] + VIEW_SHARE * own[1, on]),
-            loyal=_loyal(shelf, places, own[0, on], total),
+            sizes=sizes,
+            row=np.repeat(np.arange(len(asked)), sizes),
+            on=np.concatenate([traces.on for traces in each]),
+            places=np.concatenate([traces.positions for traces in each]),
+            rows=np.concatenate([traces.rows for traces in each]),
+            own=own,
         )
 
 
 class Histories:
-    """Histories of the customers asked for last, made anew where items, tables or moment are others.
+    """Histories of customers; `Traces` of those asked for last are kept, as long as items and tables stay.
 
     Parameters
     ----------
     most:
-        How many customers' `Traces` are kept; of whole histories, `MOST_HELD` numbers.
+        How many customers' `Traces` are kept.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._tables: ScoringTables | None = None
         self._traces: OrderedDict[str, Traces] = OrderedDict()
-        self._histories: OrderedDict[str, History] = OrderedDict()
-        self._nothing: History | None = None
 
-    def of(self, customer: str, tables: ScoringTables, items: Mapping[str, Item], at: Millis) -> History:
-        """The history of ``customer``; ``items`` must be the same object as long as they are the same."""
+    def traces(self, customer: str, tables: ScoringTables, items: Mapping[str, Item]) -> Traces:
+        """The traces of ``customer``; ``items`` must be the same object as long as they are the same."""
         self._turn_to(tables)
-        if not items:
-            if self._nothing is None:
-                self._nothing = History.of(tables, Traces.of(tables, items), 0)
-            return self._nothing
-        held = self._histories.get(customer)
-        if held is not None and held.at == at and held.traces.items is items:
-            self._histories.move_to_end(customer)
+        held = self._traces.get(customer)
+        if held is not None and held.items is items:
+            self._traces.move_to_end(customer)
             return held
-        traces = self._traces.get(customer)
-        if traces is None or traces.items is not items:
-            traces = Traces.of(tables, items)
-            _keep(self._traces, customer, traces, self._most)
-        history = History.of(tables, traces, at)
-        _keep(self._histories, customer, history, MOST_HELD // (_ARRAYS * len(tables.shelf) + 1))
-        return history
+        traces = Traces.of(tables, items)
+        if items:
+            self._traces[customer] = traces
+            self._traces.move_to_end(customer)
+            while len(self._traces) > self._most:
+                self._traces.popitem(last=False)
+        return traces
 
     def drop(self, customers: Iterable[str]) -> None:
         """Forget ``customers``."""
         for customer in customers:
             self._traces.pop(customer, None)
-            self._histories.pop(customer, None)
 
     def _turn_to(self, tables: ScoringTables) -> None:
         """Forget what was said of other tables; that alone would keep them in memory."""
         before, self._tables = self._tables, tables
-        if before is tables:
-            return
-        self._histories.clear()
-        self._nothing = None
-        if (
-            before is None
-            or before.shelf is not tables.shelf
-            or before.learned.complements is not tables.learned.complements
+        if before is not None and (
+            before.shelf is not tables.shelf or before.learned.complements is not tables.learned.complements
         ):
             self._traces.clear()
 
 
-def _keep(held: OrderedDict[str, T], customer: str, new: T, most: int) -> None:
-    held[customer] = new
-    held.move_to_end(customer)
-    while len(held) > most:
-        held.popitem(last=False)
+def _ascending(some: _Owned, kind: int, size: int) -> tuple[Ints, Ints]:
+    """Customers and positions of what they bought (0) or viewed (1), by ascending position."""
+    told = some.own[kind, some.on] > 0.0
+    row = some.row[some.on][told]
+    places = np.sort(row * size + some.places[told])
+    return row, places - row * size
 
 
-def _complements(tables: ScoringTables, rows: Ints, own: Floats) -> Floats:
-    """Complements of what he buys: his products weighted by their share of his decayed orders."""
-    total = float(own.sum())
-    if total <= 0.0:
-        return np.zeros(len(tables.shelf))
-    most = (-own).argsort(kind="stable")[:HISTORY_ITEMS]
-    most = most[rows[most] >= 0]
-    return tables.row_scores(rows[most], own[most, None] / total)
+def _sums(row: Ints, codes: Ints, weight: Floats, shape: tuple[int, int]) -> Floats:
+    """Array (customers, codes): sums of ``weight``, each in the order given."""
+    sums = np.bincount(row * shape[1] + codes, weights=weight, minlength=shape[0] * shape[1])
+    return np.asarray(sums.reshape(shape), dtype=np.float64)
 
 
-def _shares(codes: Ints, weight: Floats, size: int, total: float) -> Floats:
-    """Array (size,): sums of ``weight`` by code, as shares of ``total``."""
-    if total <= 0.0:
-        return np.zeros(size)
-    return np.bincount(codes, weights=weight, minlength=size) / total
+def _complements(tables: ScoringTables, some: _Owned, many: int) -> Floats:
+    """Complements of what each buys: his products weighted by their share of his decayed orders."""
+    own = some.own[0]
+    total = np.array([float(weight.sum()) for weight in parted(own, some.sizes)])
+    # Each customer's by themselves, the most bought first; of those the first.
+    order = np.lexsort((-own, some.row))
+    begins = np.repeat(np.cumsum([0, *some.sizes[:-1]]), some.sizes)
+    row = some.row[order]
+    kept = (np.arange(len(order)) - begins < HISTORY_ITEMS) & (some.rows[order] >= 0) & (total[row] > 0.0)
+    order, row = order[kept], row[kept]
+    return tables.row_scores(some.rows[order], own[order] / total[row], row, many)
 
 
-def _willing(shelf: Shelf, places: Ints, weight: Floats) -> Floats:
-    """Mean tier of what he has to do with, by category, shrunken to his mean over all of them."""
+def _shares(row: Ints, codes: Ints, weight: Floats, size: int, total: Floats) -> Floats:
+    """Array (customers, size): sums of ``weight`` by code, as shares of each one's ``total``."""
+    sums = _sums(row, codes, weight, (len(total), size))
+    return np.divide(sums, total[:, None], out=np.zeros_like(sums), where=total[:, None] > 0.0)
+
+
+def _willing(shelf: Shelf, some: _Owned, many: int) -> Floats:
+    """Mean tier of what each has to do with, by category, shrunken to his mean over all of them."""
+    row, places = some.row[some.on], some.places
+    weight = some.own[0, some.on] + VIEW_SHARE * some.own[1, some.on]
     wanted = weight * shelf.comparables.tier[places]
-    overall = (float(wanted.sum()) + TIER_DOUBT * NO_TIER) / (float(weight.sum()) + TIER_DOUBT)
-    categories = shelf.category[places]
-    sums = np.bincount(categories, weights=wanted, minlength=shelf.categories)
-    weights = np.bincount(categories, weights=weight, minlength=shelf.categories)
-    return np.asarray((sums + TIER_DOUBT * overall) / (weights + TIER_DOUBT))
-
-
-def _loyal(shelf: Shelf, places: Ints, bought: Floats, total: float) -> Floats:
-    shares = _shares(shelf.brand[places], bought, shelf.brands, total)
-    shares[NO_BRAND] = 0.0
-    return shares
+    sizes = np.bincount(row, minlength=many).tolist()
+    overall = [
+        (float(mine.sum()) + TIER_DOUBT * NO_TIER) / (float(all_.sum()) + TIER_DOUBT)
+        for mine, all_ in zip(parted(wanted, sizes), parted(weight, sizes), strict=True)
+    ]
+    categories, shape = shelf.category[places], (many, shelf.categories)
+    sums, weights = _sums(row, categories, wanted, shape), _sums(row, categories, weight, shape)
+    return np.asarray((sums + TIER_DOUBT * np.array(overall)[:, None]) / (weights + TIER_DOUBT))

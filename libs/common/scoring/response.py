@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from itertools import count
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from libs.common.contracts.catalogue import KINDS, Kind
 from libs.common.contracts.learned_model import CausedPart, InterceptsPart, ResponsePart
+from libs.common.scoring.arrays import parted
 from libs.common.scoring.trial import RESPONSE_FEATURES, TRIAL_FEATURES
 
 Floats = NDArray[np.float64]
@@ -25,6 +26,7 @@ Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Codes = NDArray[np.int8]
 _F = TypeVar("_F", np.float32, np.float64)
+_N = TypeVar("_N", bound=np.generic)
 
 HEADS = ("engaged", "converted_engaged", "converted_alone")
 DRAWS = 128
@@ -128,6 +130,29 @@ class Intercepts:
         return at, np.array([find_cell(cell, new + 1) for cell in cells.tolist()], dtype=np.int64)
 
 
+class Trials(NamedTuple):
+    """The candidates of one decision, as the model is asked about them; `ResponseModel.trials` makes it.
+
+    Parameters
+    ----------
+    own, shared:
+        Features (m, `RESPONSE_FEATURES`) and (`SHARED_FEATURES`,), see `libs.common.scoring.trial`.
+    offer_ids, offers, cells:
+        Their ids, and the rows of their intercepts.
+    """
+
+    own: Floats
+    shared: Floats
+    offer_ids: Sequence[str]
+    offers: Ints
+    cells: Ints
+
+    def at(self, kept: Ints) -> Trials:
+        """Those at ``kept`` only."""
+        ids = [self.offer_ids[at] for at in kept.tolist()]
+        return Trials(self.own[kept], self.shared, ids, self.offers[kept], self.cells[kept])
+
+
 def start_mean(head: str) -> Floats:
     """Weights (`TRIAL_FEATURES`,) of a head before anything was learned."""
     mean = np.zeros(len(TRIAL_FEATURES))
@@ -224,32 +249,55 @@ class ResponseModel:
         cells:
             See `libs.common.scoring.trial.cells_of`.
         """
-        return _chance(self._mean_odds(own, shared, offer_ids, cells))
+        return self.means_of([self.trials(own, shared, offer_ids, cells)])[0]
+
+    def trials(
+        self, own: Floats, shared: Floats, offer_ids: Sequence[str], cells: Ints | None = None
+    ) -> Trials:
+        """What the model is asked about; of the same parameters as `means`."""
+        return Trials(own, shared, offer_ids, *self._known.rows(offer_ids, cells))
+
+    def means_of(self, asked: Sequence[Trials]) -> list[Floats]:
+        """`means` of several decisions, each as by itself."""
+        return _parted(_chance(-self._mean_odds(asked)), asked)
 
     def head_means(
         self, own: Floats, shared: Floats, offer_ids: Sequence[str], cells: Ints | None = None
     ) -> Floats:
         """The probabilities behind `means`, (m, `HEADS`)."""
-        odds = self._mean_odds(own, shared, offer_ids, cells)
-        return _expit(odds)
+        return _expit(-self._mean_odds([self.trials(own, shared, offer_ids, cells)]))
 
     def draws(
         self, own: Floats, shared: Floats, offer_ids: Sequence[str], cells: Ints | None = None
     ) -> Singles:
         """q of each candidate under each of this version's weight vectors: (`DRAWS`, m), float32."""
+        return self.draws_of([self.trials(own, shared, offer_ids, cells)])[0]
+
+    def draws_of(self, asked: Sequence[Trials]) -> list[Singles]:
+        """`draws` of several decisions, each as by itself."""
         known = self._known
-        at, cell = known.rows(offer_ids, cells)
-        noise: Ints = np.array([_noise_row(offer_id) for offer_id in offer_ids], dtype=np.int64)
         weights, normal = self._drawn
-        # One product for all heads; what the offers share is multiplied once.
-        odds = own.astype(np.float32) @ weights[:_OWN]
-        odds += shared.astype(np.float32) @ weights[_OWN:]
-        odds = odds.reshape(len(own), len(HEADS), DRAWS)
-        spread = normal.take((noise + 1009 * self.version) % _NOISE, axis=0)
-        spread *= (DRAWN_SPREAD * np.sqrt(known.deviation[at] ** 2 + known.deviation[cell] ** 2))[:, :, None]
-        spread += (known.mean[at] + known.mean[cell])[:, :, None]
-        odds += spread
-        return _chance(odds).T
+        at, cell = _rows_of(asked)
+        noise: Ints = np.array([_noise_row(key) for one in asked for key in one.offer_ids], dtype=np.int64)
+        noise = (noise + 1009 * self.version) % _NOISE
+        # Log odds are wanted with the other sign.
+        spread = -DRAWN_SPREAD * np.sqrt(known.deviation[at] ** 2 + known.deviation[cell] ** 2)
+        centre = -(known.mean[at] + known.mean[cell])
+        own = np.concatenate([one.own for one in asked]).astype(np.float32)
+        parts = (_parted(numbers, asked) for numbers in (own, noise, spread[:, :, None], centre[:, :, None]))
+        found: list[Singles] = []
+        # Not all decisions at once: what is in hand of one fits into the cache of a core.
+        for one, of_one, rows, width, middle in zip(asked, *parts, strict=True):
+            # One product for all heads; what the offers share is multiplied once.
+            odds = of_one @ weights[:_OWN]
+            odds += one.shared.astype(np.float32) @ weights[_OWN:]
+            odds = odds.reshape(len(of_one), len(HEADS), DRAWS)
+            noisy = normal.take(rows, axis=0)
+            noisy *= width
+            noisy += middle
+            odds += noisy
+            found.append(_chance(odds).T)
+        return found
 
     def caused(self, kinds: Codes, placement: str) -> Floats:
         """κ of each candidate (m,), in [0, 1], by its kind."""
@@ -260,9 +308,14 @@ class ResponseModel:
 
     def returned(self, offer_ids: Sequence[str], cells: Ints) -> Floats:
         """Share of the sales of each candidate (m,) that come back."""
-        known = self._known
-        at, cell = known.rows(offer_ids, cells)
-        share = known.returned[at].astype(np.float64) * known.returned[cell]
+        return self._returned(*self._known.rows(offer_ids, cells))
+
+    def returned_of(self, asked: Sequence[Trials]) -> list[Floats]:
+        """`returned` of several decisions."""
+        return _parted(self._returned(*_rows_of(asked)), asked)
+
+    def _returned(self, offers: Ints, cells: Ints) -> Floats:
+        share = self._known.returned[offers].astype(np.float64) * self._known.returned[cells]
         return np.asarray(np.minimum(share, MOST_RETURNED))
 
     @cached_property
@@ -279,19 +332,21 @@ class ResponseModel:
 
     @cached_property
     def _drawn(self) -> tuple[Singles, Singles]:
-        """Weights (d, heads × `DRAWS`), and normal numbers (`_NOISE`, heads, `DRAWS`) for intercepts."""
+        """Weights (d, heads × `DRAWS`) with the other sign; normal numbers (`_NOISE`, heads, `DRAWS`)."""
         generator = np.random.Generator(np.random.PCG64(self.version))
         size = len(self.heads[0].mean)
         weights = np.empty((size, len(HEADS), DRAWS), dtype=np.float32)
         for number, head in enumerate(self.heads):
             normal = generator.standard_normal((size, DRAWS))
-            weights[:, number] = head.mean[:, None] + DRAWN_SPREAD * (head.root @ normal)
+            weights[:, number] = -(head.mean[:, None] + DRAWN_SPREAD * (head.root @ normal))
         return weights.reshape(size, -1), _normal_table()
 
-    def _mean_odds(self, own: Floats, shared: Floats, offer_ids: Sequence[str], cells: Ints | None) -> Floats:
-        known = self._known
-        at, cell = known.rows(offer_ids, cells)
-        odds = own @ self._weights[:_OWN] + shared @ self._weights[_OWN:]
+    def _mean_odds(self, asked: Sequence[Trials]) -> Floats:
+        """Log odds of all candidates, (m, heads)."""
+        known, weights = self._known, self._weights
+        at, cell = _rows_of(asked)
+        # Trap: one product for all of them would round by how many they are.
+        odds = np.concatenate([one.own @ weights[:_OWN] + one.shared @ weights[_OWN:] for one in asked])
         return np.asarray(odds + known.mean[at] + known.mean[cell])
 
     @cached_property
@@ -300,17 +355,26 @@ class ResponseModel:
         return np.stack([head.mean for head in self.heads], axis=1)
 
 
-def _chance(odds: NDArray[_F]) -> NDArray[_F]:
-    """q of log odds (m, `HEADS`, …), which are written over."""
-    heads = _expit(odds)
+def _rows_of(asked: Sequence[Trials]) -> tuple[Ints, Ints]:
+    """Rows of the offers and cells of all candidates."""
+    return np.concatenate([one.offers for one in asked]), np.concatenate([one.cells for one in asked])
+
+
+def _parted(numbers: NDArray[_N], asked: Sequence[Trials]) -> list[NDArray[_N]]:
+    """Rows of all candidates as those of each decision."""
+    return parted(numbers, [len(one.own) for one in asked])
+
+
+def _chance(negated: NDArray[_F]) -> NDArray[_F]:
+    """q of log odds (m, `HEADS`, …) with the other sign, which are written over."""
+    heads = _expit(negated)
     chance: NDArray[_F] = heads[:, 0] * heads[:, 1]
     chance += heads[:, 2]
     return np.minimum(chance, 1.0, out=chance)
 
 
 def _expit(odds: NDArray[_F]) -> NDArray[_F]:
-    """1 / (1 + exp(-x)) in place: these are the many numbers of a request."""
-    np.negative(odds, out=odds)
+    """1 / (1 + exp(x)) in place: these are the many numbers of a request."""
     # Whatever is far below makes a certainty by itself; what is far above would overflow.
     np.minimum(odds, _FAR, out=odds)
     np.exp(odds, out=odds)

@@ -116,20 +116,28 @@ class ScoringTables:
 
     def complement_scores(self, product_ids: Sequence[str], amount: float = 1.0) -> Floats:
         """Array (n,): what goes with ``product_ids``, their neighbours' weights summed, times ``amount``."""
-        find = self.learned.complements.index.get
-        return self.row_scores([row for key in product_ids if (row := find(key)) is not None], amount)
+        return np.asarray(self.scores_of([(product_ids, amount)])[0])
 
-    def row_scores(self, rows: Ints | list[int], by: Floats | float) -> Floats:
-        """The same of ``rows`` of complements; ``by`` is a factor, or an array (rows, 1) of them."""
+    def scores_of(self, asked: Sequence[tuple[Sequence[str], float]]) -> Floats:
+        """Array (asked, n): `complement_scores` of several lists of products."""
+        find = self.learned.complements.index.get
+        found = [[row for key in ids if (row := find(key)) is not None] for ids, _ in asked]
+        which = np.repeat(np.arange(len(asked)), [len(rows) for rows in found])
+        by = np.repeat([amount for _, amount in asked], [len(rows) for rows in found])
+        return self.row_scores([row for rows in found for row in rows], by, which, len(asked))
+
+    def row_scores(self, rows: Ints | list[int], by: Floats, which: Ints, many: int) -> Floats:
+        """Array (many, n): sums of ``rows`` of complements, each times ``by``, by ``which`` it belongs to."""
         size = len(self.shelf)
         if not len(rows):
-            return np.zeros(size)
+            return np.zeros((many, size))
         # Whole rows: `take` does them at once, an index one by one.
-        weights = self.weights.take(rows, axis=0) * by
-        sums = np.bincount(
-            self.columns.take(rows, axis=0).ravel(), weights=weights.ravel(), minlength=size + 1
-        )
-        return np.asarray(sums[:size], dtype=np.float64)
+        weights = self.weights.take(rows, axis=0)
+        weights *= by[:, None]
+        columns = self.columns.take(rows, axis=0)
+        columns += (which * (size + 1))[:, None]
+        sums = np.bincount(columns.ravel(), weights=weights.ravel(), minlength=many * (size + 1))
+        return np.ascontiguousarray(sums.reshape(many, size + 1)[:, :size], dtype=np.float64)
 
 
 def _listed(product: Product) -> int:

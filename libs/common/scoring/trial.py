@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,7 @@ _KINDS = len(KINDS)
 _DEAREST = 1e12
 _FREE = RESPONSE_FEATURES.index("offer_0")
 _NUMBERS = RESPONSE_FEATURES.index("price")
+_SAID = SHARED_FEATURES.index("channel_0")
 _SHIFTS = (np.arange(SKETCH)[None, :] - np.arange(SKETCH)[:, None]) % SKETCH
 _GROUP_CODES = {source: code for code, names in enumerate(SOURCE_GROUPS.values()) for source in names}
 
@@ -102,7 +103,7 @@ def own_features(
     tier_step: Floats,
     seen: Floats,
     offers: Floats,
-    context: Floats,
+    crosses: Floats | None = None,
 ) -> Floats:
     """The matrix (m, `RESPONSE_FEATURES`) of ``m`` candidates; every number is finite and within `LIMIT`.
 
@@ -120,9 +121,9 @@ def own_features(
         Array (m,): price tier above the product replaced, or above his usual tier; in [−1, 1].
     seen:
         Array (m,): orders with the product so far, for its newness.
-    offers, context:
-        `sketch` of each offer's attributes (m, `SKETCH`), and of the free context (`SKETCH`,). What they
-        are together is their circular convolution (Pham & Pagh 2013): a sketch of all pairs.
+    offers, crosses:
+        `sketch` of each offer's attributes (m, `SKETCH`), and what `crossed` makes of it with the free
+        context; None where nothing was said.
     """
     x = np.zeros((len(matrix), len(RESPONSE_FEATURES)))
     rows = np.arange(len(matrix))
@@ -139,25 +140,26 @@ def own_features(
     x[:, at + 3] = 1.0 / (1.0 + 0.1 * np.maximum(seen, 0.0))
     x[:, at + 4 : at + 4 + len(_TAKEN)] = matrix[:, _taken(tuple(names))]
     x[:, _FREE : _FREE + SKETCH] = offers
-    if context.any():
-        x[:, _FREE + SKETCH :] = offers @ context[_SHIFTS]
+    if crosses is not None:
+        x[:, _FREE + SKETCH :] = crosses
     return _bounded(x)
 
 
-def shared_features(
-    *,
-    channel: str,
-    placement: str,
-    at: Millis,
-    context: Floats,
-    orders: float,
-    on_page: bool,
-    basket: int,
-) -> Floats:
-    """The vector (`SHARED_FEATURES`,) of a decision at ``at``.
+def crossed(offers: Floats, context: Floats) -> Floats:
+    """Sketches of offers (m, `SKETCH`) with that of the free context (`SKETCH`,): of all pairs of fields.
+
+    It is their circular convolution (Pham & Pagh 2013).
+    """
+    return np.asarray(offers @ context[_SHIFTS])
+
+
+class Told(NamedTuple):
+    """What all offers of a decision share.
 
     Parameters
     ----------
+    at:
+        The moment decided for.
     context:
         `sketch` of the free context, see `context_sketch`.
     orders:
@@ -165,20 +167,42 @@ def shared_features(
     on_page, basket:
         Whether a product is looked at, and how many are in the basket.
     """
+
+    channel: str
+    placement: str
+    at: Millis
+    context: Floats
+    orders: float
+    on_page: bool
+    basket: int
+
+
+def shared_features(decisions: Sequence[Told]) -> Floats:
+    """The matrix (decisions, `SHARED_FEATURES`); every number is finite and within `LIMIT`."""
+    x = np.empty((len(decisions), len(SHARED_FEATURES)))
+    x[:, :_SAID] = [_said(told) for told in decisions]
+    x[:, _SAID:] = [
+        (*_one("channel", told.channel), *_one("placement", told.placement), *told.context.tolist())
+        for told in decisions
+    ]
+    return _bounded(x)
+
+
+def _said(told: Told) -> tuple[float, ...]:
+    at, orders, basket = told.at, told.orders, told.basket
     hour = 2.0 * math.pi * (at % DAY) / DAY
     # The epoch began on a Thursday.
     weekday = (at // DAY + 3) % 7
-    said = (
+    return (
         1.0,
         math.sin(hour),
         math.cos(hour),
         weekday >= 5,
         orders > 0.0,
         0.25 * math.log1p(max(orders, 0.0)),
-        on_page,
+        told.on_page,
         0.25 * math.log1p(max(basket, 0)),
     )
-    return _bounded(np.concatenate((said, _one("channel", channel), _one("placement", placement), context)))
 
 
 def context_sketch(context: Mapping[str, Any]) -> Floats:
@@ -259,11 +283,11 @@ def _code(category: str, band: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _one(salt: str, word: str) -> Floats:
-    x = np.zeros(SKETCH)
+def _one(salt: str, word: str) -> tuple[float, ...]:
+    x = [0.0] * SKETCH
     place, sign = _place(salt, word[:64])
     x[place] = sign
-    return x
+    return tuple(x)
 
 
 def _bounded(x: Floats) -> Floats:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 
 import numpy as np
 
 from libs.common.scoring.choice import FEATURES
+from libs.common.scoring.learned import Complements
 from services.recommender.candidates.pool import Chosen, Pool
 from services.recommender.model import reasons
+from services.recommender.model.situation import Situation
 
 Found = tuple[int, int]
 """Row and column of the learned complements where a pair of products stands."""
@@ -34,25 +35,30 @@ Reason = tuple[float, str]
 
 
 class Explainer:
-    """Explains the ``chosen`` candidates of one pool; the learned pairs of all are looked up at once."""
+    """Explains chosen candidates of one pool; `explainers` makes it.
 
-    def __init__(self, pool: Pool, chosen: Sequence[Chosen]) -> None:
-        here = pool.here
+    Parameters
+    ----------
+    speaks:
+        `Pool.contributions` of each, by its place in the pool.
+    page, basket, history:
+        Where the pair stands that speaks most for a product, by its id: with the page's product, with one in
+        the basket, with one he usually buys.
+    """
+
+    def __init__(
+        self,
+        here: Situation,
+        speaks: Mapping[int, list[float]],
+        page: Mapping[str, Found],
+        basket: Mapping[str, Found],
+        history: Mapping[str, Found],
+    ) -> None:
         self._here = here
-        learned = here.tables.learned.complements.index
-        # Several offers can be of one product: pairs are looked up by product.
-        named = dict.fromkeys(one.product_id for one in chosen if one.product_id is not None)
-        self._products = [product_id for product_id in named if product_id in learned]
-        # Padding of the lists of neighbours is −1 and so finds the last entry, which is nobody's.
-        self._sought = np.full(len(learned) + 1, NOWHERE)
-        self._sought[[learned[product_id] for product_id in self._products]] = range(len(self._products))
-        self._speaks = dict(zip((one.at for one in chosen), pool.speaks(chosen), strict=True))
-        self._page = self._pairs([here.page] if here.page is not None else [])
-        self._basket = self._pairs(here.basket[:MOST_BASKET])
-
-    @cached_property
-    def _history(self) -> dict[str, Found]:
-        return self._pairs([self._here.tables.shelf.ids[position] for position in self._here.look.usual])
+        self._speaks = speaks
+        self._page = page
+        self._basket = basket
+        self._history = history
 
     def reasons(self, one: Chosen) -> list[str]:
         """At most `MOST` sentences about a chosen candidate, the strongest first; never none."""
@@ -100,28 +106,6 @@ class Explainer:
         sold = self._here.tables.log_share
         return reasons.POPULAR if sold[one.position] > sold.mean() else reasons.FROM_RANGE
 
-    def _pairs(self, among: Sequence[str]) -> dict[str, Found]:
-        """Of each product looked up the one of ``among`` that speaks most for it, where one does."""
-        learned = self._here.tables.learned.complements
-        rows = [row for product_id in among if (row := learned.index.get(product_id)) is not None]
-        best: dict[str, Found] = {}
-        if not rows or not self._products:
-            return best
-        sought = self._sought[learned.neighbours[rows]]
-        row, column = (sought != NOWHERE).nonzero()
-        place = sought[row, column]
-        row = np.array(rows)[row]
-        strongest = [0.0] * len(self._products)
-        hits = zip(
-            learned.weight[row, column].tolist(), place.tolist(), row.tolist(), column.tolist(), strict=True
-        )
-        for weight, at, *found in hits:
-            # Trap: of equals the first counts, in the order of ``among``.
-            if weight > strongest[at]:
-                strongest[at] = weight
-                best[self._products[at]] = (found[0], found[1])
-        return best
-
     def _told(self, found: Found) -> tuple[str, float]:
         """Name of the product a pair was found with; in how many of 100 orders with it the other is, too."""
         learned, shelf = self._here.tables.learned.complements, self._here.tables.shelf
@@ -129,3 +113,64 @@ class Explainer:
         position = shelf.index.get(product_id)
         name = product_id if position is None else shelf.products[position].name
         return name, learned.together.item(found)
+
+
+def explainers(asked: Sequence[tuple[Pool, Sequence[Chosen]]]) -> list[Explainer]:
+    """Of pools with the same tables, and what was chosen from each: learned pairs are looked up at once."""
+    heres = [pool.here for pool, _ in asked]
+    learned = heres[0].tables.learned.complements
+    ids = heres[0].tables.shelf.ids
+    # Several offers can be of one product: pairs are looked up by product.
+    named = [dict.fromkeys(one.product_id for one in chosen) for _, chosen in asked]
+    products = [[name for name in some if name is not None and name in learned.index] for some in named]
+    pairs = _pairs(
+        learned,
+        products,
+        [
+            (
+                [here.page] if here.page is not None else [],
+                here.basket[:MOST_BASKET],
+                [ids[position] for position in here.look.usual],
+            )
+            for here in heres
+        ],
+    )
+    return [
+        Explainer(pool.here, dict(zip((one.at for one in chosen), pool.speaks(chosen), strict=True)), *of_one)
+        for (pool, chosen), of_one in zip(asked, pairs, strict=True)
+    ]
+
+
+def _pairs(
+    learned: Complements,
+    products: Sequence[Sequence[str]],
+    lists: Sequence[tuple[Sequence[str], Sequence[str], Sequence[str]]],
+) -> list[tuple[dict[str, Found], dict[str, Found], dict[str, Found]]]:
+    """For each list: of each of its pool's products the one of the list that speaks most for it, if any."""
+    find = learned.index.get
+    rows: list[int] = []
+    whose: list[tuple[int, int]] = []
+    for at, three in enumerate(lists):
+        for number, among in enumerate(three):
+            found = [row for product_id in among if (row := find(product_id)) is not None]
+            rows += found
+            whose += [(at, number)] * len(found)
+    best: list[tuple[dict[str, Found], dict[str, Found], dict[str, Found]]] = [({}, {}, {}) for _ in lists]
+    if not rows:
+        return best
+    # Padding of the lists of neighbours is −1 and so finds the last entry, which is nobody's.
+    sought = np.full((len(products), len(learned.index) + 1), NOWHERE, dtype=np.int16)
+    for at, some in enumerate(products):
+        sought[at, [learned.index[product_id] for product_id in some]] = range(len(some))
+    places = sought[np.array([at for at, _ in whose])[:, None], learned.neighbours[rows]]
+    from_, column = (places != NOWHERE).nonzero()
+    row = np.array(rows)[from_]
+    strongest: dict[tuple[int, int, int], float] = {}
+    hits = (learned.weight[row, column], from_, places[from_, column], row, column)
+    for weight, entry, place, at_row, at_column in zip(*(some.tolist() for some in hits), strict=True):
+        at, number = whose[entry]
+        # Trap: of equals the first counts, in the order of the list.
+        if weight > strongest.get((at, number, place), 0.0):
+            strongest[at, number, place] = weight
+            best[at][number][products[at][place]] = (at_row, at_column)
+    return best

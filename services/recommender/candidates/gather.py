@@ -11,13 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.common.contracts.catalogue import KINDS, Placement
-from libs.common.scoring.features import FEATURES, candidate_features
+from libs.common.scoring.arrays import parted
+from libs.common.scoring.features import FEATURES, Scene, features_of
+from libs.common.scoring.response import Trials
 from libs.common.scoring.sources import upgrades
 from libs.common.scoring.sources.look import NOTHING
-from libs.common.scoring.sources.union import CODES, SOURCES, Candidates, candidates
+from libs.common.scoring.sources.union import CODES, SOURCES, Candidates, candidates_of
 from libs.common.scoring.trial import (
+    Told,
     cells_of,
     context_sketch,
+    crossed,
     own_features,
     shared_features,
     source_groups,
@@ -28,7 +32,7 @@ from services.recommender.errors import KIND, PRODUCT_MISSING, SURPLUS
 from services.recommender.model.assortment import PRODUCT_OFFER
 from services.recommender.model.authored import Authored
 from services.recommender.model.situation import Floats, Mask, Positions, Situation
-from services.recommender.model.steps import Steps
+from services.recommender.model.steps import Steps, together
 from services.recommender.model.tables import Tables
 from services.recommender.model.value import KIND_CODES, Worth
 
@@ -98,34 +102,36 @@ class _Candidates(NamedTuple):
         return self
 
 
-class _Judged(NamedTuple):
-    """What the response model says of candidates, and what it was told, as arrays (m,)."""
+class _Case(NamedTuple):
+    """What is known of candidates before the response model is asked: see `Pool` for the arrays (m,)."""
 
-    own: Floats
-    cells: Positions
-    ids: list[str]
-    mean: Floats
+    here: Situation
+    where: Where
+    named: _Candidates
+    chance: Floats
+    features: Floats
+    shared: Floats
 
-    def at(self, kept: Positions) -> _Judged:
+    def at(self, kept: Positions) -> _Case:
         """Those at ``kept`` only."""
-        ids = [self.ids[at] for at in kept.tolist()]
-        return _Judged(self.own[kept], self.cells[kept], ids, self.mean[kept])
+        return self._replace(
+            named=self.named.at(kept), chance=self.chance[kept], features=self.features.take(kept, axis=0)
+        )
 
 
 def gather(here: Situation, tables: Tables, where: Where) -> Steps[Pool]:
     """Steps towards the candidates of ``here`` that go on, see `places`.
 
     P(choice) decides which. Where there are authored offers, of which it says little, the response model is
-    asked about all: those that nobody takes must make room for others.
+    asked about all: those that nobody takes must make room for others. Questions whose steps are shared must
+    have the same ``tables``.
     """
-    found = _products(here, where)
-    yield
+    found = yield from together(candidates_of, (here.look, _also(here, where)))
+    found = _filled(here, where, found)
     named, own_offers = _candidates(here, tables, where, found)
-    yield
-    chance, features = _chances(here, named.positions, own_offers)
-    yield
-    shared, placement = _shared(here, where), where.placement
-    response = here.tables.learned.response
+    chance, features = yield from together(_chances, (here.scene, named.positions, own_offers))
+    shared = yield from together(_shared, (here, where))
+    placement, response = where.placement, here.tables.learned.response
     worth = Worth(
         caused=response.caused(named.kinds, placement.placement_id),
         margin=named.margin,
@@ -133,48 +139,54 @@ def gather(here: Situation, tables: Tables, where: Where) -> Steps[Pool]:
         returned=np.zeros(len(chance)),
         contact_cost=placement.contact_cost,
     )
-    authored = own_offers < len(chance)
-    yield
-    judged = _judged(here, where, named, chance, features, shared) if authored else None
-    likely = chance if judged is None else judged.mean
-    kept = _best(here, named, worth.ranked_by(placement.objective, likely), where)
-    named, worth = named.at(kept), worth.at(kept)
-    chance, features = chance[kept], features.take(kept, axis=0)
-    yield
-    judged = _judged(here, where, named, chance, features, shared) if judged is None else judged.at(kept)
-    own, cells, ids, mean = judged
-    yield
+    told = _Case(here, where, named, chance, features, shared)
+    if own_offers < len(chance):
+        trials = yield from together(_trials, told)
+        mean = yield from together(response.means_of, trials)
+        kept = _best(here, named, worth.ranked_by(placement.objective, mean), where)
+        told, trials, mean = told.at(kept), trials.at(kept), mean[kept]
+    else:
+        kept = _best(here, named, worth.ranked_by(placement.objective, chance), where)
+        told = told.at(kept)
+        trials = yield from together(_trials, told)
+        mean = yield from together(response.means_of, trials)
+    returned = yield from together(response.returned_of, trials)
     # What is no product cannot be sent back.
-    returned = np.where(named.positions >= 0, response.returned(ids, cells), 0.0)
-    worth = replace(worth, returned=returned)
+    worth = replace(worth.at(kept), returned=np.where(told.named.positions >= 0, returned, 0.0))
+    draws = (yield from together(response.draws_of, trials)) if placement.exploration > 0.0 else None
+    named = told.named
     return Pool(
         here=here,
         positions=named.positions,
         offers=named.offers.tolist(),
-        offer_ids=ids,
+        offer_ids=trials.offer_ids,
         kinds=named.kinds,
         sources=named.sources,
         replaces=named.replaces,
-        cells=cells,
-        chance=chance,
+        cells=cells_of(named.kinds, named.codes),
+        chance=told.chance,
         mean=mean,
         score=worth.score(mean),
         worth=worth,
         objective=placement.objective,
-        features=features,
-        own=own,
+        features=told.features,
+        own=trials.own,
         shared=shared,
-        draw=lambda: response.draws(own, shared, ids, cells),
+        draws=draws,
     )
 
 
-def _judged(
-    here: Situation, where: Where, named: _Candidates, chance: Floats, features: Floats, shared: Floats
-) -> _Judged:
-    own = _own(here, where, named, chance, features)
-    cells = cells_of(named.kinds, named.codes)
-    ids = offer_ids(here, named.offers.tolist(), named.positions)
-    return _Judged(own, cells, ids, here.tables.learned.response.means(own, shared, ids, cells))
+def _trials(asked: Sequence[_Case]) -> list[Trials]:
+    """What the response model is asked about."""
+    return [
+        told.here.tables.learned.response.trials(
+            own,
+            told.shared,
+            offer_ids(told.here, told.named.offers.tolist(), told.named.positions),
+            cells_of(told.named.kinds, told.named.codes),
+        )
+        for told, own in zip(asked, _own(asked), strict=True)
+    ]
 
 
 def _candidates(
@@ -214,12 +226,16 @@ def _candidates(
     return named.and_(said), len(found)
 
 
-def _products(here: Situation, where: Where) -> Candidates:
-    """What sources name, and popular products of the kinds wanted where those are too few for all slots."""
+def _also(here: Situation, where: Where) -> Positions:
+    """Open products whose own offers must be among the candidates."""
     index = here.tables.shelf.index
     own = [name.removeprefix(PRODUCT_OFFER) for name in where.also if name.startswith(PRODUCT_OFFER)]
     also = [at for name in own if (at := index.get(name, NOTHING)) != NOTHING and here.open[at]]
-    found = candidates(here.look, np.array(also, dtype=np.int64))
+    return np.array(also, dtype=np.int64)
+
+
+def _filled(here: Situation, where: Where, found: Candidates) -> Candidates:
+    """What sources name, and popular products of the kinds wanted where those are too few for all slots."""
     wanted = where.wanted
     if wanted.all() or np.count_nonzero(wanted[_kinds(here, *found[::2])]) >= where.limit:
         return found
@@ -257,26 +273,40 @@ def _refuse(here: Situation, code: str, refused: int) -> None:
         here.rejected[code] = here.rejected.get(code, 0) + refused
 
 
-def _own(here: Situation, where: Where, named: _Candidates, chance: Floats, features: Floats) -> Floats:
+def _own(asked: Sequence[_Case]) -> list[Floats]:
     """What the response model is told of each candidate alone."""
-    at, replaces, shelf = named.positions, named.replaces, here.tables.shelf
-    tier, willing = shelf.comparables.tier, here.scene.past.willing
-    below = willing[_of(shelf.category, at)] * (at >= 0) if len(willing) else np.zeros(len(at))
+    first, sizes = asked[0].here, [len(told.chance) for told in asked]
+    price, tables = first.assortment.price, first.tables
+    shelf, tier = tables.shelf, tables.shelf.comparables.tier
+    columns = zip(*(told.named.columns() for told in asked), strict=True)
+    named = _Candidates._make(map(np.concatenate, columns))
+    at, replaces = named.positions, named.replaces
+    place = _of(shelf.category, at) + np.repeat(np.arange(len(asked)) * shelf.categories, sizes)
+    willing = np.concatenate([told.here.scene.past.willing for told in asked])
+    below = willing[place] * (at >= 0) if len(willing) else np.zeros(len(at))
     if (up := replaces >= 0).any():
         below[up] = tier[replaces[up]]
-    return own_features(
-        features,
+    own = own_features(
+        np.concatenate([told.features for told in asked]),
         FEATURES,
-        chance=chance,
+        chance=np.concatenate([told.chance for told in asked]),
         kinds=named.kinds,
         groups=_GROUPS[named.sources],
-        price=_of(here.assortment.price, at),
+        price=_of(price, at),
         margin=named.margin,
         tier_step=_of(tier, at) - below,
-        seen=_of(here.tables.rankings.orders, at),
+        seen=_of(tables.rankings.orders, at),
         offers=named.sketch,
-        context=where.sketch,
+        crosses=_crosses(asked),
     )
+    return parted(own, sizes)
+
+
+def _crosses(asked: Sequence[_Case]) -> Floats | None:
+    """Offers' attributes with what their requests say; None where none says anything."""
+    if not any(told.where.sketch.any() for told in asked):
+        return None
+    return np.concatenate([crossed(told.named.sketch, told.where.sketch) for told in asked])
 
 
 def _of(values: NDArray[Any], at: Positions) -> NDArray[Any]:
@@ -289,34 +319,46 @@ def _of(values: NDArray[Any], at: Positions) -> NDArray[Any]:
     return found
 
 
-def _shared(here: Situation, where: Where) -> Floats:
-    return shared_features(
-        channel=where.channel,
-        placement=where.placement.placement_id,
-        at=here.now,
-        context=where.sketch,
-        orders=float(here.scene.past.bought.sum()),
-        on_page=here.page is not None,
-        basket=len(here.basket),
+def _shared(asked: Sequence[tuple[Situation, Where]]) -> list[Floats]:
+    features = shared_features(
+        [
+            Told(
+                channel=where.channel,
+                placement=where.placement.placement_id,
+                at=here.now,
+                context=where.sketch,
+                orders=float(here.scene.past.bought.sum()),
+                on_page=here.page is not None,
+                basket=len(here.basket),
+            )
+            for here, where in asked
+        ]
     )
+    return list(features)
 
 
-def _chances(here: Situation, positions: Positions, own_offers: int) -> tuple[Floats, Floats]:
-    """P(choice) among products' own offers, which come first; of an authored offer on the same scale."""
-    named = positions >= 0
-    if len(positions) == own_offers:
-        features = candidate_features(here.scene, positions)
-    else:
-        features = np.zeros((len(positions), len(FEATURES)))
-        features[named] = candidate_features(here.scene, positions[named])
-    utility = here.tables.learned.choice.utilities(features)
-    if not own_offers:
-        return np.full(len(positions), CONTENT_CHANCE), features
-    top = utility[:own_offers].max()
-    odds = np.exp(np.minimum(utility - top, 0.0))
-    chance = odds / odds[:own_offers].sum()
-    chance[~named] = CONTENT_CHANCE
-    return chance, features
+def _chances(asked: Sequence[tuple[Scene, Positions, int]]) -> list[tuple[Floats, Floats]]:
+    """P(choice) among products' own offers, which come first; of an authored offer on the same scale.
+
+    Asked of scenes, positions and how many own offers; the features come along.
+    """
+    products = features_of([(scene, positions[positions >= 0]) for scene, positions, _ in asked])
+    chances = []
+    for (scene, positions, own_offers), features in zip(asked, products, strict=True):
+        named = positions >= 0
+        if len(features) < len(positions):
+            known, features = features, np.zeros((len(positions), len(FEATURES)))
+            features[named] = known
+        utility = scene.tables.learned.choice.utilities(features)
+        if not own_offers:
+            chances.append((np.full(len(positions), CONTENT_CHANCE), features))
+            continue
+        top = utility[:own_offers].max()
+        odds = np.exp(np.minimum(utility - top, 0.0))
+        chance = odds / odds[:own_offers].sum()
+        chance[~named] = CONTENT_CHANCE
+        chances.append((chance, features))
+    return chances
 
 
 def _best(here: Situation, named: _Candidates, by: Floats, where: Where) -> Positions:

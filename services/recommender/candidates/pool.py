@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -61,14 +61,14 @@ class Pool:
         Array (m, `libs.common.scoring.choice.FEATURES`).
     own, shared:
         What the response model is asked with: arrays (m, `RESPONSE_FEATURES`) and (`SHARED_FEATURES`,).
-    draw:
-        Makes an array (n, m): q in posterior draws.
+    draws:
+        Array (n, m): q in posterior draws; None where nothing is drawn.
     """
 
     here: Situation
     positions: Positions
     offers: list[Offer | None]
-    offer_ids: list[str]
+    offer_ids: Sequence[str]
     kinds: NDArray[np.int8]
     sources: NDArray[np.int8]
     replaces: Positions
@@ -81,7 +81,7 @@ class Pool:
     features: Floats
     own: Floats
     shared: Floats
-    draw: Callable[[], Singles]
+    draws: Singles | None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -89,24 +89,22 @@ class Pool:
     @property
     def by(self) -> Floats:
         """What candidates are ranked by, at the posterior mean."""
-        return self.worth.ranked_by(self.objective, self.mean)
-
-    @cached_property
-    def draws(self) -> Singles:
-        """Array (n, m): q in posterior draws."""
-        return self.draw()
+        return self.score if self.objective == "uplift" else self.worth.ranked_by(self.objective, self.mean)
 
     @property
     def variance(self) -> Singles:
         """Array (m,): how far q differs between posterior draws."""
-        apart = self.draws.T - self.draws.mean(axis=0)[:, None]
+        assert self.draws is not None
+        of_each = self.draws.T
+        # Without the detours of `mean`.
+        apart = of_each - (np.add.reduce(of_each, axis=1) / of_each.shape[1])[:, None]
         variance: Singles = np.einsum("ij,ij->i", apart, apart) / apart.shape[1]
         return variance
 
     def worlds(self) -> Singles:
-        """Array (n, m): what candidates are ranked by, in posterior draws; its reader's to write to."""
-        ranked = self.worth.ranked_by(self.objective, self.draws)
-        return np.array(ranked, order="C") if ranked is self.draws else ranked
+        """Array (n, m): what candidates are ranked by, in posterior draws."""
+        assert self.draws is not None
+        return self.worth.ranked_by(self.objective, self.draws)
 
     @cached_property
     def contributions(self) -> Floats:

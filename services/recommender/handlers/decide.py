@@ -15,7 +15,7 @@ from libs.common.contracts.identity import CustomerKey, is_nobody
 from libs.common.scoring.features import Histories
 from libs.common.scoring.sources.popular import popular
 from libs.common.tokens import OfferToken
-from services.recommender.candidates.explain import Explainer
+from services.recommender.candidates.explain import explainers
 from services.recommender.candidates.gather import Where, gather
 from services.recommender.candidates.pool import Chosen, Pool
 from services.recommender.errors import STALE
@@ -23,9 +23,8 @@ from services.recommender.handlers.honesty import PolicyHonesty
 from services.recommender.handlers.record import (
     Slate,
     basket_of,
-    decision_of,
     page_of,
-    pool_of,
+    records_of,
     window_of,
 )
 from services.recommender.metrics import RecommenderMetrics
@@ -36,14 +35,14 @@ from services.recommender.model.groups import Group, group_of
 from services.recommender.model.policy import (
     NOBODY,
     POLICY_VERSION,
-    Draw,
     Exploration,
-    fill_slots,
+    Slots,
+    fill_all,
     seed_of,
 )
-from services.recommender.model.situation import Situation, situation
-from services.recommender.model.steps import Steps, side_by_side
-from services.recommender.model.tables import TableMaker
+from services.recommender.model.situation import Situation, Visit, scenes, situation
+from services.recommender.model.steps import Steps, side_by_side, together
+from services.recommender.model.tables import TableMaker, Tables
 from services.recommender.model.who import Who
 from services.recommender.model.wire import EMPTY, Answer, Ask, Offered
 from services.recommender.ports import KeptDecision
@@ -136,18 +135,17 @@ class Decider:
 
         The questions have nothing to do with each other, but are decided `side_by_side`.
         """
-        return side_by_side(map(self._decide, questions))
+        tables = self._tables.now()
+        return side_by_side(self._decide(question, tables) for question in questions)
 
-    def _decide(self, question: Question) -> Steps[Decided]:
+    def _decide(self, question: Question, tables: Tables) -> Steps[Decided]:
         ask, whom = question.ask, question.who
         placement = self._placement(ask)
         may = self._allowed(whom, ask) if whom.keys else None
         personal = may is not None and may.personal and not question.stale
         group = question.group or group_of(whom.key, *self._holdout)
-        slate = yield from self._slate(question, placement, group, _items(whom) if personal else {})
-        yield
-        offers = self._offers(slate, ask)
-        yield
+        slate = yield from self._slate(question, tables, placement, group, _items(whom) if personal else {})
+        offers = yield from together(self._offers, (slate, ask))
         answer = Answer(
             decision_id=question.decision_id,
             group=group,
@@ -159,10 +157,10 @@ class Decider:
         )
         if ask.dry_run:
             return Decided(answer, None, b"")
-        self.honesty.note(slate.draws, placement.exploration, slate.pool.offer_ids)
-        event = decision_of(slate, ask, analysed=not refuses_analytics(whom.consents))
-        yield
-        return Decided(answer, event, pool_of(slate))
+        noted = slate.draws, placement.exploration, slate.pool.offer_ids
+        yield from together(self.honesty.note, noted)
+        event, pool = yield from together(records_of, (slate, ask))
+        return Decided(answer, event, pool)
 
     def _allowed(self, whom: Who, ask: Ask) -> Allowed:
         orders = 0 if whom.profile is None else whom.profile.purchases.orders
@@ -177,32 +175,35 @@ class Decider:
         return placement
 
     def _slate(
-        self, question: Question, placement: Placement, group: Group, items: Mapping[str, Item]
+        self,
+        question: Question,
+        tables: Tables,
+        placement: Placement,
+        group: Group,
+        items: Mapping[str, Item],
     ) -> Steps[Slate]:
         ask = question.ask
-        tables = self._tables.now()
-        past = self._histories.of(question.who.key, tables.scoring, items, question.now)
-        yield
+        page, basket = page_of(ask), basket_of(ask)
+        traces = self._histories.traces(question.who.key, tables.scoring, items)
+        scene = yield from together(scenes, Visit(tables.scoring, traces, question.now, page, basket))
         here = situation(
             self._assortment,
             tables.scoring,
             items,
             question.now,
-            page_of(ask),
-            basket_of(ask),
+            page,
+            basket,
             ask.exclude,
-            past,
+            scene,
         )
         limit = placement.limit if ask.limit is None else ask.limit
         silent = question.stale and placement.fallback == "none"
         also = _baseline(here, placement, limit) if group == "baseline" and not silent else []
         where = Where(placement, ask.channel, ask.context, limit, _kinds(ask, placement), also)
-        yield
         pool = yield from gather(here, tables, where)
-        yield
         seed, window = seed_of(question.decision_id), window_of(placement, ask.channel)
-        draws = [] if silent else self._draws(question, placement, group, pool, limit, seed, window)
-        yield
+        slots = self._slots(question, placement, group, pool, limit, seed, window)
+        draws = [] if silent else (yield from together(fill_all, slots))
         instead = _instead(group, pool, also, limit)
         shown = [(draw.chosen, draw.propensity) for draw in draws if not draw.ghost]
         if instead is not None:
@@ -224,9 +225,10 @@ class Decider:
             recorded_at=question.recorded_at,
             replay=question.replay,
             forced=question.group is not None,
+            analysed=not refuses_analytics(question.who.consents),
         )
 
-    def _draws(
+    def _slots(
         self,
         question: Question,
         placement: Placement,
@@ -235,8 +237,8 @@ class Decider:
         limit: int,
         seed: int,
         window: Millis,
-    ) -> list[Draw]:
-        """What the policy draws; of a holdout group too, so that it is known what it did not see."""
+    ) -> Slots:
+        """What the policy is to fill; of a holdout group too, so that it is known what it did not see."""
         products, share, salt = pool.product_ids, placement.ghosts, self._holdout.salt
 
         def withheld(at: int) -> list[int]:
@@ -248,7 +250,7 @@ class Decider:
 
         # Nobody can be seen to do without an offer who is not known, or sees none of them.
         judged = group == "treatment" and not is_nobody(question.who.key)
-        return fill_slots(
+        return Slots(
             pool.by,
             pool.worlds,
             limit,
@@ -260,31 +262,44 @@ class Decider:
             ties=pool.chance,
         )
 
-    def _offers(self, slate: Slate, ask: Ask) -> list[Offered]:
-        explainer = Explainer(slate.pool, [one for one, _ in slate.placed])
+    def _offers(self, asked: Sequence[tuple[Slate, Ask]]) -> list[list[Offered]]:
+        """What is answered of several slates to what was asked."""
+        # One step after the other for all of them, see `side_by_side`.
+        chosen = [[one for one, _ in slate.placed] for slate, _ in asked]
+        why = explainers([(slate.pool, some) for (slate, _), some in zip(asked, chosen, strict=True)])
+        reasons = [list(map(one.reasons, some)) for one, some in zip(why, chosen, strict=True)]
+        tokens = [
+            [None if ask.dry_run else self._token(slate, one, ask) for one in some]
+            for (slate, ask), some in zip(asked, chosen, strict=True)
+        ]
         return [
-            self._offer(slate, one, propensity, rank, explainer.reasons(one), ask)
-            for rank, (one, propensity) in enumerate(slate.placed, start=1)
+            [
+                self._offer(one, propensity, rank, text, token)
+                for rank, ((one, propensity), text, token) in enumerate(
+                    zip(slate.placed, said, sealed, strict=True), start=1
+                )
+            ]
+            for (slate, _), said, sealed in zip(asked, reasons, tokens, strict=True)
         ]
 
+    def _token(self, slate: Slate, one: Chosen, ask: Ask) -> str:
+        return self._seal(
+            OfferToken(
+                decision_id=slate.decision_id,
+                offer_id=one.offer_id,
+                customer=slate.key,
+                placement=slate.placement.placement_id,
+                issued_at=slate.recorded_at,
+                product_id=one.product_id,
+                price=one.price,
+                channel=ask.channel,
+            )
+        )
+
     def _offer(
-        self, slate: Slate, one: Chosen, propensity: float, place: int, reasons: list[str], ask: Ask
+        self, one: Chosen, propensity: float, place: int, reasons: list[str], token: str | None
     ) -> Offered:
         content = msgspec.UNSET if one.offer is None or not one.offer.content else one.offer.content
-        token = None
-        if not ask.dry_run:
-            token = self._seal(
-                OfferToken(
-                    decision_id=slate.decision_id,
-                    offer_id=one.offer_id,
-                    customer=slate.key,
-                    placement=slate.placement.placement_id,
-                    issued_at=slate.recorded_at,
-                    product_id=one.product_id,
-                    price=one.price,
-                    channel=ask.channel,
-                )
-            )
         return Offered(
             offer_id=one.offer_id,
             product_id=one.product_id,

@@ -31,19 +31,24 @@ class PolicyHonesty:
         self._decisions = 0
         self._standing: dict[str, tuple[float, float]] = {}
 
-    def note(self, draws: Sequence[Draw], share: float, offer_ids: Sequence[str]) -> None:
-        """One decision's draws, ghosts among them; ``share`` is its placement's exploration."""
-        weights = [1.0 / (draw.among * draw.propensity) for draw in draws if draw.open is not None]
-        if not weights:
-            return
-        metrics, total = self._metrics, sum(weights)
-        metrics.draws.add(len(weights))
-        metrics.uniform_weight.add(total)
-        metrics.uniform_weight_squares.add(sum(weight * weight for weight in weights))
-        metrics.explored.add(share * total)
-        self._decisions += 1
-        if self._decisions % SAMPLED == 0:
-            self._count(draws[0], offer_ids)
+    def note(self, decisions: Sequence[tuple[Sequence[Draw], float, Sequence[str]]]) -> list[None]:
+        """Of each decision the draws, ghosts among them, its placement's exploration and the offers' ids."""
+        made, total, squares, explored = 0, 0.0, 0.0, 0.0
+        for draws, share, offer_ids in decisions:
+            weights = [1.0 / (draw.among * draw.propensity) for draw in draws if draw.open is not None]
+            if not weights:
+                continue
+            weight = sum(weights)
+            made, total, explored = made + len(weights), total + weight, explored + share * weight
+            squares += sum([weight * weight for weight in weights])
+            self._decisions += 1
+            if self._decisions % SAMPLED == 0:
+                self._count(draws[0], offer_ids)
+        self._metrics.draws.add(made)
+        self._metrics.uniform_weight.add(total)
+        self._metrics.uniform_weight_squares.add(squares)
+        self._metrics.explored.add(explored)
+        return [None] * len(decisions)
 
     def _count(self, first: Draw, offer_ids: Sequence[str]) -> None:
         if first.open is None or first.wins is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +20,7 @@ from services.recommender.candidates.pool import Chosen, Pool
 from services.recommender.model.groups import Group
 from services.recommender.model.policy import POLICY_VERSION, Draw
 from services.recommender.model.pool import (
+    PackedDraw,
     PoolRecord,
     encode_pool,
     packed_contributions,
@@ -73,6 +74,7 @@ class Slate(NamedTuple):
     recorded_at: Millis
     replay: bool
     forced: bool
+    analysed: bool
 
     @property
     def versions(self) -> tuple[int, int]:
@@ -80,10 +82,45 @@ class Slate(NamedTuple):
         return self.pool.here.tables.learned.version, self.pool.here.assortment.version
 
 
-def decision_of(slate: Slate, ask: Ask, *, analysed: bool = True) -> Decision:
+class _Numbers(NamedTuple):
+    """Of a `PoolRecord`."""
+
+    chance: bytes
+    mean: bytes
+    value: bytes
+    contributions: bytes
+    worth: bytes
+
+
+def records_of(asked: Sequence[tuple[Slate, Ask]]) -> list[tuple[Decision, bytes]]:
+    """Of several decisions the event, and the packed pool."""
+    slates = [slate for slate, _ in asked]
+    shared = pack(np.stack([slate.pool.shared for slate in slates]))
+    offers = _offers(slates)
+    # One step after the other for all of them, see `side_by_side`.
+    told = [_told(slate) for slate in slates]
+    draws = [packed_draws(slate.draws) for slate in slates]
+    variances = [_variance(slate) for slate in slates]
+    numbers = [_numbers(slate.pool, some) for slate, some in zip(slates, told, strict=True)]
+    events = [
+        _decision(slate, ask, *of_one, vector)
+        for (slate, ask), of_one, vector in zip(asked, offers, shared, strict=True)
+    ]
+    pools = [
+        encode_pool(_pool(*parts)) for parts in zip(slates, told, draws, variances, numbers, strict=True)
+    ]
+    return list(zip(events, pools, strict=True))
+
+
+def _decision(
+    slate: Slate,
+    ask: Ask,
+    offers: tuple[DecidedOffer, ...],
+    ghosts: tuple[DecidedOffer, ...],
+    shared: bytes,
+) -> Decision:
     """The event, of at most `MOST_BYTES` where what learning cannot do without fits in, see `_slimmer`."""
     model, catalogue = slate.versions
-    offers, ghosts = _offers(slate)
     event = Decision(
         id=slate.decision_id,
         source=SOURCE,
@@ -105,17 +142,29 @@ def decision_of(slate: Slate, ask: Ask, *, analysed: bool = True) -> Decision:
         assumed_shown=_assumed(slate.placement, len(offers)),
         replay=slate.replay,
         forced=slate.forced,
-        shared=pack(slate.pool.shared[None])[0] if offers else b"",
+        shared=shared if offers else b"",
         feature_set=FEATURE_SET if offers else "",
         ghosts=ghosts,
         window=slate.window,
-        analysed=analysed,
+        analysed=slate.analysed,
     )
     return event if len(encode_event(event)) <= MOST_BYTES else _slimmer(event)
 
 
-def _offers(slate: Slate) -> tuple[tuple[DecidedOffer, ...], tuple[DecidedOffer, ...]]:
-    """The offers shown, and the ghosts that have one in their place."""
+def _offers(
+    slates: Sequence[Slate],
+) -> list[tuple[tuple[DecidedOffer, ...], tuple[DecidedOffer, ...]]]:
+    """Of each the offers shown, and the ghosts that have one in their place."""
+    rows = [_rows(slate) for slate in slates]
+    own = [slate.pool.own[[one.at for one, _, _ in some]] for slate, some in zip(slates, rows, strict=True)]
+    vectors = iter(pack(np.concatenate(own)))
+    told = [[_decided(*row, next(vectors)) for row in some] for some in rows]
+    shown = [len(slate.placed) for slate in slates]
+    return [(tuple(all_[:some]), tuple(all_[some:])) for all_, some in zip(told, shown, strict=True)]
+
+
+def _rows(slate: Slate) -> list[tuple[Chosen, float, int]]:
+    """The offers shown, then the ghosts that have one in their place: candidate, propensity, rank."""
     shown = [(one, propensity, rank) for rank, (one, propensity) in enumerate(slate.placed, start=1)]
     ghosts = [
         (draw.chosen, draw.propensity, draw.rank)
@@ -123,29 +172,27 @@ def _offers(slate: Slate) -> tuple[tuple[DecidedOffer, ...], tuple[DecidedOffer,
         if draw.ghost and draw.rank <= len(shown) and slate.instead is None
     ]
     told = slate.pool.chosen([at for at, _, _ in ghosts])
-    rows = [
+    return [
         *shown,
         *((one, propensity, rank) for one, (_, propensity, rank) in zip(told, ghosts, strict=True)),
     ]
-    vectors = pack(slate.pool.own[[one.at for one, _, _ in rows]])
-    decided = tuple(
-        DecidedOffer(
-            offer_id=one.offer_id,
-            product_id=one.product_id,
-            kind=one.kind,
-            rank=rank,
-            score=short(one.score),
-            propensity=propensity,
-            mean=short(one.mean),
-            source=one.source,
-            price=one.price,
-            chance=short(one.chance),
-            vector=vector,
-            cell=one.cell,
-        )
-        for (one, propensity, rank), vector in zip(rows, vectors, strict=True)
+
+
+def _decided(one: Chosen, propensity: float, rank: int, vector: bytes) -> DecidedOffer:
+    return DecidedOffer(
+        offer_id=one.offer_id,
+        product_id=one.product_id,
+        kind=one.kind,
+        rank=rank,
+        score=short(one.score),
+        propensity=propensity,
+        mean=short(one.mean),
+        source=one.source,
+        price=one.price,
+        chance=short(one.chance),
+        vector=vector,
+        cell=one.cell,
     )
-    return decided[: len(shown)], decided[len(shown) :]
 
 
 def short(number: float) -> float:
@@ -153,44 +200,61 @@ def short(number: float) -> float:
     return float(f"{number:.6g}")
 
 
-def pool_of(slate: Slate) -> bytes:
-    """The packed pool of the decision."""
+def _told(slate: Slate) -> list[int]:
+    """The candidates that are told of in full: those shown, and ghosts."""
+    told = [one.at for one, _ in slate.placed] + [draw.chosen for draw in slate.draws if draw.ghost]
+    return [at for at in dict.fromkeys(told) if at >= 0]
+
+
+def _variance(slate: Slate) -> bytes:
+    drawn = bool(slate.draws) and slate.draws[0].open is not None
+    return _floats(slate.pool.variance) if drawn else b""
+
+
+def _numbers(pool: Pool, told: Sequence[int]) -> _Numbers:
+    return _Numbers(
+        chance=_floats(pool.chance),
+        mean=_floats(pool.mean),
+        value=_floats(pool.score),
+        contributions=packed_contributions(pool.contributions[told]),
+        worth=_floats(pool.worth.columns(told)),
+    )
+
+
+def _pool(
+    slate: Slate, told: list[int], draws: list[PackedDraw], variance: bytes, numbers: _Numbers
+) -> PoolRecord:
     pool = slate.pool
     model, catalogue = slate.versions
-    told = [one.at for one, _ in slate.placed] + [draw.chosen for draw in slate.draws if draw.ghost]
-    told = [at for at in dict.fromkeys(told) if at >= 0]
-    drawn = bool(slate.draws) and slate.draws[0].open is not None
-    return encode_pool(
-        PoolRecord(
-            decision_id=slate.decision_id,
-            decided_at=slate.decided_at,
-            customer=slate.key,
-            placement=slate.placement.placement_id,
-            group=slate.group,
-            objective=slate.placement.objective,
-            policy=POLICY_VERSION,
-            model=model,
-            catalogue=catalogue,
-            seed=slate.seed,
-            exploration=slate.placement.exploration,
-            offers=[None if offer is None else offer.offer_id for offer in pool.offers],
-            products=pool.product_ids,
-            kinds=pool.kinds.tobytes(),
-            sources=pool.sources.tobytes(),
-            source_names=list(SOURCES),
-            rules=rules_of(slate.draws, len(pool), slate.placement.near_best is not None).tobytes(),
-            chance=_floats(pool.chance),
-            mean=_floats(pool.mean),
-            variance=_floats(pool.variance) if drawn else b"",
-            value=_floats(pool.score),
-            draws=packed_draws(slate.draws),
-            placed=slate.instead,
-            rejected=pool.here.rejected,
-            features=FEATURES,
-            explained=told,
-            contributions=packed_contributions(pool.contributions[told]),
-            worth=_floats(pool.worth.columns(told)),
-        )
+    return PoolRecord(
+        decision_id=slate.decision_id,
+        decided_at=slate.decided_at,
+        customer=slate.key,
+        placement=slate.placement.placement_id,
+        group=slate.group,
+        objective=slate.placement.objective,
+        policy=POLICY_VERSION,
+        model=model,
+        catalogue=catalogue,
+        seed=slate.seed,
+        exploration=slate.placement.exploration,
+        offers=[None if offer is None else offer.offer_id for offer in pool.offers],
+        products=pool.product_ids,
+        kinds=pool.kinds.tobytes(),
+        sources=pool.sources.tobytes(),
+        source_names=list(SOURCES),
+        rules=rules_of(slate.draws, len(pool), slate.placement.near_best is not None).tobytes(),
+        chance=numbers.chance,
+        mean=numbers.mean,
+        variance=variance,
+        value=numbers.value,
+        draws=draws,
+        placed=slate.instead,
+        rejected=pool.here.rejected,
+        features=FEATURES,
+        explained=told,
+        contributions=numbers.contributions,
+        worth=numbers.worth,
     )
 
 

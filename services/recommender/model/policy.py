@@ -82,6 +82,24 @@ def propensities(wins: Counts, open_: Mask, exploration: float) -> NDArray[np.fl
     return chances
 
 
+class Slots(NamedTuple):
+    """One slate to be filled, see `fill_slots`."""
+
+    values: Floats
+    draws: Callable[[], Floats]
+    limit: int
+    exploration: Exploration
+    seed: int
+    no_offer: bool = False
+    ghosts: Callable[[int], Sequence[int]] | None = None
+    ties: Floats | None = None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether anything is drawn at all."""
+        return self.exploration.share > 0.0 and len(self.values) > 0
+
+
 def fill_slots(
     values: Floats,
     draws: Callable[[], Floats],
@@ -100,8 +118,8 @@ def fill_slots(
     values:
         Array (m,): posterior mean of what candidates are ranked by.
     draws:
-        Gives an array (n, m) of the same in ``n`` posterior draws, to be written to. Not asked without
-        exploration: then the best mean is placed, and every propensity is 1.
+        Gives an array (n, m) of the same in ``n`` posterior draws. Not asked without exploration: then the
+        best mean is placed, and every propensity is 1.
     no_offer:
         Whether "no offer" (worth 0) is a candidate; placed, it ends the slate. It stands behind an offer
         that is worth as much.
@@ -113,34 +131,27 @@ def fill_slots(
 
     Other ties go to the candidate named first.
     """
-    if exploration.share <= 0.0 or not len(values):
-        return _greedy(values, limit, no_offer, ties)
-    size = len(values)
-    worlds = draws()
-    if no_offer:
-        values = np.append(values, 0.0)
-        worlds = np.concatenate((worlds, np.zeros((len(worlds), 1), worlds.dtype)), axis=1)
-    contest = _Contest(values, worlds, exploration.near_best)
-    uniform = random.Random(seed).random
-    drawn: list[Draw] = []
-    rank = 1
-    while rank <= limit and contest.left:
-        open_, best = contest.open()
-        at = _drawn(uniform(), exploration.share, open_, best)
-        wins = np.bincount(best, minlength=len(values))
-        left = int(np.count_nonzero(open_))
-        propensity = (1.0 - exploration.share) * int(wins[at]) / len(best) + exploration.share / left
-        if at == size:
-            drawn.append(Draw(rank, NOBODY, propensity, open_, wins, among=left))
-            break
-        out = () if ghosts is None else ghosts(at)
-        # What remains must fill the slate: whoever asks for so many offers gets them, if there are any.
-        ghost = bool(out) and contest.left - len(out) > limit - rank
-        drawn.append(Draw(rank, at, propensity, open_, wins, ghost, left))
-        for one in out if ghost else (at,):
-            contest.leave(one)
-        rank += not ghost
+    [drawn] = fill_all([Slots(values, draws, limit, exploration, seed, no_offer, ghosts, ties)])
     return drawn
+
+
+def fill_all(slates: Sequence[Slots]) -> list[list[Draw]]:
+    """Fill several slates, each as it would be by itself; all must have as many posterior draws."""
+    filled = [[] if slots.drawn else _greedy(slots) for slots in slates]
+    filling = [_Filling(slots, drawn) for slots, drawn in zip(slates, filled, strict=True) if slots.drawn]
+    if not filling:
+        return filled
+    contest = _Contest([one.slots for one in filling])
+    rows = [row for row, one in enumerate(filling) if not one.done]
+    while rows:
+        out = [
+            (row, at)
+            for row, standing in zip(rows, contest.stand(rows), strict=True)
+            for at in filling[row].fill(standing, contest.left[row])
+        ]
+        contest.leave(out)
+        rows = [row for row in rows if not filling[row].done and contest.left[row]]
+    return filled
 
 
 def _drawn(u: float, exploration: float, open_: Mask, best: Counts) -> int:
@@ -151,39 +162,110 @@ def _drawn(u: float, exploration: float, open_: Mask, best: Counts) -> int:
     return int(best[min(int((u - exploration) / (1.0 - exploration) * len(best)), len(best) - 1)])
 
 
+class _Standing(NamedTuple):
+    """Who may be drawn now, and how many they are; the best in each posterior draw, how often each is it."""
+
+    open: Mask
+    among: int
+    best: Counts
+    wins: Counts
+
+
+class _Filling:
+    """One slate while it is filled; ``drawn`` takes what is drawn."""
+
+    def __init__(self, slots: Slots, drawn: list[Draw]) -> None:
+        self.slots = slots
+        self.done = slots.limit < 1
+        self._drawn = drawn
+        self._rank = 1
+        self._uniform = random.Random(slots.seed).random
+
+    def fill(self, standing: _Standing, left: int) -> Sequence[int]:
+        """Draw for the next slot; who leaves of the ``left`` candidates."""
+        slots, rank, share = self.slots, self._rank, self.slots.exploration.share
+        open_, among, best, wins = standing
+        at = _drawn(self._uniform(), share, open_, best)
+        propensity = (1.0 - share) * int(wins[at]) / len(best) + share / among
+        if at == len(slots.values):
+            self._drawn.append(Draw(rank, NOBODY, propensity, open_, wins, among=among))
+            self.done = True
+            return ()
+        out = () if slots.ghosts is None else slots.ghosts(at)
+        # What remains must fill the slate: whoever asks for so many offers gets them, if there are any.
+        ghost = bool(out) and left - len(out) > slots.limit - rank
+        self._drawn.append(Draw(rank, at, propensity, open_, wins, ghost, among))
+        self._rank += not ghost
+        self.done = self._rank > slots.limit
+        return out if ghost else (at,)
+
+
 class _Contest:
-    """Which candidate is the best in each posterior draw, while candidates leave."""
+    """Which candidate is the best in each posterior draw, while candidates leave; of several slates at once.
 
-    def __init__(self, values: Floats, worlds: Floats, near_best: float | None) -> None:
-        self._values = values
-        self._worlds = worlds
-        self._near_best = near_best
-        self._open: Mask = np.ones(len(values), dtype=bool)
-        self._best: Counts = worlds.argmax(axis=1) if near_best is None and len(values) else np.empty(0, int)
-        self.left = len(values)
+    Attributes
+    ----------
+    left:
+        How many candidates have not left, by slate.
+    """
 
-    def open(self) -> tuple[Mask, Counts]:
-        """Who may be drawn now, and the best of them in each posterior draw."""
-        if self._near_best is None:
-            return self._open.copy(), self._best
-        top = self._values[self._open].max()
-        near = self._open & (self._values >= top - self._near_best * abs(top))
-        among = near.nonzero()[0]
-        return near, among[self._worlds[:, among].argmax(axis=1)]
+    def __init__(self, slates: Sequence[Slots]) -> None:
+        drawn = [slots.draws() for slots in slates]
+        self._sizes = [len(slots.values) + slots.no_offer for slots in slates]
+        self.left = list(self._sizes)
+        shape = len(slates), len(drawn[0]), max(self._sizes)
+        # What is no candidate, or has left, is the best nowhere.
+        self._worlds = np.full(shape, -np.inf, dtype=np.result_type(*drawn))
+        self._open: Mask = np.zeros((len(slates), shape[2]), dtype=bool)
+        self._near: dict[int, tuple[Floats, float]] = {}
+        for row, (slots, values) in enumerate(zip(slates, drawn, strict=True)):
+            self._worlds[row, :, : len(slots.values)] = values
+            self._open[row, : self._sizes[row]] = True
+            if slots.no_offer:
+                self._worlds[row, :, self._sizes[row] - 1] = 0.0
+            if slots.exploration.near_best is not None:
+                means = np.append(slots.values, 0.0) if slots.no_offer else slots.values
+                self._near[row] = means, slots.exploration.near_best
 
-    def leave(self, at: int) -> None:
-        self._open[at] = False
-        self.left -= 1
-        if self._near_best is None and self.left:
-            self._worlds[:, at] = -np.inf
-            # Only where it was the best somebody else is now.
-            lost = (self._best == at).nonzero()[0]
-            self._best[lost] = self._worlds.take(lost, axis=0).argmax(axis=1)
+    def stand(self, rows: Sequence[int]) -> list[_Standing]:
+        """How the slates of ``rows`` stand."""
+        worlds = self._worlds if len(rows) == len(self._worlds) else self._worlds[rows]
+        open_, best = self._open[rows], worlds.argmax(axis=2)
+        among = [self.left[row] for row in rows]
+        for at, row in enumerate(rows if self._near else ()):
+            if row in self._near:
+                some = self._nearest(row)
+                open_[at] = False
+                open_[at, some] = True
+                best[at] = some[worlds[at][:, some].argmax(axis=1)]
+                among[at] = len(some)
+        first = np.arange(0, open_.size, open_.shape[1])[:, None]
+        wins = np.bincount((best + first).ravel(), minlength=open_.size).reshape(open_.shape)
+        sizes = [self._sizes[row] for row in rows]
+        return [
+            _Standing(open_[at, :size], among[at], best[at], wins[at, :size]) for at, size in enumerate(sizes)
+        ]
+
+    def leave(self, gone: Sequence[tuple[int, int]]) -> None:
+        """Take candidates out, as pairs of slate and candidate."""
+        for row, at in gone:
+            self._open[row, at] = False
+            self._worlds[row, :, at] = -np.inf
+            self.left[row] -= 1
+
+    def _nearest(self, row: int) -> Counts:
+        """Who is near the best of those left, at the mean."""
+        means, share = self._near[row]
+        open_ = self._open[row, : len(means)]
+        top = means[open_].max()
+        near: Counts = (open_ & (means >= top - share * abs(top))).nonzero()[0]
+        return near
 
 
-def _greedy(values: Floats, limit: int, no_offer: bool, ties: Floats | None) -> list[Draw]:
-    order = np.lexsort((-values,) if ties is None else (-ties, -values))[:limit].tolist()
-    if no_offer:
+def _greedy(slots: Slots) -> list[Draw]:
+    values, limit = slots.values, slots.limit
+    order = np.lexsort((-values,) if slots.ties is None else (-slots.ties, -values))[:limit].tolist()
+    if slots.no_offer:
         order = [at for at in order if values[at] >= 0.0]
         if len(order) < limit:
             order.append(NOBODY)

@@ -103,11 +103,10 @@ def packed_draws(draws: Sequence[Draw]) -> list[PackedDraw]:
         return [PackedDraw(draw.rank, draw.chosen, draw.propensity, draw.ghost) for draw in draws]
     size = len(draws[0].open)
     open_ = np.concatenate([draw.open for draw in draws if draw.open is not None]).reshape(-1, size)
-    wins = np.concatenate([draw.wins for draw in draws if draw.wins is not None])
-    some = wins.nonzero()[0]
-    won, winner = np.divmod(some, size)
+    wins = np.concatenate([draw.wins for draw in draws if draw.wins is not None]).reshape(-1, size)
+    won, winner = wins.nonzero()
     ends = won.searchsorted(np.arange(len(draws)), side="right").tolist()
-    winners, counts = winner.astype(np.uint8).tobytes(), wins[some].astype(np.uint8).tobytes()
+    winners, counts = winner.astype(np.uint8).tobytes(), wins[won, winner].astype(np.uint8).tobytes()
     bits, width = np.packbits(open_, axis=1).tobytes(), (size + 7) // 8
     return [
         PackedDraw(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from libs.common.clock import Millis
 from libs.common.contracts.customer_model import Item
-from libs.common.scoring.features import History, Scene, ScoringTables
+from libs.common.scoring.features import Scene, ScoringTables, scenes_of
+from libs.common.scoring.history import Traces, histories_of
 from libs.common.scoring.sources.look import Look
 from services.recommender.errors import EXCLUDED, PAGE_OR_BASKET, UNAVAILABLE
 from services.recommender.model.assortment import Assortment
@@ -62,6 +64,25 @@ class Situation:
         return self.tables.shelf.products[position].name
 
 
+class Visit(NamedTuple):
+    """Whose scene is asked for: a customer's traces on ``tables``, the moment, page and basket."""
+
+    tables: ScoringTables
+    traces: Traces
+    at: Millis
+    page: str | None
+    basket: Sequence[str]
+
+
+def scenes(visits: Sequence[Visit]) -> list[Scene]:
+    """The scenes of several visits on the same tables."""
+    tables = visits[0].tables
+    pasts = histories_of(tables, [(visit.traces, visit.at) for visit in visits])
+    return scenes_of(
+        tables, [(past, visit.page, visit.basket) for past, visit in zip(pasts, visits, strict=True)]
+    )
+
+
 def situation(
     assortment: Assortment,
     tables: ScoringTables,
@@ -70,11 +91,11 @@ def situation(
     page: str | None,
     basket: Sequence[str],
     exclude: Sequence[str],
-    past: History | None = None,
+    scene: Scene | None = None,
 ) -> Situation:
     """The situation of a customer with ``items`` at ``now``; nothing in it is written to afterwards.
 
-    ``past`` is the history that ``items`` are at ``now``, where it is at hand.
+    ``scene`` is what ``items``, page and basket make at ``now``, where it is at hand.
     """
     size = len(tables.shelf)
     free = assortment.available(now)[:size].copy()
@@ -84,14 +105,10 @@ def situation(
     index = tables.shelf.index
     _close(free, index, (page, *basket) if page is not None else basket, PAGE_OR_BASKET, rejected)
     _close(free, index, exclude, EXCLUDED, rejected)
-    if past is None:
-        scene = Scene.of(tables, items, now, page, basket)
-    else:
-        scene = Scene.after(past, tables, page, basket)
     return Situation(
         assortment=assortment,
         tables=tables,
-        scene=scene,
+        scene=Scene.of(tables, items, now, page, basket) if scene is None else scene,
         open=free,
         page=page,
         basket=basket,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -50,18 +51,26 @@ class Worth:
         """
         if objective == "acceptance":
             return chance
-        factor = self.margin * (1.0 - self.returned)
-        if objective == "uplift":
-            factor = factor * self.caused
-        ranking: Some = np.multiply(chance, factor.astype(chance.dtype), order="C")
+        factor = self._uplift if objective == "uplift" else self._value
+        ranking: Some = chance * factor.astype(chance.dtype, copy=False)
         ranking -= self.contact_cost
         return ranking
 
+    @cached_property
+    def _value(self) -> Floats:
+        return self.margin * (1.0 - self.returned)
+
+    @cached_property
+    def _uplift(self) -> Floats:
+        return self._value * self.caused
+
     def columns(self, places: Sequence[int]) -> Floats:
         """Array (places, 4): of each κ, margin, return probability and contact cost."""
-        some = list(places)
-        cost = np.full(len(some), self.contact_cost)
-        return np.stack((self.caused[some], self.margin[some], self.returned[some], cost), axis=1)
+        columns = np.empty((len(places), 4))
+        for column, numbers in enumerate((self.caused, self.margin, self.returned)):
+            columns[:, column] = numbers[places]
+        columns[:, 3] = self.contact_cost
+        return columns
 
     def at(self, kept: NDArray[np.int64]) -> Worth:
         """Of the candidates at ``kept`` only."""

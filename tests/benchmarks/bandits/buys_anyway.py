@@ -17,6 +17,7 @@ from libs.common.scoring.choice import FEATURES, ChoiceModel
 from libs.common.scoring.response import ResponseModel
 from libs.common.scoring.trial import (
     SKETCH,
+    Told,
     category_codes,
     cells_of,
     own_features,
@@ -148,17 +149,9 @@ def _features(truth: Regulars, customer: int, at: int) -> tuple[Floats, Floats]:
         tier_step=np.zeros(len(anyway)),
         seen=np.full(len(anyway), 100.0),
         offers=np.zeros((len(anyway), SKETCH)),
-        context=np.zeros(SKETCH),
     )
-    shared = shared_features(
-        channel="web",
-        placement=PLACEMENT,
-        at=at,
-        context=np.zeros(SKETCH),
-        orders=5.0,
-        on_page=False,
-        basket=0,
-    )
+    told = Told("web", PLACEMENT, at, np.zeros(SKETCH), orders=5.0, on_page=False, basket=0)
+    [shared] = shared_features([told])
     return own, shared
 
 

@@ -15,9 +15,11 @@ from libs.common.scoring.choice import FEATURES, ChoiceModel
 from libs.common.scoring.response import ResponseModel, response_of
 from libs.common.scoring.trial import (
     FEATURE_SET,
+    Told,
     category_codes,
     cells_of,
     context_sketch,
+    crossed,
     offer_sketch,
     own_features,
     shared_features,
@@ -121,15 +123,8 @@ class Ours:
         if found is None:
             found = self._known[customer] = self._of(customer)
         own, context = found
-        shared = shared_features(
-            channel="web",
-            placement=PLACEMENT,
-            at=BEGIN + round_ * MINUTE,
-            context=context,
-            orders=5.0,
-            on_page=False,
-            basket=0,
-        )
+        told = Told("web", PLACEMENT, BEGIN + round_ * MINUTE, context, orders=5.0, on_page=False, basket=0)
+        [shared] = shared_features([told])
         return own, shared
 
     def _of(self, customer: int) -> tuple[Floats, Floats]:
@@ -153,7 +148,7 @@ class Ours:
             tier_step=above / TIERS,
             seen=np.full(count, 100.0),
             offers=self._sketches,
-            context=context,
+            crosses=crossed(self._sketches, context),
         )
         return own, context
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.common.scoring.arrays import parted
 from libs.common.scoring.sources import complements, newcomers, popular, repeats, upgrades
 from libs.common.scoring.sources.look import NONE, Look, Positions
 
@@ -44,24 +46,40 @@ class Candidates(NamedTuple):
     replaces: Positions
 
 
+_SOURCES = (
+    complements.of_page,
+    complements.of_basket,
+    repeats.repeats,
+    repeats.viewed,
+    None,
+    complements.of_history,
+    popular.trending,
+    newcomers.new,
+    popular.in_category,
+    popular.popular,
+)
+"""What names candidates, in the order of `SOURCES`; upgrades are asked for what they replace, too."""
+
+
 def candidates(look: Look, also: Positions = NONE) -> Candidates:
     """At most a few hundred products worth judging; ``also`` are open positions that must be among them."""
-    instead = upgrades.replaced(look)
-    lists = (
-        complements.of_page(look),
-        complements.of_basket(look),
-        repeats.repeats(look),
-        repeats.viewed(look),
-        instead.upgrades,
-        complements.of_history(look),
-        popular.trending(look),
-        newcomers.new(look),
-        popular.in_category(look),
-        popular.popular(look),
-    )
-    source = np.full(len(look.open), -1, dtype=np.int8)
-    source[also] = CODES["popular"]
-    for code in range(len(lists) - 1, -1, -1):
-        source[lists[code]] = code
-    found: Positions = (source >= 0).nonzero()[0]
-    return Candidates(found, source[found], instead.by[found])
+    return candidates_of([(look, also)])[0]
+
+
+def candidates_of(asked: Sequence[tuple[Look, Positions]]) -> list[Candidates]:
+    """`candidates` of several looks at one shelf, each as by itself."""
+    instead = [upgrades.replaced(look) for look, _ in asked]
+    source = np.full((len(asked), len(asked[0][0].open)), -1, dtype=np.int8)
+    for row, (_, also) in enumerate(asked):
+        source[row, also] = CODES["popular"]
+    # One source after the other for all of them; what the first of several names is its own.
+    for code in range(len(_SOURCES) - 1, -1, -1):
+        for row, (look, _) in enumerate(asked):
+            source[row, instead[row].upgrades if (name := _SOURCES[code]) is None else name(look)] = code
+    rows, found = (source >= 0).nonzero()
+    sizes = np.bincount(rows, minlength=len(asked)).tolist()
+    sources = source[rows, found]
+    return [
+        Candidates(positions, of_one, up.by[positions])
+        for up, positions, of_one in zip(instead, parted(found, sizes), parted(sources, sizes), strict=True)
+    ]
