@@ -58,6 +58,8 @@ class Slate(NamedTuple):
         What a holdout group is shown in place of that, as indices of the pool or `NOBODY`.
     placed:
         The offers shown, with the propensity of each.
+    analysed:
+        Whether what comes of it may be learned from.
     """
 
     decision_id: str
