@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from libs.common.clock import Millis
 from libs.common.contracts.customer_model import Item
-from libs.common.scoring.arrays import parted
+from libs.common.scoring.arrays import joined, parted
 from libs.common.scoring.choice import FEATURES, FIRST
 from libs.common.scoring.history import Histories, History, Traces
 from libs.common.scoring.shelf import ScoringTables, Shelf
@@ -154,11 +154,11 @@ def candidate_features(scene: Scene, candidates: Ints) -> Floats:
 def features_of(asked: Sequence[tuple[Scene, Ints]]) -> list[Floats]:
     """`candidate_features` of several scenes on the same tables, each as by itself."""
     tables, shelf = asked[0][0].tables, asked[0][0].tables.shelf
-    at = np.concatenate([candidates for _, candidates in asked])
-    own = np.concatenate([scene.past.numbers.take(some, axis=1) for scene, some in asked], axis=1)
+    at = joined([candidates for _, candidates in asked])
+    own = joined([scene.past.numbers.take(some, axis=1) for scene, some in asked], axis=1)
     bought, viewed, age, cycle, times = own
-    page, basket = np.concatenate([scene.given.take(some, axis=1) for scene, some in asked], axis=1)
-    history = np.concatenate([scene.past.complements[some] for scene, some in asked])
+    page, basket = joined([scene.given.take(some, axis=1) for scene, some in asked], axis=1)
+    history = joined([scene.past.complements[some] for scene, some in asked])
     sizes = [len(candidates) for _, candidates in asked]
     category = shelf.category[at]
     place = category + np.repeat(np.arange(len(asked)) * shelf.categories, sizes)
@@ -172,12 +172,12 @@ def features_of(asked: Sequence[tuple[Scene, Ints]]) -> list[Floats]:
     x[:, 5] = np.log1p(basket * pull)
     x[:, 6] = np.log(history + HISTORY_FLOOR)
     x[:, 7] = np.log1p(viewed)
-    x[:, 8] = np.concatenate([scene.past.affinity for scene, _ in asked])[place]
-    x[:, 9] = _willing(shelf, at, np.concatenate([scene.past.willing for scene, _ in asked])[place])
+    x[:, 8] = joined([scene.past.affinity for scene, _ in asked])[place]
+    x[:, 9] = _willing(shelf, at, joined([scene.past.willing for scene, _ in asked])[place])
     x[:, 10] = tables.rankings.trend[at]
     x[:, 11] = np.log1p(times)
     x[:, 12] = np.exp2(-age / SEASON_DAYS)
-    x[:, 13] = np.concatenate([scene.aisle for scene, _ in asked])[place]
+    x[:, 13] = joined([scene.aisle for scene, _ in asked])[place]
     # What he never bought is judged by weights of its own: the crowd says more where habit says nothing.
     first = times <= 0.0
     x[:, 14] = np.where(first, 0.0, _usual(bought, tables.rankings.share[at], history))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from libs.common.clock import DAY, Millis
 from libs.common.contracts.customer_model import Item
-from libs.common.scoring.arrays import parted
+from libs.common.scoring.arrays import joined, parted
 from libs.common.scoring.comparables import NO_TIER
 from libs.common.scoring.decay import HALF_LIFE_FORTNIGHT, HALF_LIFE_SEASON
 from libs.common.scoring.shelf import NO_BRAND, ScoringTables, Shelf
@@ -201,18 +201,18 @@ class _Owned(NamedTuple):
         at = np.repeat(np.array([at for _, at in asked], dtype=np.float64), sizes)
         each = [traces for traces, _ in asked]
         own = np.empty((5, len(at)))
-        since = np.concatenate([traces.since for traces in each], axis=1)
-        own[:2] = np.concatenate([traces.weight for traces in each], axis=1)
+        since = joined([traces.since for traces in each], axis=1)
+        own[:2] = joined([traces.weight for traces in each], axis=1)
         own[:2] *= np.exp2(np.minimum(since - at, 0.0) / _HALF_LIVES)
-        own[2] = np.maximum(at - np.concatenate([traces.last for traces in each]), 0.0) / DAY
-        own[3] = np.concatenate([traces.cycle for traces in each])
-        own[4] = np.concatenate([traces.times for traces in each])
+        own[2] = np.maximum(at - joined([traces.last for traces in each]), 0.0) / DAY
+        own[3] = joined([traces.cycle for traces in each])
+        own[4] = joined([traces.times for traces in each])
         return cls(
             sizes=sizes,
             row=np.repeat(np.arange(len(asked)), sizes),
-            on=np.concatenate([traces.on for traces in each]),
-            places=np.concatenate([traces.positions for traces in each]),
-            rows=np.concatenate([traces.rows for traces in each]),
+            on=joined([traces.on for traces in each]),
+            places=joined([traces.positions for traces in each]),
+            rows=joined([traces.rows for traces in each]),
             own=own,
         )
 

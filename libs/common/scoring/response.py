@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from libs.common.contracts.catalogue import KINDS, Kind
 from libs.common.contracts.learned_model import CausedPart, InterceptsPart, ResponsePart
-from libs.common.scoring.arrays import parted
+from libs.common.scoring.arrays import joined, parted
 from libs.common.scoring.intercepts import Intercepts
 from libs.common.scoring.trial import RESPONSE_FEATURES, TRIAL_FEATURES
 
@@ -251,7 +251,7 @@ class ResponseModel:
         # Log odds are wanted with the other sign.
         spread = -DRAWN_SPREAD * np.sqrt(known.deviation[at] ** 2 + known.deviation[cell] ** 2)
         centre = -(known.mean[at] + known.mean[cell])
-        own = np.concatenate([one.own for one in asked]).astype(np.float32)
+        own = joined([one.own for one in asked]).astype(np.float32)
         parts = (_parted(numbers, asked) for numbers in (own, noise, spread[:, :, None], centre[:, :, None]))
         found: list[Singles] = []
         # Not all decisions at once: what is in hand of one fits into the cache of a core.
@@ -314,7 +314,7 @@ class ResponseModel:
         known, weights = self._known, self._weights
         at, cell = _rows_of(asked)
         # Trap: one product for all of them would round by how many they are.
-        odds = np.concatenate([one.own @ weights[:_OWN] + one.shared @ weights[_OWN:] for one in asked])
+        odds = joined([one.own @ weights[:_OWN] + one.shared @ weights[_OWN:] for one in asked])
         return np.asarray(odds + known.mean[at] + known.mean[cell])
 
     @cached_property
@@ -325,7 +325,7 @@ class ResponseModel:
 
 def _rows_of(asked: Sequence[Trials]) -> tuple[Ints, Ints]:
     """Rows of the offers and cells of all candidates."""
-    return np.concatenate([one.offers for one in asked]), np.concatenate([one.cells for one in asked])
+    return joined([one.offers for one in asked]), np.concatenate([one.cells for one in asked])
 
 
 def _parted(numbers: NDArray[_N], asked: Sequence[Trials]) -> list[NDArray[_N]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.common.contracts.catalogue import KINDS, Placement
-from libs.common.scoring.arrays import parted
+from libs.common.scoring.arrays import joined, parted
 from libs.common.scoring.features import FEATURES, Scene, features_of
 from libs.common.scoring.response import Trials
 from libs.common.scoring.sources import upgrades
@@ -279,17 +279,17 @@ def _own(asked: Sequence[_Case]) -> list[Floats]:
     price, tables = first.assortment.price, first.tables
     shelf, tier = tables.shelf, tables.shelf.comparables.tier
     columns = zip(*(told.named.columns() for told in asked), strict=True)
-    named = _Candidates._make(map(np.concatenate, columns))
+    named = _Candidates._make(map(joined, columns))
     at, replaces = named.positions, named.replaces
     place = _of(shelf.category, at) + np.repeat(np.arange(len(asked)) * shelf.categories, sizes)
-    willing = np.concatenate([told.here.scene.past.willing for told in asked])
+    willing = joined([told.here.scene.past.willing for told in asked])
     below = willing[place] * (at >= 0) if len(willing) else np.zeros(len(at))
     if (up := replaces >= 0).any():
         below[up] = tier[replaces[up]]
     own = own_features(
-        np.concatenate([told.features for told in asked]),
+        joined([told.features for told in asked]),
         FEATURES,
-        chance=np.concatenate([told.chance for told in asked]),
+        chance=joined([told.chance for told in asked]),
         kinds=named.kinds,
         groups=_GROUPS[named.sources],
         price=_of(price, at),
@@ -306,7 +306,7 @@ def _crosses(asked: Sequence[_Case]) -> Floats | None:
     """Offers' attributes with what their requests say; None where none says anything."""
     if not any(told.where.sketch.any() for told in asked):
         return None
-    return np.concatenate([crossed(told.named.sketch, told.where.sketch) for told in asked])
+    return joined([crossed(told.named.sketch, told.where.sketch) for told in asked])
 
 
 def _of(values: NDArray[Any], at: Positions) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from libs.common.contracts.catalogue import Placement
 from libs.common.contracts.customer_event import DecidedOffer, Decision, encode_event
 from libs.common.contracts.vectors import pack
 from libs.common.personal import is_email
+from libs.common.scoring.arrays import joined
 from libs.common.scoring.choice import FEATURES
 from libs.common.scoring.sources.union import SOURCES
 from libs.common.scoring.trial import FEATURE_SET
@@ -159,7 +160,7 @@ def _offers(
     """Of each the offers shown, and the ghosts that have one in their place."""
     rows = [_rows(slate) for slate in slates]
     own = [slate.pool.own[[one.at for one, _, _ in some]] for slate, some in zip(slates, rows, strict=True)]
-    vectors = iter(pack(np.concatenate(own)))
+    vectors = iter(pack(joined(own)))
     told = [[_decided(*row, next(vectors)) for row in some] for some in rows]
     shown = [len(slate.placed) for slate in slates]
     return [(tuple(all_[:some]), tuple(all_[some:])) for all_, some in zip(told, shown, strict=True)]

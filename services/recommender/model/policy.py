@@ -229,8 +229,10 @@ class _Contest:
 
     def stand(self, rows: Sequence[int]) -> list[_Standing]:
         """How the slates of ``rows`` stand."""
-        worlds = self._worlds if len(rows) == len(self._worlds) else self._worlds[rows]
-        open_, best = self._open[rows], worlds.argmax(axis=2)
+        every = len(rows) == len(self._worlds)
+        worlds = self._worlds if every else self._worlds[rows]
+        open_ = self._open.copy() if every else self._open[rows]
+        best = worlds.argmax(axis=2)
         among = [self.left[row] for row in rows]
         for at, row in enumerate(rows if self._near else ()):
             if row in self._near:
