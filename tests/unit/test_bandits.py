@@ -44,5 +44,5 @@ def test_our_propensities_are_of_a_distribution_and_trials_are_learned() -> None
     run = play(offers, ours, 60)
     assert len(run.weights) == 60
     assert all(0.0 < weight <= 1.0 / (0.02 / 20 * 20) for weight in run.weights)
-    assert ours._learner.learned >= 60
-    assert not ours._learner.refused
+    assert ours.learner.learned >= 60
+    assert not ours.learner.refused
