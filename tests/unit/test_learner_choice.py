@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from libs.common.bus.ports import Message
 from libs.common.clock import DAY
@@ -27,6 +28,7 @@ from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.goods import GoodsParameters
 from services.analyzer.learner.multinomial import MOST_WEIGHT, ConditionalLogit
 from services.analyzer.learner.parts import Publications, Solved, content_of
+from services.analyzer.learner.tables import PAIRS_LONGEST
 from services.analyzer.model.items import bought
 from services.analyzer.model.lessons import LessonLine, OrderLesson, decode_lesson, encode_lesson
 
@@ -176,9 +178,11 @@ def test_learner_and_recommender_see_the_same_bits() -> None:
     assert fold.goods.solution.products
     assert fold.goods.pair_log.newest()
     last = lessons[-1][1]
-    fold.choice.tables._note(fold.goods)
-    fold.choice.tables._make(fold.goods.solution)
-    mine = fold.choice.tables.now(fold.goods)
+    tables = fold.choice.tables
+    tables.state = replace(tables.state, pairs_at=fold.goods.last_at - PAIRS_LONGEST)
+    tables._note(fold.goods)
+    tables._make(fold.goods.solution)
+    mine = tables.now(fold.goods)
     assert mine is not None
     assembler, publications = LearnedAssembler(), Publications()
     records, manifest = publications.records(content_of(fold, last.at, Solved()), 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -77,11 +78,17 @@ class Traces:
         numbers = np.array(flat, dtype=np.float64).reshape(-1, 7).T.copy()
         place, row = tables.shelf.index.get, tables.learned.complements.index.get
         positions = np.array([place(product_id, -1) for product_id in items], dtype=np.int64)
+        on = positions >= 0
+        rows = np.full(len(positions), -1, dtype=np.int64)
+        rows[on] = tables.rows[positions[on]]
+        if not on.all():
+            # What is offered no more still says what goes with it.
+            rows[~on] = [row(product_id, -1) for product_id in compress(items, (~on).tolist())]
         return cls(
             items=items,
-            positions=positions[positions >= 0],
-            rows=np.array([row(product_id, -1) for product_id in items], dtype=np.int64),
-            on=positions >= 0,
+            positions=positions[on],
+            rows=rows,
+            on=on,
             weight=numbers[:2],
             since=numbers[2:4],
             last=numbers[4],

@@ -78,6 +78,8 @@ class ScoringTables:
         likely than usual a product is: rare ones gain more from the same score.
     rankings:
         What is popular, trending and new, see `Rankings`.
+    rows:
+        Array (n,): the row of complements of each product, −1 where it has none.
     columns:
         Array (rows of complements, width): shelf positions of the neighbours, n where not on the shelf.
     weights:
@@ -89,6 +91,7 @@ class ScoringTables:
     log_share: Floats
     pull: Floats
     rankings: Rankings
+    rows: Ints
     columns: Ints
     weights: Floats
 
@@ -101,8 +104,10 @@ class ScoringTables:
         at = np.array([shelf.index.get(product_id, -1) for product_id in popularity.products], dtype=np.int64)
         rankings = Rankings.of(at, popularity, shelf.category, shelf.categories, shelf.listed)
         if before is not None and before.shelf is shelf and before.learned.complements is complements:
-            columns, weights = before.columns, before.weights
+            rows, columns, weights = before.rows, before.columns, before.weights
         else:
+            row = complements.index.get
+            rows = np.array([row(product_id, -1) for product_id in shelf.ids], dtype=np.int64)
             columns, weights = _aligned(shelf, complements)
         return cls(
             shelf=shelf,
@@ -110,6 +115,7 @@ class ScoringTables:
             log_share=np.log(np.maximum(rankings.share, SHARE_FLOOR)),
             pull=1.0 / (rankings.share + PULL_FLOOR),
             rankings=rankings,
+            rows=rows,
             columns=columns,
             weights=weights,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from libs.common.clock import DAY, Millis
 from libs.common.contracts.customer_model import Decayed
+from libs.common.contracts.identity import CustomerKey
 from libs.common.scoring.choice import FEATURES, START
 from libs.common.scoring.decay import added
 from libs.common.scoring.features import Scene, ScoringTables, candidate_features
@@ -160,7 +162,7 @@ class ChoiceLearner:
             return
         draw = draw_of(lesson, self.parameters)
         tables = self.tables.now(goods)
-        if tables is None:
+        if tables is None or (draw.kind == "discovery" and not _discovers(lesson)):
             return
         # What is no number stays none until the features are checked, where it is passed over in silence.
         with np.errstate(all="ignore"):
@@ -230,6 +232,13 @@ def exercise_of(tables: ScoringTables, lesson: OrderLesson, draw: Draw) -> Exerc
     return Exercise(candidate_features(scene, found), bought[found], int(np.count_nonzero(bought)))
 
 
+def _discovers(lesson: OrderLesson) -> bool:
+    """Whether something was bought for the first time: with all else hidden there is else nothing to ask."""
+    assert lesson.before is not None
+    known = lesson.before.items
+    return any(line.product_id not in known or not known[line.product_id].orders for line in lesson.lines)
+
+
 def _given(lines: list[str], draw: Draw) -> list[str]:
     """Half of an order, chosen by hash."""
     if len(lines) < 2:
@@ -241,11 +250,17 @@ def _given(lines: list[str], draw: Draw) -> list[str]:
 
 def draw_of(lesson: OrderBrief, parameters: ChoiceParameters) -> Draw:
     """Drawn by hash, so that it follows from the order's id alone."""
-    mark = blake2b(_bytes(lesson.customer) + b"/" + _bytes(lesson.order_id), digest_size=24).digest()
+    mark = _mark(lesson.customer, lesson.order_id)
     share, kind = (int.from_bytes(part, "big") / 2.0**64 for part in (mark[:8], mark[8:16]))
     if kind < parameters.given:
         return Draw(share, "rest", mark[16:])
     return Draw(share, "discovery" if kind < parameters.given + parameters.discoveries else "next", mark[16:])
+
+
+@lru_cache(1)
+def _mark(customer: CustomerKey, order_id: str) -> bytes:
+    """Who folds an order asks for its draw before and after it was read."""
+    return blake2b(_bytes(customer) + b"/" + _bytes(order_id), digest_size=24).digest()
 
 
 def _bytes(text: str) -> bytes:

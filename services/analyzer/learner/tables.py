@@ -18,6 +18,8 @@ from services.analyzer.learner.popular import popular_of
 
 LONGEST: Millis = DAY
 """Tables are made anew after a solve, and after this much journal time in which orders came."""
+PAIRS_LONGEST: Millis = 7 * DAY
+"""The same of the lists of what the solution lacks: few are chosen by them, and they are much to make."""
 
 
 class TablesState(Struct, frozen=True, kw_only=True):
@@ -29,12 +31,14 @@ class TablesState(Struct, frozen=True, kw_only=True):
     orders: int = 0
     at: Millis = 0
     solved_orders: int = 0
+    pairs_at: Millis = 0
 
 
 class Tables:
     """Keeps `ScoringTables` of a catalogue and of what is known about goods.
 
-    What they say is what a recommender's would that had read a publication of the place they were made at.
+    What they say is what a recommender's would that had read a publication of the place they were made at,
+    but for the lists of pairs, which may be older.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -44,6 +48,8 @@ class Tables:
         self._changes = -1
         self._solution: Solution | None = None
         self._solved: Complements | None = None
+        self._pairs: Lists | None = None
+        self._complements: Complements | None = None
 
     def now(self, goods: GoodsLearner) -> ScoringTables | None:
         """The tables to use at this place; None while there is nothing to choose from."""
@@ -71,13 +77,16 @@ class Tables:
         if self._changes != self.catalogue.changes:
             self._changes = self.catalogue.changes
             products = self.catalogue.products()
+        state, solved = self.state, goods.solved_orders != self.state.solved_orders
+        fresh = solved or goods.last_at >= state.pairs_at + PAIRS_LONGEST
         self.state = TablesState(
             products=products,
             popularity=popular_of(goods),
-            pairs=goods.pair_log.newest(),
+            pairs=goods.pair_log.newest() if fresh else state.pairs,
             orders=goods.counts.orders,
             at=goods.last_at,
             solved_orders=goods.solved_orders,
+            pairs_at=goods.last_at if fresh else state.pairs_at,
         )
 
     def _make(self, solution: Solution) -> None:
@@ -87,10 +96,12 @@ class Tables:
             return
         if self._solved is None or self._solution is not solution:
             self._solution, self._solved = solution, _complements_of(solution)
+        if self._complements is None or self._pairs is not state.pairs or before is None:
+            self._pairs, self._complements = state.pairs, complements_of(state.pairs, self._solved)
         learned = LearnedModels(
             orders=state.orders,
             popularity=popularity_of(state.popularity),
-            complements=complements_of(state.pairs, self._solved),
+            complements=self._complements,
         )
         same = before is not None and before.shelf.products == tuple(state.products)
         shelf = before.shelf if before is not None and same else Shelf(state.products)
