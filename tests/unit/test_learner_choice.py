@@ -180,9 +180,9 @@ def test_learner_and_recommender_see_the_same_bits() -> None:
     last = lessons[-1][1]
     tables = fold.choice.tables
     tables.state = replace(tables.state, pairs_at=fold.goods.last_at - PAIRS_LONGEST)
-    tables._note(fold.goods)
+    tables._note(fold.goods, fold.choice.firsts)
     tables._make(fold.goods.solution)
-    mine = tables.now(fold.goods)
+    mine = tables.now(fold.goods, fold.choice.firsts)
     assert mine is not None
     assembler, publications = LearnedAssembler(), Publications()
     records, manifest = publications.records(content_of(fold, last.at, Solved()), 1)
@@ -203,7 +203,7 @@ def test_learner_and_recommender_see_the_same_bits() -> None:
 
 def test_order_is_asked_for_as_a_whole_as_the_rest_of_a_basket_or_as_discoveries() -> None:
     fold = run(Fold(SMALL, shop()), shopping(60))
-    tables = fold.choice.tables.now(fold.goods)
+    tables = fold.choice.tables.now(fold.goods, fold.choice.firsts)
     assert tables is not None
     owned = Items(customer="c", items={"p1": Item(orders=1, bought=Decayed(1.0, T0), last_bought_at=T0)})
     lesson = order(["p1", "p2", "bread", "butter", "unheard of"], T0 + DAY, before=owned)
@@ -414,3 +414,18 @@ def test_catalogue_holds_products_only_and_forgets_the_withdrawn() -> None:
     catalogue.remember([product("b"), product("d")])
     assert [one.product_id for one in catalogue.products()] == ["a", "d"]
     assert catalogue.changes == changes + 3
+
+
+def test_discoveries_are_learned_where_something_was_bought_for_the_first_time_and_there_only() -> None:
+    only = Parameters(goods=FEW, choice=ChoiceParameters(given=0.0, discoveries=1.0))
+    lessons = shopping(150)
+    learned = run(Fold(only, shop()), lessons)
+    assert learned.choice.logit.samples > 10
+    before, count = learned.choice.logit.mean.copy(), learned.choice.logit.samples
+    last = lessons[-1][1]
+    assert last.before is not None
+    owned = [key for key, item in last.before.items.items() if item.orders]
+    again = order(owned[:3], last.at + 1, last.customer, 9_000, last.before)
+    learned.learn_one(Place(again.at // 1000 + 1, 0, 9_000), again)
+    assert learned.choice.logit.samples == count
+    assert learned.choice.logit.mean.tolist() == before.tolist()

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from services.analyzer.learner.effects import EffectParameters, Effects, expit, mode, moments
-from services.analyzer.learner.logit import BayesianLogit, LogitParameters, Seen
+from services.analyzer.learner.effects import CERTAIN, EffectParameters, Effects, expit, mode, moments
+from services.analyzer.learner.logit import BayesianLogit, LogitParameters, Seen, Told, joint_mode
 
 ALONE = LogitParameters(offers=EffectParameters(variance=0.0), cells=EffectParameters(variance=0.0))
 
@@ -78,6 +78,29 @@ def test_a_trial_told_bit_by_bit_is_one_trial() -> None:
         parts_.learn_one(Seen(np.ones(1), "o"), success, 0.5)
     assert parts_.mean[0] == pytest.approx(whole.mean[0], abs=0.02)
     assert parts_.covariance[0, 0] == pytest.approx(whole.covariance[0, 0], rel=0.03)
+
+
+def test_a_lot_is_learned_as_its_whole_posterior_has_it() -> None:
+    """Mode and curvature of forty observations at once, of two offers that differ."""
+    random = np.random.default_rng(6)
+    x = np.column_stack([np.ones(40), random.standard_normal(40)])
+    successes = (random.random(40) < 0.4).astype(float)
+    model = BayesianLogit(np.array([-1.0, 0.0]), np.array([0.7, 0.5]), ALONE)
+    model.learn_many([Told(Seen(row, "o"), one, 1.0) for row, one in zip(x, successes, strict=True)])
+    w, start, prior = np.array([-1.0, 0.0]), np.array([-1.0, 0.0]), np.array([1 / 0.49, 4.0])
+    for _ in range(30):
+        p = 1 / (1 + np.exp(-x @ w))
+        precision = (x * (p * (1 - p))[:, None]).T @ x + np.diag(prior)
+        w = w + np.linalg.solve(precision, x.T @ (successes - p) - prior * (w - start))
+    assert model.mean == pytest.approx(w, abs=1e-6)
+    assert model.covariance == pytest.approx(np.linalg.inv(precision), abs=1e-6)
+
+
+def test_no_log_odds_leave_what_is_certain_however_often_it_is_said() -> None:
+    covariance = np.full((5, 5), 400.0) + np.eye(5)
+    found = joint_mode(np.zeros(5), covariance, np.ones(5), np.zeros(5))
+    assert np.max(covariance @ found.pull) == pytest.approx(CERTAIN)
+    assert found.pull.min() > 0.0
 
 
 def test_contradicting_labels_and_endless_ones_stay_finite() -> None:

@@ -140,6 +140,21 @@ def test_what_is_published_is_what_was_learned() -> None:
     assert set(model.shares) == {"", "home", "mail"}
 
 
+def test_what_waits_is_published_and_does_not_outlive_its_day() -> None:
+    fold = folded(world(200))
+    assert fold.response.heads["engaged"].seen > 8 * 20
+    fold.response.learn_one(lesson(fold.response.day * DAY, step="declined", offer_id="product:3"))
+    before, state = published(fold), checkpoint.digest(fold)
+    assert fold.response.waiting["engaged"]
+    fold.response.learn_one(lesson(fold.response.day * DAY, step="declined", offer_id="product:3"))
+    assert fold.response.waiting["engaged"]
+    after, number = published(fold), HEADS.index("engaged")
+    assert not np.array_equal(after.heads[number].mean, before.heads[number].mean)
+    assert checkpoint.digest(fold) != state
+    fold.response.learn_one(lesson((fold.response.day + 1) * DAY, step="shown"))
+    assert not any(fold.response.waiting.values())
+
+
 def test_parts_fit_a_record_whatever_ids_are_made_of() -> None:
     fold = folded(world(20))
     ids = [f"{n:04}" + "\U0001f381" * 252 for n in range(600)]

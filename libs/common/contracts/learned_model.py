@@ -24,10 +24,15 @@ INTERCEPTS = "intercepts"
 CAUSED = "caused"
 
 
+USUAL_FIRST = 0.001
+"""Share of orders in which a product is bought for the first time, where nothing is known of it."""
+
+
 class Popular(Struct, array_like=True, frozen=True, gc=False):
     """How often a product is in orders: decayed number (half-life 60 days), share of orders, orders seen.
 
-    ``recent`` is the decayed number with a half-life of 7 days: what is bought of late.
+    ``recent`` is the decayed number with a half-life of 7 days: what is bought of late. ``first`` is the
+    share of orders with it among those of customers who never had it.
     """
 
     product_id: str
@@ -35,6 +40,7 @@ class Popular(Struct, array_like=True, frozen=True, gc=False):
     share: float
     orders: int
     recent: float = 0.0
+    first: float = USUAL_FIRST
 
 
 class Neighbour(Struct, array_like=True, frozen=True, gc=False):

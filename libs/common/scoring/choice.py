@@ -31,6 +31,7 @@ FEATURES = (
     "usual",
     "first",
     *(f"first_{name}" for name in FIRST),
+    "first_rate",
 )
 """What candidates are judged by: columns of the matrix of `candidate_features`.
 
@@ -55,12 +56,13 @@ START_WEIGHTS: Mapping[str, float] = {
     "season": -0.5,
     "aisle": 0.75,
     "usual": 1.3,
-    "first": 1.5,
-    "first_popularity": 0.5,
+    "first": 0.0,
+    "first_popularity": 0.1,
     "first_history": 0.35,
     "first_trend": 0.9,
     "first_page": 0.9,
     "first_basket": 0.9,
+    "first_rate": 0.5,
 }
 """Weights before anything was learned about choices.
 

@@ -182,7 +182,8 @@ def features_of(asked: Sequence[tuple[Scene, Ints]]) -> list[Floats]:
     first = times <= 0.0
     x[:, 14] = np.where(first, 0.0, _usual(bought, tables.rankings.share[at], history))
     x[:, 15] = first
-    x[:, 16:] = x[:, _FIRST] * first[:, None]
+    x[:, 16:-1] = x[:, _FIRST] * first[:, None]
+    x[:, -1] = tables.log_first[at] * first
     return parted(x, sizes)
 
 

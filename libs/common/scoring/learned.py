@@ -60,9 +60,9 @@ class Popularity:
     ----------
     products, index:
         Product ids, most popular first, and the position of each.
-    weight, share, orders, recent:
-        Arrays (n,): decayed number of orders with it, share of all orders, orders seen, and the decayed
-        number of the latest ones (half-life 7 d).
+    weight, share, orders, recent, first:
+        Arrays (n,): decayed number of orders with it, share of all orders, orders seen, the decayed
+        number of the latest ones (half-life 7 d), and the share of orders of who never had it.
     """
 
     products: Sequence[str]
@@ -71,6 +71,7 @@ class Popularity:
     share: Floats
     orders: Ints
     recent: Floats
+    first: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +122,7 @@ def popularity_of(products: Iterable[Popular]) -> Popularity:
         share=np.array([row.share for row in rows], dtype=np.float64),
         orders=np.array([row.orders for row in rows], dtype=np.int64),
         recent=np.array([row.recent for row in rows], dtype=np.float64),
+        first=np.array([row.first for row in rows], dtype=np.float64),
     )
 
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from libs.common.contracts.catalogue import Product
+from libs.common.contracts.learned_model import USUAL_FIRST
 from libs.common.errors import Invalid
 from libs.common.scoring.comparables import Comparables
-from libs.common.scoring.learned import Complements, LearnedModels
+from libs.common.scoring.learned import Complements, LearnedModels, Popularity
 from libs.common.scoring.peers import Peers
 from libs.common.scoring.rankings import Rankings
 from libs.common.times import parse_time
@@ -73,6 +74,8 @@ class ScoringTables:
     ----------
     log_share:
         Array (n,): log of the share of orders, floored.
+    log_first:
+        Array (n,): log of how often who never had it buys it, over `USUAL_FIRST`.
     pull:
         Array (n,): 1 / (share of orders + `PULL_FLOOR`). A complement score times this says how much more
         likely than usual a product is: rare ones gain more from the same score.
@@ -89,6 +92,7 @@ class ScoringTables:
     shelf: Shelf
     learned: LearnedModels
     log_share: Floats
+    log_first: Floats
     pull: Floats
     rankings: Rankings
     rows: Ints
@@ -113,6 +117,7 @@ class ScoringTables:
             shelf=shelf,
             learned=learned,
             log_share=np.log(np.maximum(rankings.share, SHARE_FLOOR)),
+            log_first=_log_first(len(shelf), at, popularity),
             pull=1.0 / (rankings.share + PULL_FLOOR),
             rankings=rankings,
             rows=rows,
@@ -144,6 +149,14 @@ class ScoringTables:
         columns += (which * (size + 1))[:, None]
         sums = np.bincount(columns.ravel(), weights=weights.ravel(), minlength=many * (size + 1))
         return np.ascontiguousarray(sums.reshape(many, size + 1)[:, :size], dtype=np.float64)
+
+
+def _log_first(size: int, at: Ints, popularity: Popularity) -> Floats:
+    """Array (size,): 0 where nothing is known, and never beyond a factor of 1,000."""
+    found, known = np.zeros(size), at >= 0
+    rates = np.clip(popularity.first[known] / USUAL_FIRST, 1e-3, 1e3)
+    found[at[known]] = np.log(np.where(np.isnan(rates), 1.0, rates))
+    return found
 
 
 def _listed(product: Product) -> int:

@@ -23,6 +23,7 @@ from libs.common.scoring.sources.look import Look
 from libs.common.scoring.sources.union import candidates
 from services.analyzer.learner.arrays import packed, unpacked
 from services.analyzer.learner.catalogue import Catalogue
+from services.analyzer.learner.firsts import FirstPurchases, FirstsState
 from services.analyzer.learner.goods import GoodsLearner
 from services.analyzer.learner.multinomial import ConditionalLogit
 from services.analyzer.learner.tables import Tables, TablesState
@@ -123,6 +124,7 @@ class ChoiceState(Struct, frozen=True, kw_only=True):
     pace: Decayed
     honest: Honest
     tables: TablesState
+    firsts: FirstsState
 
 
 class ChoiceLearner:
@@ -132,6 +134,8 @@ class ChoiceLearner:
     ----------
     pace:
         Decayed number of orders, in journal time.
+    firsts:
+        How often products are bought for the first time.
     losses:
         The latest losses, for whoever watches them; no part of what is known.
     """
@@ -148,6 +152,7 @@ class ChoiceLearner:
         self.honest = Honest()
         self.losses: deque[float] = deque(maxlen=MOST_LOSSES)
         self.tables = Tables(catalogue)
+        self.firsts = FirstPurchases()
 
     def asks(self, lesson: OrderBrief) -> bool:
         """Whether the next order is in the panel, so that what was known before it is needed."""
@@ -161,8 +166,14 @@ class ChoiceLearner:
         if not asks or not isinstance(lesson, OrderLesson) or lesson.before is None or not lesson.lines:
             return
         draw = draw_of(lesson, self.parameters)
-        tables = self.tables.now(goods)
-        if tables is None or (draw.kind == "discovery" and not _discovers(lesson)):
+        tables = self.tables.now(goods, self.firsts)
+        if tables is None:
+            return
+        self._ask(tables, lesson, draw)
+        self.firsts.learn_one(lesson, tables.shelf)
+
+    def _ask(self, tables: ScoringTables, lesson: OrderLesson, draw: Draw) -> None:
+        if draw.kind == "discovery" and not _discovers(lesson):
             return
         # What is no number stays none until the features are checked, where it is passed over in silence.
         with np.errstate(all="ignore"):
@@ -181,6 +192,7 @@ class ChoiceLearner:
             pace=self.pace,
             honest=self.honest,
             tables=self.tables.state,
+            firsts=self.firsts.state(),
         )
 
     def restore(self, saved: ChoiceState) -> None:
@@ -193,6 +205,7 @@ class ChoiceLearner:
         logit.samples = saved.samples
         self.pace, self.honest = saved.pace, saved.honest
         self.tables.restore(saved.tables)
+        self.firsts.restore(saved.firsts)
 
     def _learn(self, exercise: Exercise, kind: Kind) -> None:
         top = self.parameters.top_discoveries if kind == "discovery" else self.parameters.top

@@ -64,7 +64,7 @@ def content_of(fold: Fold, journal_time: Millis, solved: Solved) -> Content:
         journal_time=journal_time,
         orders=fold.goods.counts.orders,
         trials=fold.trials,
-        popularity=_chunks(popular_of(fold.goods)),
+        popularity=_chunks(popular_of(fold.goods, fold.choice.firsts)),
         complements=solved.parts(fold),
         pairs=fold.goods.pair_log.with_pending(fold.goods.pending_pairs()).parts,
         choice=_choice(fold),
@@ -189,8 +189,8 @@ def _choice(fold: Fold) -> ChoicePart:
 
 def _chunks(products: list[Popular]) -> list[list[Popular]]:
     """Parts of the products, at least one."""
-    # An id, two doubles, a number and their marks.
-    sizes = (text_bytes(row.product_id) + 28 for row in products)
+    # An id, four doubles, a number and their marks.
+    sizes = (text_bytes(row.product_id) + 46 for row in products)
     return [products[part] for part in cuts(sizes)] or [[]]
 
 

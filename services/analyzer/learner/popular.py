@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from libs.common.contracts.learned_model import Popular
+from libs.common.contracts.learned_model import USUAL_FIRST, Popular
+from services.analyzer.learner.firsts import FirstPurchases
 from services.analyzer.learner.goods import GoodsLearner
 
 MAX_POPULAR = 20_000
 """Products whose popularity is published, the most popular."""
 
 
-def popular_of(goods: GoodsLearner) -> list[Popular]:
+def popular_of(goods: GoodsLearner, firsts: FirstPurchases) -> list[Popular]:
     """Rows of the most popular products, in the order they were first bought."""
     counts = goods.counts
     if not counts.orders:
@@ -24,9 +25,14 @@ def popular_of(goods: GoodsLearner) -> list[Popular]:
     weight = (weights[numbers] * scale).astype(np.float32).tolist()
     share = np.minimum(weights[numbers] / counts.total, 1.0).astype(np.float32).tolist()
     late = np.array(counts.recent)[numbers] / counts.recent_decay.weight(goods.last_at)
-    return [
-        Popular(counts.products[number], fresh, part, counts.seen[number], recent)
-        for number, fresh, part, recent in zip(
-            numbers.tolist(), weight, share, late.astype(np.float32).tolist(), strict=True
-        )
-    ]
+    rates, products = firsts.rates(), [counts.products[number] for number in numbers.tolist()]
+    found = zip(
+        products,
+        weight,
+        share,
+        [counts.seen[number] for number in numbers.tolist()],
+        late.astype(np.float32).tolist(),
+        [rates.get(product_id, USUAL_FIRST) for product_id in products],
+        strict=True,
+    )
+    return [Popular(*row) for row in found]

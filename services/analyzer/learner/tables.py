@@ -12,6 +12,7 @@ from libs.common.scoring.features import ScoringTables, Shelf
 from libs.common.scoring.learned import Complements, LearnedModels, complements_of, popularity_of
 from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.complements import Solution
+from services.analyzer.learner.firsts import FirstPurchases
 from services.analyzer.learner.goods import GoodsLearner
 from services.analyzer.learner.pairs import Lists
 from services.analyzer.learner.popular import popular_of
@@ -51,10 +52,10 @@ class Tables:
         self._pairs: Lists | None = None
         self._complements: Complements | None = None
 
-    def now(self, goods: GoodsLearner) -> ScoringTables | None:
+    def now(self, goods: GoodsLearner, firsts: FirstPurchases) -> ScoringTables | None:
         """The tables to use at this place; None while there is nothing to choose from."""
         if self._due(goods):
-            self._note(goods)
+            self._note(goods, firsts)
             self._make(goods.solution)
         elif self._made is None and self.state.products:
             self._make(goods.solution)
@@ -72,7 +73,7 @@ class Tables:
             return self._changes != self.catalogue.changes
         return goods.solved_orders != state.solved_orders or goods.last_at >= state.at + LONGEST
 
-    def _note(self, goods: GoodsLearner) -> None:
+    def _note(self, goods: GoodsLearner, firsts: FirstPurchases) -> None:
         products = self.state.products
         if self._changes != self.catalogue.changes:
             self._changes = self.catalogue.changes
@@ -81,7 +82,7 @@ class Tables:
         fresh = solved or goods.last_at >= state.pairs_at + PAIRS_LONGEST
         self.state = TablesState(
             products=products,
-            popularity=popular_of(goods),
+            popularity=popular_of(goods, firsts),
             pairs=goods.pair_log.newest() if fresh else state.pairs,
             orders=goods.counts.orders,
             at=goods.last_at,

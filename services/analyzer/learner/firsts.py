@@ -1,0 +1,106 @@
+"""How often who never had a product buys it: the rate of first purchases, beside popularity, which is mostly
+of those who buy it again and again (trial and repeat: Parfitt & Collins 1968)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from libs.common.clock import Millis
+from libs.common.contracts.learned_model import USUAL_FIRST
+from libs.common.scoring.decay import HALF_LIFE_POPULARITY
+from libs.common.scoring.shelf import Shelf
+from services.analyzer.learner.arrays import packed, unpacked
+from services.analyzer.learner.counts import Floats, ForwardDecay
+from services.analyzer.model.lessons import OrderLesson
+
+DOUBT = 20.0
+"""Decayed orders that `USUAL_FIRST` counts for."""
+
+
+class FirstsState(Struct, frozen=True, kw_only=True):
+    """Everything that was counted, arrays as bytes of ``<f8``."""
+
+    landmark: Millis = 0
+    last: Millis = 0
+    total: float = 0.0
+    products: list[str] = []
+    counts: bytes = b""
+
+
+class FirstPurchases:
+    """Decayed numbers of orders, by product of the shelf: of who had it, and of who bought it first.
+
+    Attributes
+    ----------
+    counts:
+        Array (2, n): orders of customers who had bought each product before, and orders with it by others,
+        in forward units of ``decay``.
+    total:
+        Orders, likewise.
+    """
+
+    def __init__(self) -> None:
+        self.decay = ForwardDecay(HALF_LIFE_POPULARITY)
+        self.last: Millis = 0
+        self.total = 0.0
+        self.products: Sequence[str] = ()
+        self.counts: Floats = np.zeros((2, 0))
+        self._shelf: Shelf | None = None
+
+    def learn_one(self, lesson: OrderLesson, shelf: Shelf) -> None:
+        """Count an order that says what its customer had bought before."""
+        assert lesson.before is not None
+        self._turn_to(shelf)
+        if not self.total:
+            self.decay.landmark = lesson.occurred_at
+        self.last = max(self.last, lesson.at, lesson.occurred_at)
+        if half_lives := self.decay.excess(self.last):
+            factor = self.decay.move(half_lives)
+            self.counts *= factor
+            self.total *= factor
+        weight = self.decay.weight(lesson.occurred_at)
+        known = {key for key, item in lesson.before.items.items() if item.orders}
+        bought = {line.product_id for line in lesson.lines}
+        self.total += weight
+        self.counts[0, _places(shelf, known)] += weight
+        self.counts[1, _places(shelf, bought - known)] += weight
+
+    def rates(self) -> dict[str, float]:
+        """By product: the share of orders of those who never had it that hold it."""
+        scale = 1.0 / self.decay.weight(self.last)
+        had, first = self.counts * scale
+        others = np.maximum(self.total * scale - had, 0.0)
+        rates = ((first + DOUBT * USUAL_FIRST) / (others + DOUBT)).astype(np.float32).tolist()
+        return dict(zip(self.products, rates, strict=True))
+
+    def state(self) -> FirstsState:
+        return FirstsState(
+            landmark=self.decay.landmark,
+            last=self.last,
+            total=self.total,
+            products=list(self.products),
+            counts=packed(self.counts),
+        )
+
+    def restore(self, saved: FirstsState) -> None:
+        """Go on from what was saved."""
+        self.decay.landmark, self.last, self.total = saved.landmark, saved.last, saved.total
+        self.products = saved.products
+        self.counts = unpacked(saved.counts).reshape(2, len(saved.products))
+
+    def _turn_to(self, shelf: Shelf) -> None:
+        """Count on another shelf; what is no more on it is forgotten."""
+        if shelf is self._shelf:
+            return
+        counts = np.zeros((2, len(shelf)))
+        kept = [place for place, key in enumerate(self.products) if key in shelf.index]
+        counts[:, [shelf.index[self.products[place]] for place in kept]] = self.counts[:, kept]
+        self._shelf, self.products, self.counts = shelf, shelf.ids, counts
+
+
+def _places(shelf: Shelf, products: Iterable[str]) -> list[int]:
+    find = shelf.index.get
+    return [place for key in products if (place := find(key)) is not None]
