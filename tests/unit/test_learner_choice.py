@@ -429,3 +429,15 @@ def test_discoveries_are_learned_where_something_was_bought_for_the_first_time_a
     learned.learn_one(Place(again.at // 1000 + 1, 0, 9_000), again)
     assert learned.choice.logit.samples == count
     assert learned.choice.logit.mean.tolist() == before.tolist()
+
+
+def test_questions_made_together_are_those_made_one_by_one() -> None:
+    """Read ahead or not, over days that change the tables and a panel that leaves orders out."""
+    some = Parameters(goods=FEW, choice=ChoiceParameters(panel=0.7))
+    written = [(place, encode_lesson(lesson)) for place, lesson in shopping(180)]
+    lessons = [(place, decode_lesson(body)) for place, body in written]
+    alone = run(Fold(some, shop()), lessons)
+    together = Fold(some, shop())
+    together.learn_many(written)
+    assert 20 < alone.choice.logit.samples < 100
+    assert checkpoint.digest(together) == checkpoint.digest(alone)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,21 +15,21 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from libs.common.clock import DAY, Millis
-from libs.common.contracts.customer_model import Decayed
+from libs.common.contracts.customer_model import Decayed, Item
 from libs.common.contracts.identity import CustomerKey
 from libs.common.scoring.choice import FEATURES, START
 from libs.common.scoring.decay import added
-from libs.common.scoring.features import Scene, ScoringTables, candidate_features
-from libs.common.scoring.history import History, Traces
-from libs.common.scoring.sources.look import Look
-from libs.common.scoring.sources.union import candidates
+from libs.common.scoring.features import ScoringTables, features_of, scenes_of
+from libs.common.scoring.history import History, Traces, histories_of
+from libs.common.scoring.sources.look import NONE, Look
+from libs.common.scoring.sources.union import candidates_of
 from services.analyzer.learner.arrays import packed, unpacked
 from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.firsts import FirstPurchases, FirstsState
 from services.analyzer.learner.goods import GoodsLearner
 from services.analyzer.learner.multinomial import ConditionalLogit
 from services.analyzer.learner.tables import Tables, TablesState
-from services.analyzer.model.lessons import OrderBrief, OrderLesson
+from services.analyzer.model.lessons import BriefLesson, OrderBrief, OrderLesson
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +38,8 @@ SCALE = 0.5
 HONEST_HALF_LIFE = 1_000
 """Orders after which a figure of honesty has half forgotten one."""
 MOST_LOSSES = 10_000
+TOGETHER = 15
+"""Questions of so many further orders are made with that of one."""
 _GAINS = 1.0 / np.log2(np.arange(10) + 2.0)
 
 
@@ -88,6 +92,14 @@ class Exercise(NamedTuple):
     x: Floats
     chosen: NDArray[np.bool_]
     bought: int
+
+
+class Made(NamedTuple):
+    """A question that was made with others before its order came."""
+
+    lesson: OrderLesson
+    tables: ScoringTables
+    exercise: Exercise
 
 
 class Honest(Struct, frozen=True, kw_only=True):
@@ -152,6 +164,8 @@ class ChoiceLearner:
         self.honest = Honest()
         self.losses: deque[float] = deque(maxlen=MOST_LOSSES)
         self.tables = Tables(catalogue)
+        self._coming: deque[OrderLesson] = deque()
+        self._made: deque[Made] = deque()
         self.firsts = FirstPurchases()
 
     def asks(self, lesson: OrderBrief) -> bool:
@@ -172,14 +186,45 @@ class ChoiceLearner:
         self._ask(tables, lesson, draw)
         self.firsts.learn_one(lesson, tables.shelf)
 
+    def expect(self, lessons: Iterable[BriefLesson]) -> None:
+        """Say which lessons will come next: questions of orders are made together, and are the same."""
+        self._coming = deque(one for one in lessons if isinstance(one, OrderLesson))
+        self._made.clear()
+
     def _ask(self, tables: ScoringTables, lesson: OrderLesson, draw: Draw) -> None:
-        if draw.kind == "discovery" and not _discovers(lesson):
+        if not self._speaks(lesson, draw):
             return
         # What is no number stays none until the features are checked, where it is passed over in silence.
         with np.errstate(all="ignore"):
-            exercise = exercise_of(tables, lesson, draw)
+            exercise = self._exercise(tables, lesson, draw)
             if len(exercise.x):
                 self._learn(exercise, draw.kind)
+
+    @staticmethod
+    def _speaks(lesson: OrderLesson, draw: Draw) -> bool:
+        if lesson.before is None or not lesson.lines:
+            return False
+        return draw.kind != "discovery" or _discovers(lesson)
+
+    def _exercise(self, tables: ScoringTables, lesson: OrderLesson, draw: Draw) -> Exercise:
+        """The question of an order; with it are made those of the next ones that will see the same tables."""
+        while self._made:
+            made = self._made.popleft()
+            if made.lesson is lesson and made.tables is tables:
+                return made.exercise
+        while self._coming and self._coming.popleft() is not lesson:
+            pass
+        asked = [(lesson, draw)]
+        for one in islice(self._coming, TOGETHER):
+            drawn = draw_of(one, self.parameters)
+            if one.at < self.tables.until and self._speaks(one, drawn):
+                asked.append((one, drawn))
+        found = [
+            Made(one, tables, exercise)
+            for (one, _), exercise in zip(asked, exercises_of(tables, asked), strict=True)
+        ]
+        self._made = deque(found[1:])
+        return found[0].exercise
 
     def state(self) -> ChoiceState:
         logit = self.logit
@@ -223,32 +268,66 @@ class ChoiceLearner:
         self.honest = self.honest.ranked(gained / float(_GAINS[: exercise.bought].sum()))
 
 
+class Question(NamedTuple):
+    """What was bought (by id), what may be named (n,), and what was in sight of who is asked."""
+
+    lines: list[str]
+    open: NDArray[np.bool_]
+    page: str | None
+    basket: Sequence[str]
+
+
 def exercise_of(tables: ScoringTables, lesson: OrderLesson, draw: Draw) -> Exercise:
     """The question an order answers, with candidates and features as where it would have been asked."""
-    assert lesson.before is not None
+    return exercises_of(tables, [(lesson, draw)])[0]
+
+
+def exercises_of(tables: ScoringTables, asked: Sequence[tuple[OrderLesson, Draw]]) -> list[Exercise]:
+    """`exercise_of` several orders, each as by itself."""
+    index = tables.shelf.index
+    known = [(Traces.of(tables, _before(lesson)), lesson.occurred_at) for lesson, _ in asked]
+    pasts = histories_of(tables, known)
+    questions = [_question(tables, past, *one) for past, one in zip(pasts, asked, strict=True)]
+    scenes = scenes_of(
+        tables, [(past, one.page, one.basket) for past, one in zip(pasts, questions, strict=True)]
+    )
+    looks = [
+        (Look(scene, one.open, one.page, one.basket), NONE)
+        for scene, one in zip(scenes, questions, strict=True)
+    ]
+    found = [one.positions for one in candidates_of(looks)]
+    made = []
+    for question, positions, x in zip(
+        questions, found, features_of(list(zip(scenes, found, strict=True))), strict=True
+    ):
+        bought = np.zeros(len(tables.shelf), dtype=np.bool_)
+        bought[[index[key] for key in question.lines]] = True
+        bought &= question.open
+        made.append(Exercise(x, bought[positions], int(np.count_nonzero(bought))))
+    return made
+
+
+def _question(tables: ScoringTables, past: History, lesson: OrderLesson, draw: Draw) -> Question:
     index = tables.shelf.index
     lines = [key for key in dict.fromkeys(line.product_id for line in lesson.lines) if key in index]
     given = _given(lines, draw) if draw.kind == "rest" else []
-    items = lesson.before.items
-    past = History.of(tables, Traces.of(tables, items), lesson.occurred_at)
     open_ = np.ones(len(tables.shelf), dtype=np.bool_)
     open_[[index[key] for key in given]] = False
     if draw.kind == "discovery":
         open_ &= past.times == 0.0
     # One product may as well be looked at as be in the basket: so the weight of a page is learned too.
     page, basket = (given[0], ()) if len(given) == 1 else (None, given)
-    scene = Scene.after(past, tables, page, basket)
-    found = candidates(Look(scene, open_, page, basket)).positions
-    bought = np.zeros(len(tables.shelf), dtype=np.bool_)
-    bought[[index[key] for key in lines]] = True
-    bought &= open_
-    return Exercise(candidate_features(scene, found), bought[found], int(np.count_nonzero(bought)))
+    return Question(lines, open_, page, basket)
+
+
+def _before(lesson: OrderLesson) -> Mapping[str, Item]:
+    assert lesson.before is not None
+    return lesson.before.items
 
 
 def _discovers(lesson: OrderLesson) -> bool:
     """Whether something was bought for the first time: with all else hidden there is else nothing to ask."""
-    assert lesson.before is not None
-    known = lesson.before.items
+    known = _before(lesson)
     return any(line.product_id not in known or not known[line.product_id].orders for line in lesson.lines)
 
 

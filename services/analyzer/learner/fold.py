@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -21,6 +22,9 @@ from services.analyzer.model.lessons import (
     decode_brief,
     decode_lesson,
 )
+
+AHEAD = 32
+"""Lessons that are read before the first of them is learned."""
 
 
 class Place(NamedTuple):
@@ -97,13 +101,23 @@ class Fold:
     ) -> None:
         """Fold encoded lessons in canonical order; ``settle`` is what to call in place of one's own."""
         settle = settle or self.settle
-        for place, body in rows:
-            lesson = decode_brief(body)
-            settle(lesson.at)
-            if isinstance(lesson, OrderBrief) and self.choice.asks(lesson):
-                lesson = decode_lesson(body)
-            self.learn_one(place, lesson)
+        coming = iter(rows)
+        while some := list(islice(coming, AHEAD)):
+            lessons = [self._read(body) for _, body in some]
+            self.choice.expect(lessons)
+            for (place, _), lesson in zip(some, lessons, strict=True):
+                settle(lesson.at)
+                self.learn_one(place, lesson)
+        self.choice.expect(())
         settle(self.goods.last_at)
+
+    def _read(self, body: bytes) -> BriefLesson:
+        """With what was known of who ordered, where it may be learned from.
+
+        The orders between only make the panel more crowded: who is not in it by now will not be.
+        """
+        lesson = decode_brief(body)
+        return decode_lesson(body) if isinstance(lesson, OrderBrief) and self.choice.asks(lesson) else lesson
 
     def settle(self, now: Millis) -> None:
         """Do what falls due by ``now``, the journal time reached: a solve, which the fold waits for."""

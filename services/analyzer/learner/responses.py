@@ -40,7 +40,8 @@ Trap: not those that say which kind, source or place an offer is of. Among trial
 constant as the intercept, and a block that learns its spread takes over what is the intercept's: then all
 that was never shown would seem worse by that, offers for a basket where none was shown with one. Nor those of
 what the customer did with this very product: choices have learned them from every order, and a wide spread
-lets the few products that are shown judge them once more, for some thousandths of NDCG@10 on a year of baskets.
+lets the few products that are shown judge them once more, for some thousandths of NDCG@10 on a year of
+baskets.
 """
 LOT = 32
 """So many observations a head learns at once, …"""

@@ -61,6 +61,11 @@ class Tables:
             self._make(goods.solution)
         return self._made
 
+    @property
+    def until(self) -> Millis:
+        """Orders before this journal time see the tables of now, unless a solve comes between."""
+        return self.state.at + LONGEST
+
     def restore(self, state: TablesState) -> None:
         """Go on from what was saved; the tables themselves are made when they are needed."""
         self.state = state
