@@ -13,6 +13,7 @@ from libs.common.contracts.learned_model import USUAL_FIRST, Popular
 from libs.common.scoring.choice import FEATURES
 from libs.common.scoring.features import Scene, ScoringTables, Shelf, candidate_features
 from libs.common.scoring.learned import LearnedModels, popularity_of
+from services.analyzer.learner.choice import had_of
 from services.analyzer.learner.firsts import DOUBT, FirstPurchases
 from services.analyzer.model.lessons import LessonLine, OrderLesson
 
@@ -22,6 +23,11 @@ T0 = 1_760_000_000_000
 def shelf(*names: str) -> Shelf:
     facts = {"category": "all", "price": 1.0, "currency": "EUR"}
     return Shelf([convert({"product_id": name, "name": name, **facts}, Product) for name in names])
+
+
+def learn(firsts: FirstPurchases, lesson: OrderLesson, products: Shelf) -> None:
+    tables = ScoringTables.align(products, LearnedModels())
+    firsts.learn_one(lesson, products, had_of(tables, lesson))
 
 
 def order(at: Millis, had: str, *bought: str, occurred: Millis | None = None) -> OrderLesson:
@@ -43,7 +49,7 @@ def test_rate_is_that_of_those_who_never_had_it() -> None:
     firsts, products = FirstPurchases(), shelf("a", "b", "c")
     for n in range(400):
         had = "a" if n % 2 else ""
-        firsts.learn_one(order(T0, had, "a" if n % 2 or n % 5 == 0 else "b"), products)
+        learn(firsts, order(T0, had, "a" if n % 2 or n % 5 == 0 else "b"), products)
     rates = firsts.rates()
     assert rates["a"] == pytest.approx((40 + DOUBT * USUAL_FIRST) / (200 + DOUBT))
     assert rates["c"] == pytest.approx(DOUBT * USUAL_FIRST / (400 + DOUBT))
@@ -51,10 +57,10 @@ def test_rate_is_that_of_those_who_never_had_it() -> None:
 
 def test_what_was_long_ago_counts_less_and_what_is_imported_late_too() -> None:
     firsts, products = FirstPurchases(), shelf("a", "b")
-    firsts.learn_one(order(T0, "", "a"), products)
-    firsts.learn_one(order(T0 + 60 * DAY, "", "b"), products)
+    learn(firsts, order(T0, "", "a"), products)
+    learn(firsts, order(T0 + 60 * DAY, "", "b"), products)
     late = order(T0 + 60 * DAY, "", "a", occurred=T0)
-    firsts.learn_one(late, products)
+    learn(firsts, late, products)
     usual = DOUBT * USUAL_FIRST
     assert firsts.rates() == pytest.approx(
         {"a": (1.0 + usual) / (2.0 + DOUBT), "b": (1.0 + usual) / (2.0 + DOUBT)}
@@ -64,21 +70,21 @@ def test_what_was_long_ago_counts_less_and_what_is_imported_late_too() -> None:
 def test_a_century_later_nothing_overflows() -> None:
     firsts, products = FirstPurchases(), shelf("a")
     for years in (0, 100, 300):
-        firsts.learn_one(order(T0 + years * 365 * DAY, "", "a"), products)
-        firsts.learn_one(order(T0 + years * 365 * DAY, "", "a", occurred=T0), products)
+        learn(firsts, order(T0 + years * 365 * DAY, "", "a"), products)
+        learn(firsts, order(T0 + years * 365 * DAY, "", "a", occurred=T0), products)
     assert firsts.rates()["a"] == pytest.approx((1.0 + DOUBT * USUAL_FIRST) / (1.0 + DOUBT))
 
 
 def test_state_goes_on_to_the_bit_and_with_another_shelf() -> None:
     firsts, restored, products = FirstPurchases(), FirstPurchases(), shelf("a", "b", "c")
     for n in range(30):
-        firsts.learn_one(order(T0 + n * DAY, "abc"[: n % 3], "abc"[n % 3]), products)
+        learn(firsts, order(T0 + n * DAY, "abc"[: n % 3], "abc"[n % 3]), products)
     restored.restore(firsts.state())
     assert restored.state() == firsts.state()
     other = shelf("c", "x", "a")
     before = firsts.rates()
     for one in (firsts, restored):
-        one.learn_one(order(T0 + 40 * DAY, "a", "x"), shelf("c", "x", "a") if one is firsts else other)
+        learn(one, order(T0 + 40 * DAY, "a", "x"), shelf("c", "x", "a") if one is firsts else other)
     assert restored.state() == firsts.state()
     assert set(firsts.rates()) == {"a", "c", "x"}
     assert firsts.rates()["c"] < before["c"]

@@ -32,6 +32,7 @@ from services.analyzer.learner.tables import Tables, TablesState
 from services.analyzer.model.lessons import BriefLesson, OrderBrief, OrderLesson
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 SCALE = 0.5
 """Spread of a feature among alternatives before any was seen."""
@@ -86,12 +87,14 @@ class Draw(NamedTuple):
 class Exercise(NamedTuple):
     """An order as a question: what is known, and which of the candidates (m,) were bought.
 
-    ``bought`` counts all products of the order that could have been candidates.
+    ``bought`` counts all products of the order that could have been candidates; ``had`` are the shelf
+    positions of what its customer had bought before.
     """
 
     x: Floats
     chosen: NDArray[np.bool_]
     bought: int
+    had: Ints
 
 
 class Made(NamedTuple):
@@ -168,6 +171,11 @@ class ChoiceLearner:
         self._made: deque[Made] = deque()
         self.firsts = FirstPurchases()
 
+    @property
+    def asks_all(self) -> bool:
+        """Whether the next order is in the panel whatever it is."""
+        return self.pace.weight + 1.0 <= self.parameters.panel
+
     def asks(self, lesson: OrderBrief) -> bool:
         """Whether the next order is in the panel, so that what was known before it is needed."""
         pace = added(self.pace, 1.0, lesson.at, self.parameters.panel_half_life)
@@ -183,22 +191,24 @@ class ChoiceLearner:
         tables = self.tables.now(goods, self.firsts)
         if tables is None:
             return
-        self._ask(tables, lesson, draw)
-        self.firsts.learn_one(lesson, tables.shelf)
+        exercise = self._ask(tables, lesson, draw)
+        had = had_of(tables, lesson) if exercise is None else exercise.had
+        self.firsts.learn_one(lesson, tables.shelf, had)
 
     def expect(self, lessons: Iterable[BriefLesson]) -> None:
         """Say which lessons will come next: questions of orders are made together, and are the same."""
         self._coming = deque(one for one in lessons if isinstance(one, OrderLesson))
         self._made.clear()
 
-    def _ask(self, tables: ScoringTables, lesson: OrderLesson, draw: Draw) -> None:
+    def _ask(self, tables: ScoringTables, lesson: OrderLesson, draw: Draw) -> Exercise | None:
         if not self._speaks(lesson, draw):
-            return
+            return None
         # What is no number stays none until the features are checked, where it is passed over in silence.
         with np.errstate(all="ignore"):
             exercise = self._exercise(tables, lesson, draw)
             if len(exercise.x):
                 self._learn(exercise, draw.kind)
+        return exercise
 
     @staticmethod
     def _speaks(lesson: OrderLesson, draw: Draw) -> bool:
@@ -269,9 +279,10 @@ class ChoiceLearner:
 
 
 class Question(NamedTuple):
-    """What was bought (by id), what may be named (n,), and what was in sight of who is asked."""
+    """What was bought (by id), what had been before, what may be named (n,), and what was in sight."""
 
     lines: list[str]
+    had: Ints
     open: NDArray[np.bool_]
     page: str | None
     basket: Sequence[str]
@@ -303,7 +314,8 @@ def exercises_of(tables: ScoringTables, asked: Sequence[tuple[OrderLesson, Draw]
         bought = np.zeros(len(tables.shelf), dtype=np.bool_)
         bought[[index[key] for key in question.lines]] = True
         bought &= question.open
-        made.append(Exercise(x, bought[positions], int(np.count_nonzero(bought))))
+        had = question.had
+        made.append(Exercise(x, bought[positions], int(np.count_nonzero(bought)), had))
     return made
 
 
@@ -313,11 +325,19 @@ def _question(tables: ScoringTables, past: History, lesson: OrderLesson, draw: D
     given = _given(lines, draw) if draw.kind == "rest" else []
     open_ = np.ones(len(tables.shelf), dtype=np.bool_)
     open_[[index[key] for key in given]] = False
+    had = (past.times > 0.0).nonzero()[0]
     if draw.kind == "discovery":
-        open_ &= past.times == 0.0
+        open_[had] = False
     # One product may as well be looked at as be in the basket: so the weight of a page is learned too.
     page, basket = (given[0], ()) if len(given) == 1 else (None, given)
-    return Question(lines, open_, page, basket)
+    return Question(lines, had, open_, page, basket)
+
+
+def had_of(tables: ScoringTables, lesson: OrderLesson) -> Ints:
+    """Shelf positions of what the customer of an order had bought before."""
+    find = tables.shelf.index.get
+    found = [find(key, -1) for key, item in _before(lesson).items() if item.orders]
+    return np.array([place for place in found if place >= 0], dtype=np.int64)
 
 
 def _before(lesson: OrderLesson) -> Mapping[str, Item]:

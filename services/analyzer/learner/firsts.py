@@ -3,7 +3,7 @@ of those who buy it again and again (trial and repeat: Parfitt & Collins 1968)."
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -13,7 +13,7 @@ from libs.common.contracts.learned_model import USUAL_FIRST
 from libs.common.scoring.decay import HALF_LIFE_POPULARITY
 from libs.common.scoring.shelf import Shelf
 from services.analyzer.learner.arrays import packed, unpacked
-from services.analyzer.learner.counts import Floats, ForwardDecay
+from services.analyzer.learner.counts import Floats, ForwardDecay, Ints
 from services.analyzer.model.lessons import OrderLesson
 
 DOUBT = 20.0
@@ -50,9 +50,8 @@ class FirstPurchases:
         self.counts: Floats = np.zeros((2, 0))
         self._shelf: Shelf | None = None
 
-    def learn_one(self, lesson: OrderLesson, shelf: Shelf) -> None:
-        """Count an order that says what its customer had bought before."""
-        assert lesson.before is not None
+    def learn_one(self, lesson: OrderLesson, shelf: Shelf, had: Ints) -> None:
+        """Count an order of a customer who had bought what is at ``had`` on the shelf."""
         self._turn_to(shelf)
         if not self.total:
             self.decay.landmark = lesson.occurred_at
@@ -62,11 +61,11 @@ class FirstPurchases:
             self.counts *= factor
             self.total *= factor
         weight = self.decay.weight(lesson.occurred_at)
-        known = {key for key, item in lesson.before.items.items() if item.orders}
-        bought = {line.product_id for line in lesson.lines}
+        find = shelf.index.get
+        bought = {place for line in lesson.lines if (place := find(line.product_id)) is not None}
         self.total += weight
-        self.counts[0, _places(shelf, known)] += weight
-        self.counts[1, _places(shelf, bought - known)] += weight
+        self.counts[0, had] += weight
+        self.counts[1, sorted(bought.difference(had.tolist()))] += weight
 
     def rates(self) -> dict[str, float]:
         """By product: the share of orders of those who never had it that hold it."""
@@ -99,8 +98,3 @@ class FirstPurchases:
         kept = [place for place, key in enumerate(self.products) if key in shelf.index]
         counts[:, [shelf.index[self.products[place]] for place in kept]] = self.counts[:, kept]
         self._shelf, self.products, self.counts = shelf, shelf.ids, counts
-
-
-def _places(shelf: Shelf, products: Iterable[str]) -> list[int]:
-    find = shelf.index.get
-    return [place for key in products if (place := find(key)) is not None]

@@ -116,6 +116,8 @@ class Fold:
 
         The orders between only make the panel more crowded: who is not in it by now will not be.
         """
+        if self.choice.asks_all:
+            return decode_lesson(body)
         lesson = decode_brief(body)
         return decode_lesson(body) if isinstance(lesson, OrderBrief) and self.choice.asks(lesson) else lesson
 
