@@ -203,6 +203,14 @@ async def test_views_are_served_while_the_database_is_away(
     refused = await recommender.http.put("/v1/products/b", json=PRODUCT)
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     assert (await recommender.http.get("/v1/decisions/unknown")).status_code == 503
+    await broker.stop()
+    assert await recommender.ask(decision_id="d1") == answer
+    await recommender.stop(signal.SIGKILL)
+    await recommender.start()
+    assert await recommender.offers("a"), "from the view alone, broker and database away"
+    assert await recommender.ask(decision_id="d1") == answer
+    late = await recommender.ask(decision_id="d2")
+    assert late["offers"][0]["token"], "it is recorded"
 
 
 async def test_store_keeps_outbox_revisions_and_first_decisions(database: str) -> None:
