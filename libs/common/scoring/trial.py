@@ -292,6 +292,7 @@ def _one(salt: str, word: str) -> tuple[float, ...]:
 
 def _bounded(x: Floats) -> Floats:
     bounded = np.minimum(np.maximum(x, -LIMIT), LIMIT)
-    bounded[bounded != bounded] = 0.0
+    if (unknown := np.isnan(bounded)).any():
+        bounded[unknown] = 0.0
     # Adding 0 makes a negative zero positive: the record must read back as what was scored.
     return np.asarray(bounded.round(DECIMALS) + 0.0)

@@ -86,7 +86,7 @@ class _Candidates(NamedTuple):
     replaces: Positions
     margin: Floats
     sketch: Floats
-    codes: Positions
+    cells: Positions
 
     def at(self, kept: Positions) -> _Candidates:
         """Those at ``kept`` only."""
@@ -163,7 +163,7 @@ def gather(here: Situation, tables: Tables, where: Where) -> Steps[Pool]:
         kinds=named.kinds,
         sources=named.sources,
         replaces=named.replaces,
-        cells=cells_of(named.kinds, named.codes),
+        cells=named.cells,
         chance=told.chance,
         mean=mean,
         score=worth.score(mean),
@@ -183,7 +183,7 @@ def _trials(asked: Sequence[_Case]) -> list[Trials]:
             own,
             told.shared,
             offer_ids(told.here, told.named.offers.tolist(), told.named.positions),
-            cells_of(told.named.kinds, told.named.codes),
+            told.named.cells,
         )
         for told, own in zip(asked, _own(asked), strict=True)
     ]
@@ -205,7 +205,7 @@ def _candidates(
         replaces=replaces,
         margin=margins[found] - np.where(replaces >= 0, margins[replaces], 0.0),
         sketch=signs.sketch[found],
-        codes=signs.codes[found],
+        cells=cells_of(kinds, signs.codes[found]),
     )
     authored = tables.authored
     if authored.missing:
@@ -221,7 +221,7 @@ def _candidates(
         replaces=np.full(len(extra), NOTHING),
         margin=authored.margin[extra],
         sketch=authored.sketch[extra],
-        codes=_of(signs.codes, authored.position[extra]),
+        cells=cells_of(authored.kind[extra], _of(signs.codes, authored.position[extra])),
     )
     return named.and_(said), len(found)
 

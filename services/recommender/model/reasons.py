@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from libs.common.clock import DAY, Millis
 from libs.common.contracts.catalogue import Offer
 from libs.common.contracts.customer_model import Item
@@ -78,6 +80,7 @@ def authored(offer: Offer) -> str:
     return _BY_KIND.get(offer.kind, "Selected by our team")
 
 
+@lru_cache(maxsize=16_384)
 def _share(together: float, of_what: str) -> str:
     if together < _LEAST_SHARE:
         return ""

@@ -74,8 +74,9 @@ def candidates_of(asked: Sequence[tuple[Look, Positions]]) -> list[Candidates]:
         source[row, also] = CODES["popular"]
     # One source after the other for all of them; what the first of several names is its own.
     for code in range(len(_SOURCES) - 1, -1, -1):
-        for row, (look, _) in enumerate(asked):
-            source[row, instead[row].upgrades if (name := _SOURCES[code]) is None else name(look)] = code
+        name = _SOURCES[code]
+        for (look, _), up, mine in zip(asked, instead, source, strict=True):
+            mine[up.upgrades if name is None else name(look)] = code
     rows, found = (source >= 0).nonzero()
     sizes = np.bincount(rows, minlength=len(asked)).tolist()
     sources = source[rows, found]
