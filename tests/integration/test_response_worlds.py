@@ -9,18 +9,13 @@ import numpy as np
 import pytest
 
 from libs.common.scoring.response import start_deviation, start_mean
-from libs.common.scoring.trial import RESPONSE_FEATURES, TRIAL_FEATURES
 from services.analyzer.learner.effects import expit
-from services.analyzer.learner.fold import Fold, Place
 from services.analyzer.learner.logit import BayesianLogit, Seen
-from services.analyzer.learner.parts import Solved, content_of
 from services.analyzer.learner.responses import ResponseLearner
-from services.analyzer.model.lessons import TrialLesson
-from tests.unit.trial_world import HOUR, T0, WINDOW, in_order, lesson, life, vector
+from tests.benchmarks.bandits.known import INTERCEPT, coverage, plain, unwanted
+from tests.unit.trial_world import HOUR, T0, WINDOW, in_order, lesson, life
 
-INTERCEPT = TRIAL_FEATURES.index("intercept")
-X = np.zeros(len(TRIAL_FEATURES))
-X[0], X[INTERCEPT] = math.log(0.1 / 0.9), 1.0
+X = plain()
 
 
 def head(name: str = "converted_alone") -> BayesianLogit:
@@ -29,23 +24,10 @@ def head(name: str = "converted_alone") -> BayesianLogit:
 
 def test_intervals_of_100_new_offers_cover_their_rates() -> None:
     """500 impressions each: the 90 % interval covers the true rate of at least 85."""
-    random = np.random.default_rng(1)
-    rates = -3.6 + 0.7 * random.standard_normal(100)
-    chances = 1 / (1 + np.exp(-rates))
-    model = head()
-    for offer in random.permutation(np.repeat(np.arange(100), 500)).tolist():
-        success = float(random.random() < chances[offer])
-        model.learn_one(Seen(X, f"o{offer}", 8), success, 1.0)
-    mean, variance = model.offers.arrays()
-    cell, unsure = (float(one[0]) for one in model.cells.arrays())
-    size = model.size
-    common = float(X @ model.covariance[:size, :size] @ X) + unsure
-    odds = float(X @ model.mean[:size]) + cell + mean
-    true = rates[[int(key[1:]) for key in model.offers.keys]]
-    covered = int((np.abs(odds - true) < 1.645 * np.sqrt(variance + common)).sum())
-    assert covered >= 85
+    found = coverage(seed=1)
+    assert found.covered >= 85
     # And not because it knows nothing: its intervals are far narrower than offers differ.
-    assert float(np.sqrt(variance).mean()) < 0.6 * float(true.std())
+    assert found.width < 0.6
 
 
 def test_odds_of_slots_are_recovered() -> None:
@@ -106,39 +88,5 @@ def test_conversions_that_take_long_do_not_make_the_estimate_smaller() -> None:
 
 
 def test_an_offer_nobody_wants_fades() -> None:
-    """After 1,000 impressions without any outcome it is the best in under 2 % of the draws."""
-    random = np.random.default_rng(5)
-    fold, number = Fold(), 0
-    own, shared = vector()
-
-    def learn(offer: int, converted: bool) -> None:
-        nonlocal number
-        facts = {"offer_id": f"o{offer}", "vector": own, "shared": shared, "cell": 8}
-        one: TrialLesson
-        for one in life(T0, converted=0.001 if converted else None, until=1.0, **facts):
-            number += 1
-            fold.learn_one(Place(0, 0, number), one)
-
-    for _ in range(1_000):
-        learn(0, False)
-        learn(int(random.integers(1, 10)), bool(random.random() < 0.05))
-    records = content_of(fold, T0, Solved()).response
-    assert len(records.heads) == 3
-    model = _read(fold)
-    x = np.repeat(X[None, : len(RESPONSE_FEATURES)], 10, axis=0)
-    draws = model.draws(x, X[len(RESPONSE_FEATURES) :], [f"o{n}" for n in range(10)], np.full(10, 8))
-    assert float((draws.argmax(axis=1) == 0).mean()) < 0.02
-    means = model.means(x, X[len(RESPONSE_FEATURES) :], [f"o{n}" for n in range(10)], np.full(10, 8))
-    assert means[0] < 0.3 * means[1:].mean()
-
-
-def _read(fold: Fold) -> Any:
-    from libs.common.scoring.learned import LearnedAssembler
-    from services.analyzer.learner.parts import Publications
-
-    assembler = LearnedAssembler()
-    records, manifest = Publications().records(content_of(fold, T0, Solved()), 3)
-    for key, value, _ in records:
-        assembler.put(key, value)
-    assembler.put(b"manifest", manifest)
-    return assembler.models.response
+    """After 1,000 impressions without any outcome it is the best of ten in under 2 % of the draws."""
+    assert unwanted(seed=5) < 0.02

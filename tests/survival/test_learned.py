@@ -21,8 +21,8 @@ def _template() -> Iterator[None]:
     forget_template()
 
 
-@pytest.mark.timeout(400)
-def test_one_digest_of_what_was_learned_by_one_two_and_four_analyzers_killed_and_rebuilt() -> None:
+@pytest.mark.timeout(900)
+def test_one_digest_of_what_was_learned_by_one_and_four_analyzers_killed_and_rebuilt() -> None:
     said: list[str] = []
-    wrong = prove_learned(SHORT, seed=1, rounds=1, say=said.append)
+    wrong = prove_learned(SHORT, seed=1, rounds=1, say=said.append, worlds=(1, 4))
     assert not wrong, "\n".join([*wrong, *said])
