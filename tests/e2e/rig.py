@@ -70,12 +70,12 @@ class Up:
     def pid(self) -> int:
         return self._process.pid
 
-    def wait_ready(self) -> Up:
+    def wait_ready(self, seconds: float = START_SECONDS) -> Up:
         """Read what it prints until it says that it is ready."""
         began = time.monotonic()
         while READY not in self.output.splitlines():
             assert self._read(0.2), f"up ended: {self.output}"
-            assert time.monotonic() < began + START_SECONDS, self.output
+            assert time.monotonic() < began + seconds, self.output
         self.seconds = time.monotonic() - began
         self.client = httpx.Client(
             headers={"Authorization": f"Bearer {self.printed('key')}"}, timeout=15, trust_env=False
