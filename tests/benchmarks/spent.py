@@ -45,7 +45,10 @@ def main() -> None:
 def spent(rig: Rig) -> dict[str, float]:
     """CPU seconds by process, those of its children with it."""
     return {
-        name: sum(_cpu(thread) for thread in threads(pid)) + _ended(pid) for name, pid in rig.pids.items()
+        name: sum(map(_cpu, threads(pid))) + _ended(pid)
+        for name, pid in rig.pids.items()
+        # The parent of all.
+        if name != "up"
     }
 
 
