@@ -10,6 +10,7 @@ import pytest
 
 from libs.common.contracts.customer_event import ConsentGiven, Outcome, Touchpoint
 from libs.common.contracts.customer_model import decode_profile
+from libs.common.contracts.identity import partition_of
 from services.recommender.model.consent import Policy, allowed
 from tests.contract.test_analyzer_api import Caller, analyzing, touch
 from tests.unit.test_analyzer_lift import decided, owned, sold
@@ -83,8 +84,8 @@ async def test_who_refuses_analytics_teaches_nothing(caller: Caller) -> None:
         outcome("d", "b", "shown", T0 + 3 * MINUTE),
         order("o2", T0 + 4 * MINUTE, "b"),
         decision("d2", T0 + 5 * MINUTE, ["e"], assumed_shown=1),
-        # Looks at all of them fall due.
-        touch("later", T0 + 60 * DAY, customer="somebody"),
+        # Looks at all of them fall due, while somebody else of his partition does something.
+        touch("later", T0 + 60 * DAY, customer=beside("c")),
         touch("much-later", T0 + 61 * DAY, customer="c"),
     )
     assert len(lessons()) == known
@@ -121,6 +122,11 @@ async def test_who_refuses_analytics_is_in_no_insight(caller: Caller) -> None:
     assert isinstance(said, Touchpoint)
     await caller.happen(said)
     assert await people() == 1
+
+
+def beside(customer: str) -> str:
+    """Another customer of the same partition."""
+    return next(name for n in range(999) if partition_of(name := f"s-{n}") == partition_of(customer))
 
 
 def fields(event: Any) -> dict[str, Any]:

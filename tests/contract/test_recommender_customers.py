@@ -13,7 +13,15 @@ import pytest
 from libs.common.bus.ports import Record
 from libs.common.clock import DAY, MINUTE, JournalClock, ManualClock
 from libs.common.contracts.catalogue import Placement
-from libs.common.contracts.customer_model import Consent, Decayed, Item, Items, encode_model, model_key
+from libs.common.contracts.customer_model import (
+    Consent,
+    Decayed,
+    Item,
+    Items,
+    Purchases,
+    encode_model,
+    model_key,
+)
 from libs.common.contracts.identity import partition_of
 from libs.common.contracts.progress import Progress, encode_progress
 from libs.common.contracts.topics import CUSTOMER_MODELS, PROGRESS, TOPICS
@@ -89,6 +97,30 @@ async def test_unknown_consent_is_personal_on_own_channels_only(world: World) ->
         world.knows("c1", "milk")
         answer = await ask(client, limit=9, customer_id="c1")
         assert (repeats(answer), answer["limited_by"]) == (set(), ["consent_unknown:personalise"])
+
+
+async def test_existing_customers_are_addressed_on_the_channels_of_the_setting_until_they_object(
+    world: World,
+) -> None:
+    bought = Purchases(orders=2, value=9.0, first_at=NOW, last_at=NOW)
+    async with world.up(existing_customer=["email"]) as client:
+        world.progress()
+        world.knows("c1", "milk", purchases=bought)
+        world.knows("c2", "milk")
+        world.knows("c3", "milk", purchases=bought, consents={"marketing/email": Consent(False, NOW)})
+        limited = {
+            (customer, channel): (await ask(client, customer_id=customer, channel=channel))["limited_by"]
+            for customer in ("c1", "c2", "c3")
+            for channel in ("email", "phone")
+        }
+    assert limited == {
+        ("c1", "email"): [],
+        ("c1", "phone"): ["consent_unknown:phone"],
+        ("c2", "email"): ["consent_unknown:email"],
+        ("c2", "phone"): ["consent_unknown:phone"],
+        ("c3", "email"): ["consent_refused:marketing/email"],
+        ("c3", "phone"): ["consent_unknown:phone"],
+    }
 
 
 async def test_global_privacy_control_makes_an_answer_impersonal(world: World) -> None:

@@ -277,7 +277,9 @@ ANALYTICS = "analytics"
 
 def refuses_analytics(consents: Mapping[str, Consent]) -> bool:
     """Whether ``consents`` refuse analytics: for one channel is for all, since what is learned has none."""
-    return any(not word.granted and name.partition("/")[0] == ANALYTICS for name, word in consents.items())
+    return bool(consents) and any(
+        not word.granted and name.partition("/")[0] == ANALYTICS for name, word in consents.items()
+    )
 
 
 def frozen_of(visitor: Profile, owner: CustomerKey) -> list[CustomerKey]:

@@ -72,11 +72,12 @@ def _properties(event: AboutCustomer) -> dict[str, Any]:
                 for offer in event.offers
             ],
         }
+    if isinstance(event, ConsentGiven):
+        said = {"purpose": event.purpose, "granted": event.granted, "text_version": event.text_version}
+        return {name: it for name, it in {**said, "source": event.said_at}.items() if it is not None}
     names: tuple[str, ...] = ()
     if isinstance(event, Outcome):
         names = ("decision_id", "offer_id", "product_id", "value", "order_id", "placement")
-    elif isinstance(event, ConsentGiven):
-        names = ("purpose", "granted", "text_version", "said_at")
     elif isinstance(event, IdentityLinked):
         names = ("customer_id", "anonymous_id")
     whole = msgspec.structs.asdict(event)
