@@ -72,6 +72,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         up.close()
 
 
+@pytest.mark.timeout(300)
 def test_nothing_personal_is_kept_anywhere(platform: Up) -> None:
     platform.client.headers.update(HEADERS)
     plant_at_collector(platform)

@@ -9,6 +9,7 @@ from threading import Event, Thread
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.e2e.rig import Up, eventually
 
@@ -69,7 +70,7 @@ def busy(up: Up) -> Iterator[dict[str, int]]:
 
 
 class Asker:
-    """Asks for one person without a break, and without waiting for anything."""
+    """Asks for one person again and again, without waiting for anything."""
 
     def __init__(self, up: Up, **who: str) -> None:
         self.answers: list[tuple[float, list[str]]] = []
@@ -86,6 +87,7 @@ class Asker:
                 began = time.monotonic()
                 answer = client.post(self._url, json=self._asked).json()
                 self.answers.append((began, answer["limited_by"]))
+                time.sleep(0.005)
 
     def wait(self, limited: bool) -> None:
         """Until an answer is (not) limited."""
@@ -137,16 +139,16 @@ SECONDS: list[float] = []
 
 
 def judge(asker: Asker, began: float, reason: str) -> None:
-    """No answer that was asked for after the bar passes over the objection; how long it took."""
+    """How long answers were asked for that pass over the objection."""
     asker.wait(limited=True)
     time.sleep(0.3)
     answers = asker.stop()
     last = max((at for at, limits in answers if not limits), default=began)
     SECONDS.append(max(0.0, last - began))
-    assert last - began < BAR, "an objection did not hold within a second"
     assert answers[-1][1] == [reason]
 
 
+@pytest.mark.timeout(300)
 def test_objections_hold_within_a_second_under_load(platform: Up) -> None:
     platform.post("recommender", "/v1/products", PRODUCTS)
     with busy(platform) as told:
@@ -163,3 +165,4 @@ def test_objections_hold_within_a_second_under_load(platform: Up) -> None:
     slowest, middle = max(SECONDS), sorted(SECONDS)[len(SECONDS) // 2]
     print(f"12 objections beside {told}: median {middle * 1000:.0f}, slowest {slowest * 1000:.0f} ms of 1000")
     assert min(told.values()) > 0
+    assert slowest < BAR, f"an objection did not hold within a second: {sorted(SECONDS)}"
