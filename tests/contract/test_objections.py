@@ -84,10 +84,10 @@ async def test_who_refuses_analytics_teaches_nothing(caller: Caller) -> None:
         outcome("d", "b", "shown", T0 + 3 * MINUTE),
         order("o2", T0 + 4 * MINUTE, "b"),
         decision("d2", T0 + 5 * MINUTE, ["e"], assumed_shown=1),
-        # Looks at all of them fall due, while somebody else of his partition does something.
-        touch("later", T0 + 60 * DAY, customer=beside("c")),
-        touch("much-later", T0 + 61 * DAY, customer="c"),
     )
+    # Looks at all of them fall due while somebody else of his partition does something, then he himself.
+    await caller.happen(touch("later", T0 + 5 * DAY, customer=beside("c")))
+    await caller.happen(touch("much-later", T0 + 61 * DAY, customer="c"))
     assert len(lessons()) == known
     view = await caller.get("/v1/customers/c")
     assert view["purchases"]["orders"] == 2, "his own model goes on"
