@@ -50,7 +50,7 @@ class LogitParameters(Struct, frozen=True, kw_only=True):
     most_slots: int = 96
     spread_weight: float = 0.2
     revise_first: int = 50
-    revise_every: int = 4_000
+    revise_every: int = 2_000
 
 
 class Seen(NamedTuple):
@@ -150,11 +150,14 @@ class BayesianLogit:
         offers, cells = _intercepts(self.offers, of_offers), _intercepts(self.cells, of_cells)
         before = x @ self.mean + offers.mean + cells.mean
         found = joint_mode(before, across @ x.T + offers.covariance + cells.covariance, successes, trials)
-        self.mean += found.pull @ across
+        step = found.pull @ across
+        self.mean += step
+        # Half of the way: one after the other, each would have seen what those before it taught.
+        halfway = before + 0.5 * (x @ step)
         said = np.linalg.solve(found.lower, found.root[:, None] * across)
         self.covariance -= said.T @ said
-        self.offers.learn_many(of_offers, successes, trials, trials * _expit(before - offers.mean))
-        self.cells.learn_many(of_cells, successes, trials, trials * _expit(before - cells.mean))
+        self.offers.learn_many(of_offers, successes, trials, trials * _expit(halfway - offers.mean))
+        self.cells.learn_many(of_cells, successes, trials, trials * _expit(halfway - cells.mean))
         self.seen += len(told)
         if self.seen - self.revised >= self._pause():
             self.revised = self.seen

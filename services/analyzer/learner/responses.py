@@ -43,7 +43,7 @@ what the customer did with this very product: choices have learned them from eve
 lets the few products that are shown judge them once more, for some thousandths of NDCG@10 on a year of
 baskets.
 """
-LOT = 32
+LOT = 16
 """So many observations a head learns at once, …"""
 LOT_SHARE = 8
 """… or an eighth of what it knows, if that is less: one by one in the beginning."""
