@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from libs.common.scoring.learned import LearnedModels
 from libs.common.scoring.response import HEADS, ResponseModel, intercepts_of
 from libs.common.telemetry import Metrics
 from libs.common.tokens import TokenSealer
+from services.recommender.handlers import decide
 from services.recommender.handlers.decide import Decided, Decider, Holdout, Question
 from services.recommender.handlers.desk import MOST, Desk
 from services.recommender.metrics import RecommenderMetrics
@@ -27,6 +29,8 @@ from services.recommender.model.tables import TableMaker
 from services.recommender.model.who import Who, who
 from services.recommender.model.wire import Ask
 from tests.benchmarks.decision import NOW, items_of, shop
+
+T = TypeVar("T")
 
 
 def test_a_step_is_done_once_for_all_that_have_come_to_it() -> None:
@@ -119,10 +123,8 @@ def asked(products: int, count: int) -> list[Question]:
     return found
 
 
-@pytest.mark.parametrize("products", [0, 1, 60, 300])
-def test_decisions_beside_others_are_those_made_alone_bit_for_bit(products: int) -> None:
-    assortment, learned = market(products)
-    decider = Decider(
+def decider_of(assortment: Assortment, learned: LearnedModels) -> Decider:
+    return Decider(
         assortment,
         TableMaker(assortment, lambda: learned, lambda: 0.0),
         TokenSealer(b"k" * 32).seal,
@@ -130,6 +132,28 @@ def test_decisions_beside_others_are_those_made_alone_bit_for_bit(products: int)
         Policy(),
         RecommenderMetrics(Metrics("recommender")),
     )
+
+
+def test_a_large_catalogue_leaves_room_for_fewer_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[int] = []
+
+    def counted(works: Iterable[Steps[T]]) -> list[T | Exception]:
+        some = list(works)
+        met.append(len(some))
+        return side_by_side(some)
+
+    monkeypatch.setattr(decide, "side_by_side", counted)
+    monkeypatch.setattr(decide, "ROOM", 60 * 8)
+    decider = decider_of(*market(60))
+    assert len(decider.decide(asked(60, MOST))) == MOST
+    assert met == [8, 8, 4]
+    monkeypatch.setattr(decide, "ROOM", 1)
+    assert len(decider.decide(asked(60, 2))) == 2, "one at a time, however large"
+
+
+@pytest.mark.parametrize("products", [0, 1, 60, 300])
+def test_decisions_beside_others_are_those_made_alone_bit_for_bit(products: int) -> None:
+    decider = decider_of(*market(products))
     questions = asked(max(products, 1), 60)
     beside_all = [
         one for start in range(0, 60, MOST) for one in decider.decide(questions[start : start + MOST])

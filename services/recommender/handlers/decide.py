@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -48,6 +48,9 @@ from services.recommender.model.wire import EMPTY, Answer, Ask, Offered
 from services.recommender.ports import KeptDecision
 
 _encoder = msgspec.json.Encoder()
+
+ROOM = 400_000
+"""Products times questions that are decided at once: each pair takes some ten numbers of memory."""
 
 
 class Holdout(NamedTuple):
@@ -130,13 +133,21 @@ class Decider:
         """Drop what memory holds of ``customers``."""
         self._histories.drop(customers)
 
-    def decide(self, questions: Iterable[Question]) -> list[Decided | Exception]:
+    def decide(self, questions: Sequence[Question]) -> list[Decided | Exception]:
         """Choose the offers and say why; equal questions to equal models have equal answers.
 
-        The questions have nothing to do with each other, but are decided `side_by_side`.
+        The questions have nothing to do with each other, but are decided `side_by_side`, as many as there
+        is `ROOM` for.
         """
         tables = self._tables.now()
-        return side_by_side(self._decide(question, tables) for question in questions)
+        most = max(ROOM // max(len(tables.scoring.shelf), 1), 1)
+        return [
+            decided
+            for first in range(0, len(questions), most)
+            for decided in side_by_side(
+                self._decide(question, tables) for question in questions[first : first + most]
+            )
+        ]
 
     def _decide(self, question: Question, tables: Tables) -> Steps[Decided]:
         ask, whom = question.ask, question.who
