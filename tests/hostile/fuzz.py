@@ -26,7 +26,6 @@ CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
     "content_type_conformance",
-    "response_schema_conformance",
 )
 PROBLEM = {"type", "title", "status", "code", "detail", "errors", "request_id"}
 
