@@ -30,6 +30,9 @@ _ALL_REPLICAS = -1
 _UNKNOWN = -1
 """Error code of what went wrong without a word about it."""
 
+_BROKERS_SHARE = 0.8
+"""How much of our patience a broker may use up, so that it names the partition that waits and answers the rest."""
+
 _RETRY_SECONDS = 0.05
 _NOT_HERE = (LeaderNotAvailableError, NotLeaderForPartitionError, UnknownTopicOrPartitionError)
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
@@ -143,7 +146,7 @@ class KafkaProducer:
         topics: defaultdict[str, list[tuple[int, bytes]]] = defaultdict(list)
         for batch in batches:
             topics[batch.topic].append((batch.partition, batch.body))
-        wait = int(self._timeout * 1000)
+        wait = int(self._timeout * _BROKERS_SHARE * 1000)
         try:
             answer = await client.send(
                 leader, ProduceRequest(None, _ALL_REPLICAS, wait, list(topics.items()))
