@@ -31,7 +31,7 @@ _UNKNOWN = -1
 """Error code of what went wrong without a word about it."""
 
 _BROKERS_SHARE = 0.8
-"""How much of our patience a broker may use up, so that it names the partition that waits and answers the rest."""
+"""How much of our patience a broker may use up: so it names the partition that waits and answers the rest."""
 
 _RETRY_SECONDS = 0.05
 _NOT_HERE = (LeaderNotAvailableError, NotLeaderForPartitionError, UnknownTopicOrPartitionError)
