@@ -21,7 +21,6 @@ from services.analyzer.learner.fold import Parameters
 from services.analyzer.learner.loop import Learner
 from services.analyzer.learner.metrics import LearnerMetrics
 from services.analyzer.learner.ports import LearnerStore
-from services.analyzer.learner.responses import ResponseParameters
 from services.analyzer.learner.settings import LearnerSettings
 from services.analyzer.learner.store import PostgresLearnerStore
 
@@ -59,7 +58,7 @@ def create_service(
         random or Random(int.from_bytes(os.urandom(32), "big")),
         catalogue=catalogue,
         whole=lambda: view.caught_up,
-        parameters=parameters or _parameters(settings),
+        parameters=parameters or Parameters.forgetting(settings.half_life_days),
         poll_seconds=settings.poll_seconds,
         publish_seconds=_publish_seconds(settings),
         in_bursts=settings.clock == "journal",
@@ -93,10 +92,6 @@ def create_service(
             await database.close()
 
     return Service("learner", app, start, stop, [TopicKeeper(bus, TOPICS).run, view.watch, learner.run])
-
-
-def _parameters(settings: LearnerSettings) -> Parameters:
-    return Parameters(response=ResponseParameters(half_life_days=settings.half_life_days))
 
 
 def _publish_seconds(settings: LearnerSettings) -> float:

@@ -53,6 +53,11 @@ class Parameters(Struct, frozen=True, kw_only=True):
     choice: ChoiceParameters = ChoiceParameters()
     response: ResponseParameters = ResponseParameters()
 
+    @classmethod
+    def forgetting(cls, half_life_days: float) -> Parameters:
+        """Those of a learner that was told after how many days a trial counts half."""
+        return cls(response=ResponseParameters(half_life_days=half_life_days))
+
 
 class Fold:
     """Learners side by side, which take the same lessons in one order.

@@ -14,6 +14,8 @@ if __name__ == "__main__":
     import msgspec
 
     from libs.common.errors import ClosedloopError
+    from services.analyzer.learner.fold import Parameters
+    from services.analyzer.learner.settings import LearnerSettings
     from services.analyzer.rebuild.run import rebuild
     from services.analyzer.rebuild.workers import Plan
     from services.analyzer.settings import AnalyzerSettings
@@ -24,6 +26,7 @@ if __name__ == "__main__":
         kafka=settings.kafka,
         switch="--check" not in sys.argv[1:],
         panel=settings.panel_share,
+        learning=Parameters.forgetting(LearnerSettings().half_life_days),
         processes=settings.rebuild_processes or os.cpu_count() or 1,
     )
     try:

@@ -21,19 +21,22 @@ LESSONS_AT_ONCE = 5_000
 CATALOGUE_SECONDS = 30.0
 
 
-async def learn_anew(store: PostgresLearnerStore, bus: Bus | None, *, switch: bool) -> bool | None:
+async def learn_anew(
+    store: PostgresLearnerStore, bus: Bus | None, settings: Parameters, *, switch: bool
+) -> bool | None:
     """Whether lessons folded anew give what the live learner has; None where there is no learner yet.
 
     Where they do not, the live learner loses its election and goes on from what was learned anew, so that
     readers never see a learner that has only begun. Of ``bus`` the catalogue is read where the live learner
-    has none that this code can read, as after an upgrade; without one nothing is learned about choices.
+    has none that this code can read, as after an upgrade, and ``settings`` are what it is set to then;
+    without a bus nothing is learned about choices.
     """
     lineage = await store.lineage()
     watermark = await store.watermark()
     if lineage is None or watermark is None:
         return None
     # What the live learner was set to, so that what is learned anew is what it goes on from.
-    parameters = checkpoint.parameters_of(lineage.checkpoint) or Parameters()
+    parameters = checkpoint.parameters_of(lineage.checkpoint) or settings
     catalogue = Catalogue()
     # Trap: restored first. The live learner's catalogue comes with it, and is the one to learn anew with.
     live = await in_thread(checkpoint.restore, lineage.checkpoint, parameters, catalogue)

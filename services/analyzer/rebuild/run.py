@@ -88,10 +88,10 @@ async def rebuild(plan: Plan) -> Outcome:
 
 async def _learn_anew(store: PostgresLearnerStore, plan: Plan) -> bool | None:
     if not plan.kafka:
-        return await learn_anew(store, None, switch=plan.switch)
+        return await learn_anew(store, None, plan.learning, switch=plan.switch)
     bus = KafkaBus(plan.kafka, client_id="rebuild")
     try:
-        return await learn_anew(store, bus, switch=plan.switch)
+        return await learn_anew(store, bus, plan.learning, switch=plan.switch)
     finally:
         await bus.close()
 

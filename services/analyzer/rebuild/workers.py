@@ -9,13 +9,14 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 import uvloop
 
 from libs.common.contracts.identity import PARTITIONS
 from libs.common.db import Database
+from services.analyzer.learner.fold import Parameters
 from services.analyzer.model.panel import Panel
 from services.analyzer.rebuild.partition import PartitionRebuild
 from services.analyzer.store.rebuilding import Difference, PostgresRebuildStore
@@ -42,6 +43,8 @@ class Plan:
         How many partitions are folded side by side.
     panel:
         Share of the customers whose orders say what was known before.
+    learning:
+        What the learner is set to; what a checkpoint of its own says goes before it.
     """
 
     postgres: str
@@ -49,6 +52,7 @@ class Plan:
     switch: bool = True
     processes: int = 2
     panel: float = 1.0
+    learning: Parameters = field(default_factory=Parameters)
 
 
 async def in_processes(plan: Plan, scratch: str) -> tuple[list[Folded], list[Difference]]:
