@@ -103,6 +103,19 @@ def test_no_log_odds_leave_what_is_certain_however_often_it_is_said() -> None:
     assert found.pull.min() > 0.0
 
 
+@pytest.mark.parametrize(("far", "success"), [(-20.5, 0.0), (-19.9, 0.0), (20.5, 1.0), (19.9, 1.0)])
+def test_what_is_certain_already_takes_nothing_from_the_rest_of_its_lot(far: float, success: float) -> None:
+    """One that all know the outcome of moves with the others, however far off it is."""
+    covariance = 0.5 * np.eye(3) + 0.3
+    for said in (0.0, 1.0):
+        outcomes, trials = np.array([said, said, success]), np.array([1.0, 1.0, 1.0 - success])
+        before = np.array([-1.0, -2.0, far])
+        alone = joint_mode(before[:2], covariance[:2, :2], outcomes[:2], trials[:2])
+        beside = joint_mode(before, covariance, outcomes, trials)
+        assert beside.pull[:2] == pytest.approx(alone.pull, abs=1e-5)
+        assert np.abs(alone.pull).min() > 0.05
+
+
 def test_contradicting_labels_and_endless_ones_stay_finite() -> None:
     model = BayesianLogit(np.zeros(3), np.full(3, 0.7))
     wild = Seen(np.array([1.0, 30.0, -30.0]), "o", 5, "2 home")

@@ -296,7 +296,9 @@ class JointMode(NamedTuple):
 
 def joint_mode(before: Floats, covariance: Floats, successes: Floats, trials: Floats) -> JointMode:
     """The mode of N(before, covariance) · ∏ exp(s·z − n·log(1 + eᶻ)): Newton's steps, shortened where they
-    lead lower, and none beyond `CERTAIN`."""
+    lead lower, and none beyond `CERTAIN` where s > n, so that the likelihood has no bound."""
+    # What is as good as certain is heard no further, or the others of its lot would have no room.
+    successes = np.where(before > CERTAIN - 1.0, np.minimum(successes, trials), successes)
 
     def worth(pull: Floats, z: Floats) -> float:
         return float(successes @ z - trials @ np.logaddexp(0.0, z) - 0.5 * pull @ (z - before))
@@ -320,7 +322,7 @@ def joint_mode(before: Floats, covariance: Floats, successes: Floats, trials: Fl
         pull, z, least = pull + full, to, height
         if near:
             break
-    pull = _within(pull, before, z)
+    pull = _within(pull, before, z, successes > trials)
     chance = _expit(before + covariance @ pull)
     root = np.sqrt(trials * chance * (1.0 - chance))
     return JointMode(pull, root, np.asarray(np.linalg.cholesky(_inner(root, covariance))))
@@ -332,13 +334,13 @@ def _inner(root: Floats, covariance: Floats) -> Floats:
     return np.asarray(inner)
 
 
-def _within(pull: Floats, before: Floats, after: Floats) -> Floats:
-    """``pull``, or so much of it that no log odds leave ± `CERTAIN` that were within."""
-    bound = np.where(after > before, np.maximum(before, CERTAIN), np.minimum(before, -CERTAIN))
-    beyond = np.abs(after - before) > np.abs(bound - before)
+def _within(pull: Floats, before: Floats, after: Floats, endless: NDArray[np.bool_]) -> Floats:
+    """``pull``, or so much of it that no log odds of an ``endless`` likelihood leave `CERTAIN`."""
+    beyond = endless & (after > CERTAIN)
     if not beyond.any():
         return pull
-    share = np.abs(bound - before)[beyond] / np.abs(after - before)[beyond]
+    # Trap: of the endless ones only: one with an end that lies beyond already would let no other move.
+    share = (CERTAIN - before)[beyond] / (after - before)[beyond]
     return np.asarray(pull * float(share.min()))
 
 
