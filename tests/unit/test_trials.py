@@ -17,6 +17,7 @@ from libs.common.bus.ports import Message
 from libs.common.clock import DAY, HOUR, MINUTE
 from libs.common.contracts.customer_event import (
     AboutCustomer,
+    ConsentGiven,
     CustomerEvent,
     DecidedOffer,
     Decision,
@@ -126,6 +127,10 @@ def order(
         channel="web",
         properties={"order_id": id_, "products": lines},
     )
+
+
+def analytics(id_: str, at: int, granted: bool, customer: str = "c") -> ConsentGiven:
+    return ConsentGiven(**base(id_, at, customer), purpose="analytics", granted=granted)
 
 
 class Person:
@@ -423,7 +428,7 @@ def journals(draw: st.DrawFn) -> list[AboutCustomer]:
         at += draw(st.sampled_from([0, 0, 1, MINUTE, HOUR, WEEK // 16, 2 * DAY, 9 * DAY]))
         customer, product = draw(st.sampled_from(CUSTOMERS)), draw(st.sampled_from(PRODUCTS))
         what = draw(
-            st.sampled_from(["decision", "decision", "outcome", "outcome", "outcome", "order", "back"])
+            st.sampled_from(["decision", "decision", "outcome", "outcome", "outcome", "order", "back", "word"])
         )
         if what == "decision" or (what == "outcome" and not made):
             products = draw(st.permutations(PRODUCTS))[: draw(st.integers(1, 2))]
@@ -439,6 +444,8 @@ def journals(draw: st.DrawFn) -> list[AboutCustomer]:
             word = draw(st.sampled_from(["shown", "shown", "clicked", "declined", "converted", "returned"]))
             said = outcome(one.id, product, word, at, customer=one.customer)
             events.append(replace(said, id=f"{said.id}/{n}", order_id=draw(st.sampled_from([None, "o1"]))))
+        elif what == "word":
+            events.append(analytics(f"w{n}", at, draw(st.booleans()), customer))
         else:
             kind = "order_completed" if what == "order" else "order_returned"
             bought = order(f"o{draw(st.integers(0, 2))}", at, product, kind=kind, customer=customer)
@@ -532,6 +539,23 @@ def test_no_cut_no_tick_and_no_restart_changes_a_bit(
             assert kept.due >= end.recorded_at
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("words", [(False,), (False, True)])
+async def test_looks_are_taught_by_what_was_said_when_they_fell_due(words: tuple[bool, ...]) -> None:
+    journal: list[CustomerEvent] = [decision("d", T0, ["a"], assumed_shown=1)]
+    # Half of the looks fall due before the first word, the judging one between it and the second.
+    for n, granted in enumerate(words):
+        journal.append(analytics(f"w{n}", T0 + WEEK // 8 + n * 20 * DAY, granted))
+    journal.append(Tick(partition=0, recorded_at=T0 + 100 * DAY))
+    whole, alone = Shop(), Shop()
+    await whole.take(journal)
+    for event in journal:
+        await alone.take([event])
+    rows, _ = await whole.all()
+    assert [decode_lesson(row.body).step for row in rows] == ["shown", "look", "look"]
+    assert await alone.all() == await whole.all()
+    assert anew(whole.store, T0 + 100 * DAY) == await whole.all()
 
 
 async def test_looks_of_who_never_comes_back_come_with_ticks_and_a_quiet_store_is_not_asked() -> None:

@@ -118,10 +118,13 @@ def fold(
     looks: list[Look] = []
     if models.trials.due < journal_time:
         trials, looks = pass_time(event.customer, models.trials, journal_time)
+        # Trap: by what he had said until then. By what he says now, lessons would hang on how slices are cut.
+        if refuses_analytics(models.profile.consents):
+            looks = []
         models = models._replace(trials=trials)
     step = _fold(models, event, journal_time, panel, number)
-    if refuses_analytics(step.models.profile.consents):
-        return step._replace(lessons=())
+    if step.lessons and refuses_analytics(step.models.profile.consents):
+        step = step._replace(lessons=())
     return step._replace(looks=tuple(looks)) if looks else step
 
 
