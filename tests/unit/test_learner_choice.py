@@ -335,6 +335,42 @@ def test_orders_that_are_not_asked_are_read_briefly_and_count_the_same() -> None
     assert checkpoint.digest(read) == checkpoint.digest(whole)
 
 
+def test_what_is_learned_does_not_hang_on_where_reads_cut() -> None:
+    """Times go back from partition to partition: an order may be of the panel only when its turn comes."""
+    hasty = Parameters(goods=FEW, choice=ChoiceParameters(panel=1.5, panel_half_life=300))
+    rows = []
+    for n, (_, lesson) in enumerate(shopping(300)):
+        second, partition = divmod(n, 3)
+        at = T0 + second * 1000 + (900, 100, 500)[partition]
+        rows.append((Place(at // 1000, partition, n), encode_lesson(replace(lesson, at=at, occurred_at=at))))
+    found = set()
+    for size in (1, 7, len(rows)):
+        fold = Fold(hasty, shop())
+        for start in range(0, len(rows), size):
+            fold.learn_many(rows[start : start + size])
+        assert 20 < fold.choice.logit.samples < 250
+        found.add(checkpoint.digest(fold))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("size", [1, 50, 500])
+def test_of_later_orders_a_share_is_asked_and_first_purchases_are_counted_of_all(size: int) -> None:
+    halved = Parameters(goods=FEW, choice=ChoiceParameters(young=100, share=0.5))
+    rows = [(place, encode_lesson(lesson)) for place, lesson in shopping(500)]
+    whole, half, cut = Fold(SMALL, shop()), Fold(halved, shop()), Fold(halved, shop())
+    whole.learn_many(rows)
+    half.learn_many(rows)
+    for start in range(0, len(rows), size):
+        cut.learn_many(rows[start : start + size])
+        restored = checkpoint.restore(checkpoint.save(cut), halved, shop())
+        assert restored is not None
+        cut = restored
+    assert checkpoint.digest(cut) == checkpoint.digest(half)
+    later = whole.choice.logit.samples - 100
+    assert 0.4 * later < half.choice.logit.samples - 100 < 0.6 * later
+    assert half.choice.firsts.state() == whole.choice.firsts.state()
+
+
 def odd(item: Item) -> Items:
     return Items(customer="c", items={"a": item})
 

@@ -52,6 +52,10 @@ class ChoiceParameters(Struct, frozen=True, kw_only=True):
     panel, panel_half_life:
         All orders are learned from while their decayed number (half-life in ms of journal time) is at most
         ``panel``, which is about 2,500 a day; of more, that many. Which ones, a hash of their ids decides.
+    young, share:
+        After ``young`` orders that were learned from, this share of all is asked: most of what the weights
+        learn is learned by then, and a question is most of what an order costs. First purchases are counted
+        of the others too.
     top, top_discoveries:
         So many candidates, the best of the model's own ranking, are the alternatives: of discoveries more,
         because the model's own best ten hold few of them.
@@ -64,6 +68,8 @@ class ChoiceParameters(Struct, frozen=True, kw_only=True):
 
     panel: float = 600.0
     panel_half_life: Millis = DAY // 6
+    young: int = 2_000
+    share: float = 0.5
     top: int = 10
     top_discoveries: int = 30
     given: float = 0.4
@@ -210,9 +216,11 @@ class ChoiceLearner:
                 self._learn(exercise, draw.kind)
         return exercise
 
-    @staticmethod
-    def _speaks(lesson: OrderLesson, draw: Draw) -> bool:
+    def _speaks(self, lesson: OrderLesson, draw: Draw) -> bool:
+        """Whether an order of the panel is a question: what is none by now will not be one later."""
         if lesson.before is None or not lesson.lines:
+            return False
+        if self.logit.samples >= self.parameters.young and draw.share >= self.parameters.share:
             return False
         return draw.kind != "discovery" or _discovers(lesson)
 
@@ -224,11 +232,9 @@ class ChoiceLearner:
                 return made.exercise
         while self._coming and self._coming.popleft() is not lesson:
             pass
-        asked = [(lesson, draw)]
-        for one in islice(self._coming, TOGETHER):
-            drawn = draw_of(one, self.parameters)
-            if one.at < self.tables.until and self._speaks(one, drawn):
-                asked.append((one, drawn))
+        drawn = ((one, draw_of(one, self.parameters)) for one in self._coming if one.at < self.tables.until)
+        further = (one for one in drawn if self._speaks(*one))
+        asked = [(lesson, draw), *islice(further, TOGETHER)]
         found = [
             Made(one, tables, exercise)
             for (one, _), exercise in zip(asked, exercises_of(tables, asked), strict=True)

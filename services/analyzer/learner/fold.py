@@ -18,6 +18,7 @@ from services.analyzer.learner.responses import ResponseLearner, ResponseParamet
 from services.analyzer.model.lessons import (
     BriefLesson,
     OrderBrief,
+    OrderLesson,
     TrialLesson,
     decode_brief,
     decode_lesson,
@@ -47,7 +48,7 @@ class Parameters(Struct, frozen=True, kw_only=True):
         Names of the columns that choices and trials are learned by.
     """
 
-    version: int = 19
+    version: int = 20
     features: str = f"{CHOICE_SET} {FEATURE_SET}"
     goods: GoodsParameters = GoodsParameters()
     choice: ChoiceParameters = ChoiceParameters()
@@ -110,21 +111,22 @@ class Fold:
         while some := list(islice(coming, AHEAD)):
             lessons = [self._read(body) for _, body in some]
             self.choice.expect(lessons)
-            for (place, _), lesson in zip(some, lessons, strict=True):
+            for (place, body), lesson in zip(some, lessons, strict=True):
                 settle(lesson.at)
-                self.learn_one(place, lesson)
+                # Trap: again, as what was foreseen of the panel hangs on where reads cut.
+                self.learn_one(place, self._whole(lesson, body))
         self.choice.expect(())
         settle(self.goods.last_at)
 
     def _read(self, body: bytes) -> BriefLesson:
-        """With what was known of who ordered, where it may be learned from.
+        """With what was known of who ordered, where it will probably be learned from."""
+        return decode_lesson(body) if self.choice.asks_all else self._whole(decode_brief(body), body)
 
-        The orders between only make the panel more crowded: who is not in it by now will not be.
-        """
-        if self.choice.asks_all:
-            return decode_lesson(body)
-        lesson = decode_brief(body)
-        return decode_lesson(body) if isinstance(lesson, OrderBrief) and self.choice.asks(lesson) else lesson
+    def _whole(self, lesson: BriefLesson, body: bytes) -> BriefLesson:
+        """With what was known of who ordered, where it would be learned from next."""
+        if isinstance(lesson, OrderLesson) or not isinstance(lesson, OrderBrief):
+            return lesson
+        return decode_lesson(body) if self.choice.asks(lesson) else lesson
 
     def settle(self, now: Millis) -> None:
         """Do what falls due by ``now``, the journal time reached: a solve, which the fold waits for."""
