@@ -427,9 +427,8 @@ def journals(draw: st.DrawFn) -> list[AboutCustomer]:
     for n in range(draw(st.integers(1, 22))):
         at += draw(st.sampled_from([0, 0, 1, MINUTE, HOUR, WEEK // 16, 2 * DAY, 9 * DAY]))
         customer, product = draw(st.sampled_from(CUSTOMERS)), draw(st.sampled_from(PRODUCTS))
-        what = draw(
-            st.sampled_from(["decision", "decision", "outcome", "outcome", "outcome", "order", "back", "word"])
-        )
+        kinds = ["decision", "decision", "outcome", "outcome", "outcome", "order", "back", "word"]
+        what = draw(st.sampled_from(kinds))
         if what == "decision" or (what == "outcome" and not made):
             products = draw(st.permutations(PRODUCTS))[: draw(st.integers(1, 2))]
             ghosts = [("g", 1)] if "g" not in products and draw(st.booleans()) else []
