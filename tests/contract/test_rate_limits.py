@@ -92,6 +92,52 @@ async def test_guessing_of_keys(tmp_path: Path) -> None:
         assert (await refusal(http, "POST", "/v1/touchpoints", content=body))["limit"] == "address"
 
 
+@pytest.mark.parametrize(
+    ("method", "headers", "content"),
+    [
+        ("POST", {"content-encoding": "gzip"}, b"no gzip"),
+        ("POST", {}, b" " * 2_000_000),
+        ("POST", {"content-type": "application/pdf"}, b"{}"),
+        ("POST", {}, b"[" * 100),
+        ("DELETE", {}, b""),
+    ],
+)
+async def test_what_is_refused_before_a_key_is_read(
+    tmp_path: Path, method: str, headers: dict[str, str], content: bytes
+) -> None:
+    async with collector(tmp_path, rate_address=1) as http:
+        said = await refusal(http, method, "/v1/touchpoints", headers=headers, content=content)
+        assert said["limit"] == "address"
+
+
+async def test_a_beacon_counts_once_for_its_address(tmp_path: Path) -> None:
+    key = KeyFile(tmp_path).add_publishable("site", [ORIGIN]).key
+    async with collector(tmp_path, rate_address=1) as http:
+        body = json.dumps({**TOUCH, "write_key": key})
+        for _ in range(10):
+            answer = await http.post("/v1/touchpoints", content=body, headers={"origin": ORIGIN})
+            assert answer.status_code == 202
+
+
+@pytest.mark.parametrize("beacon", [False, True])
+@pytest.mark.parametrize(
+    ("path", "origin"),
+    [("/v1/touchpoints", "https://thief.example"), ("/v1/touchpoints?mode=import", ORIGIN)],
+)
+async def test_refused_calls_cost_the_pages_nothing(
+    tmp_path: Path, beacon: bool, path: str, origin: str
+) -> None:
+    key = KeyFile(tmp_path).add_publishable("site", [ORIGIN]).key
+    async with collector(tmp_path, rate_publishable=1) as http:
+        named = {} if beacon else bearer(key)
+        body = json.dumps({**TOUCH, **({"write_key": key} if beacon else {})})
+        for _ in range(20):
+            answer = await http.post(path, content=body, headers={"origin": origin, **named})
+            assert answer.status_code in (401, 403), answer.text
+        good = {"origin": ORIGIN, **named}
+        assert (await http.post("/v1/touchpoints", content=body, headers=good)).status_code == 202
+
+
 @pytest.mark.parametrize("beacon", [False, True])
 async def test_pages_can_read_their_refusal(tmp_path: Path, beacon: bool) -> None:
     key = KeyFile(tmp_path).add_publishable("site", [ORIGIN]).key

@@ -42,6 +42,8 @@ def passed(one: Admission, key: Key | None, where: dict[str, Any], most: int = 1
     for number in range(most):
         try:
             one.admit(key, where)
+            if key is not None:
+                one.admit_page(key)
         except Refused:
             return number
     return most

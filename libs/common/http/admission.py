@@ -102,14 +102,16 @@ class Admission:
         self._warned = False
 
     def admit(self, key: Key | None, scope: Scope) -> None:
-        """Let a request of ``key`` (None: without one that is known) in, or raise 429."""
+        """Let a request of ``key`` (None: none is known) in, or raise 429; a page goes on to `admit_page`."""
         if key is not None and not key.publishable:
             self._take(SECRET, key.name, self._rates.secret)
-            return
-        if self._rates.address:
-            # Trap: first. A visitor who is held back must not use up what all pages share.
+        elif self._rates.address:
             self._take(ADDRESS, self._address(scope), self._rates.address)
-        if key is not None:
+
+    def admit_page(self, key: Key) -> None:
+        """Let a request of ``key`` in as far as all its pages are limited together, or raise 429."""
+        # Trap: last of all. Who is refused for his rate, origin or scope must not use up what they share.
+        if key.publishable:
             self._take(PUBLISHABLE, key.name, self._rates.publishable)
 
     def _take(self, limit: str, name: str, rate: int) -> None:

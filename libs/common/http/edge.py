@@ -7,9 +7,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from starlette.responses import Response
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 _PARAMETER = re.compile(r"\{(\w+)\}")
-K = TypeVar("K", Key, "Key | None")
 
 _NO_PATH: Mapping[str, str] = {}
 
@@ -128,7 +126,7 @@ class Edge:
             if origin is not None and is_preflight(scope["method"], headers):
                 response = preflight(self._keys, origin)
             else:
-                endpoint = _method(methods, scope["method"])
+                endpoint = self._method(methods, scope)
                 route = endpoint.path
                 response = await self._answer(endpoint, scope, receive, headers, request_id, path)
         except ClientGone:
@@ -158,12 +156,16 @@ class Edge:
         importing = endpoint.import_limit > endpoint.limit and call.query.get("mode") == "import"
         wanted = KeyScope.MANAGE if importing else endpoint.scope
         in_body = endpoint.beacon and not importing and b"authorization" not in headers
-        if not in_body and not endpoint.always:
-            call.key = self._admitted(scope, partial(self._key, endpoint, headers))
+        if in_body:
+            # Trap: before the body, which costs most and may be no JSON that names a key.
+            self._admission.admit(None, scope)
+        elif not endpoint.always:
+            call.key = self._admitted(scope, endpoint, headers)
         if wanted is not None and call.key is not None:
             authorize(call.key, wanted, _origin(headers))
             if endpoint.secret and call.key.publishable:
                 raise Refused(403, "scope_missing", "publishable keys may not post here")
+            self._admission.admit_page(call.key)
         if endpoint.takes is not None:
             content_type = headers.get(b"content-type", b"")
             table = endpoint.tables and is_csv(content_type)
@@ -178,19 +180,32 @@ class Edge:
             if table:
                 call.body = lines_of(call.body, endpoint.takes.type, endpoint.takes.max_items)
         if wanted is not None and in_body:
-            call.key = key = self._admitted(scope, partial(key_in_body, self._keys, call.body))
+            call.key = key = key_in_body(self._keys, call.body)
+            if not key.publishable:
+                self._admission.admit(key, scope)
             authorize(key, wanted, _origin(headers))
+            self._admission.admit_page(key)
         return await endpoint.handler(call)
 
-    def _admitted(self, scope: Scope, find: Callable[[], K]) -> K:
-        """What ``find`` finds of the caller's key; raises 429 where he sends too much, wrong keys too."""
+    def _admitted(self, scope: Scope, endpoint: Endpoint, headers: Mapping[bytes, bytes]) -> Key | None:
+        """The caller's key, as his headers name it; raises 429 where he sends too much, wrong keys too."""
         try:
-            key = find()
+            key = self._key(endpoint, headers)
         except Refused:
             self._admission.admit(None, scope)
             raise
         self._admission.admit(key, scope)
         return key
+
+    def _method(self, methods: Mapping[str, Endpoint], scope: Scope) -> Endpoint:
+        endpoint = methods.get(scope["method"])
+        if endpoint is None and scope["method"] == "HEAD":
+            endpoint = methods.get("GET")
+        if endpoint is None:
+            self._admission.admit(None, scope)
+            allowed = ", ".join(sorted(methods))
+            raise Refused(405, "method_not_allowed", f"use {allowed} here", headers={"allow": allowed})
+        return endpoint
 
     def _key(self, endpoint: Endpoint, headers: Mapping[bytes, bytes]) -> Key | None:
         if endpoint.scope is None:
@@ -252,13 +267,3 @@ def _unquoted(path: Mapping[str, str]) -> Mapping[str, str]:
     if any("\0" in value for value in plain.values()):
         raise Refused(400, "bad_path", "the path holds NUL")
     return plain
-
-
-def _method(methods: Mapping[str, Endpoint], method: str) -> Endpoint:
-    endpoint = methods.get(method)
-    if endpoint is None and method == "HEAD":
-        endpoint = methods.get("GET")
-    if endpoint is None:
-        allowed = ", ".join(sorted(methods))
-        raise Refused(405, "method_not_allowed", f"use {allowed} here", headers={"allow": allowed})
-    return endpoint
