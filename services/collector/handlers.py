@@ -91,6 +91,7 @@ class Collector:
         """The event of a consent or refusal; raises `Invalid`."""
         check_consent(item)
         if item.source or item.text_version:
+            # Trap: masked, never refused. A version may look like an address, and the word would be lost.
             kept = self.screen({"asked": item.source, "text": item.text_version})
             item = msgspec.structs.replace(item, source=kept["asked"], text_version=kept["text"])
         times = self._times_of_word(item.occurred_at, sender)

@@ -151,13 +151,7 @@ def check_consent(item: ConsentIn) -> None:
     """Raises `Invalid` for what the shape alone does not catch."""
     check_ids(item.customer_id, item.anonymous_id)
     check_names(("/id", item.id))
-    for field, said in (
-        ("/purpose", item.purpose),
-        ("/text_version", item.text_version),
-        ("/source", item.source),
-    ):
-        if said is not None:
-            refuse_personal(said, field)
+    refuse_personal(item.purpose, "/purpose")
     if item.channel is not None:
         check_word(item.channel, "/channel")
 

@@ -246,6 +246,21 @@ async def test_consent_is_kept(collector: Collector) -> None:
     assert (await collector.post({**said, "granted": "no"}, "/v1/consents")).status_code == 422
 
 
+@pytest.mark.parametrize("proof", ["text_version", "source"])
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [("3.1.0.2", "3.1.0.0"), ("+49 170 1234567", "[phone]"), ("a@shop.example", "[e-mail]")],
+)
+async def test_a_refusal_is_kept_whatever_its_proof_looks_like(
+    collector: Collector, proof: str, said: str, kept: str
+) -> None:
+    body = {"customer_id": "c1", "purpose": "email", "granted": False, proof: said}
+    assert (await collector.post(body, "/v1/consents")).status_code == 202
+    (event,) = collector.events
+    assert isinstance(event, ConsentGiven)
+    assert (event.granted, event.text_version or event.said_at) == (False, kept)
+
+
 @pytest.mark.parametrize(
     ("said", "kept"),
     [("9999-12-31T00:00:00Z", NOW), ("2001-01-01T00:00:00Z", 978_307_200_000), (ISO_NOW, NOW)],

@@ -145,9 +145,8 @@ def plant_at_collector(up: Up) -> None:
         refused("/v1/consents", {"customer_id": key, "purpose": "email", "granted": True})
         refused("/v1/assets", {"account_id": key, "model": "X200"})
         word = {"customer_id": f"{HARMLESS}-1", "purpose": "email", "granted": True}
-        refused(
-            "/v1/consents", {**word, "purpose": key}, {**word, "source": key}, {**word, "text_version": key}
-        )
+        refused("/v1/consents", {**word, "purpose": key})
+        taken("/v1/consents", {**word, "source": key}, {**word, "text_version": key})
     taken(
         "/v1/consents",
         {"customer_id": f"{HARMLESS}-1", "purpose": "post", "granted": True, "source": f"call from {PHONE}"},
