@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from libs.common.http import admission
-from libs.common.http.admission import BURST_SECONDS, LIMITS, Admission, Buckets, Rates, site_of
+from libs.common.http.admission import BURST_SECONDS, LIMITS, SITES, Admission, Buckets, Rates, site_of
 from libs.common.http.problems import Refused
 from libs.common.keys import Key, Scope
 from libs.common.telemetry import Metrics
@@ -98,6 +98,26 @@ def test_memory_is_bounded_and_who_is_limited_stays_so(monkeypatch: pytest.Monke
     for number in range(5_000):
         buckets.take(f"other {number}")
         assert len(buckets) <= 200
+
+
+def test_a_network_of_ipv6_cannot_free_its_sites_by_a_flood_of_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "MOST_NAMES", 100)
+    one = made(Clock(), address=1)
+    held_back = scope("2001:db8:7:1::1")
+    assert passed(one, None, held_back) == BURST_SECONDS
+    through = sum(passed(one, None, scope(f"2001:db8:7:{n:x}::1"), 1) for n in range(2, 400))
+    assert through == BURST_SECONDS * (SITES - 1)
+    assert passed(one, None, held_back) == 0, "forgotten in the flood"
+    assert passed(one, None, scope("2001:db8:8:1::1")) == BURST_SECONDS, "another network"
+
+
+def test_a_site_that_is_held_back_costs_its_neighbours_nothing() -> None:
+    one = made(Clock(), address=1)
+    for _ in range(1_000):
+        passed(one, None, scope("2001:db8:7:1::1"), 100)
+    assert passed(one, None, scope("2001:db8:7:2::1")) == BURST_SECONDS
 
 
 def test_a_server_has_no_limit_unless_it_is_set() -> None:

@@ -3,7 +3,8 @@
 Secret keys are for servers, which send for all their customers: they are limited only where that is set.
 Whoever has none (a page with a publishable key, a token, nothing) is limited by his address, and all pages of
 a publishable key are limited together. Addresses are in memory only, those of IPv6 cut to the network of a
-site, and in no log and no metric.
+site, and in no log and no metric. The sites of one /48, of which whoever has one may be any, have together
+what `SITES` of them have.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ BURST_SECONDS = 10
 """A bucket holds what its rate gives in so many seconds."""
 MOST_NAMES = 32_768
 """Names of one generation; two are kept, some 10 MB where somebody sends from that many addresses."""
+
+SITES = 10
+"""As many sites of one network of IPv6 may send at their full rate."""
 
 PUBLISHABLE, SECRET, ADDRESS = LIMITS = ("publishable_key", "secret_key", "address")
 """What a refusal and the metric call the limits."""
@@ -61,7 +65,8 @@ class Buckets:
     """A token bucket for each name (GCRA: one number tells how full it is).
 
     A name that was not heard of for `BURST_SECONDS` has a full bucket, which is what unknown ones have; so
-    the older of two generations can be forgotten whenever the younger is full.
+    the older of two generations can be forgotten when the younger is full. Where `MOST_NAMES` come within
+    less than that time, whoever was limited is forgotten with the older generation.
     """
 
     def __init__(self, rate: int, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -76,17 +81,27 @@ class Buckets:
     def take(self, name: str) -> float:
         """Take a token of ``name``: 0, or after how many seconds there will be one."""
         now = self._monotonic()
-        full_at = self._young.get(name)
-        if full_at is None:
-            full_at = self._old.get(name, now)
-            if len(self._young) >= MOST_NAMES:
-                self._old, self._young = self._young, {}
-        full_at = max(full_at, now) + self._interval
+        full_at = self._full_at(name, now)
         wait = full_at - now - BURST_SECONDS
         if wait > 1e-9:
             return wait
+        if name not in self._young and len(self._young) >= MOST_NAMES:
+            self._old, self._young = self._young, {}
         self._young[name] = full_at
         return 0.0
+
+    def wait(self, name: str) -> float:
+        """What `take` would say; nothing is taken."""
+        now = self._monotonic()
+        wait = self._full_at(name, now) - now - BURST_SECONDS
+        return wait if wait > 1e-9 else 0.0
+
+    def _full_at(self, name: str, now: float) -> float:
+        """When the bucket of ``name`` were full again, with one token less than now."""
+        full_at = self._young.get(name)
+        if full_at is None:
+            full_at = self._old.get(name, now)
+        return max(full_at, now) + self._interval
 
 
 class Admission:
@@ -99,14 +114,24 @@ class Admission:
         self._refused = refused
         per_second = zip(LIMITS, rates[:3], strict=True)
         self._buckets = {name: Buckets(rate, monotonic) for name, rate in per_second if rate}
+        self._networks = Buckets(rates.address * SITES, monotonic) if rates.address else None
         self._warned = False
 
     def admit(self, key: Key | None, scope: Scope) -> None:
         """Let a request of ``key`` (None: none is known) in, or raise 429; a page goes on to `admit_page`."""
         if key is not None and not key.publishable:
             self._take(SECRET, key.name, self._rates.secret)
-        elif self._rates.address:
-            self._take(ADDRESS, self._address(scope), self._rates.address)
+        elif self._networks is not None:
+            site = self._address(scope)
+            network = network_of(site)
+            if network is None:
+                self._take(ADDRESS, site, self._rates.address)
+                return
+            # Trap: asked first, taken last. A site that is held back must not use up what its neighbours
+            # share, and a network that is held back must not bring new names.
+            self._hold_back(ADDRESS, self._networks.wait(network), self._rates.address * SITES)
+            self._take(ADDRESS, site, self._rates.address)
+            self._networks.take(network)
 
     def admit_page(self, key: Key) -> None:
         """Let a request of ``key`` in as far as all its pages are limited together, or raise 429."""
@@ -118,7 +143,10 @@ class Admission:
         buckets = self._buckets.get(limit)
         if buckets is None:
             return
-        wait = buckets.take(name)
+        self._hold_back(limit, buckets.take(name), rate)
+
+    def _hold_back(self, limit: str, wait: float, rate: int) -> None:
+        """Raise 429 for whoever has ``wait`` seconds to wait, if any."""
         if wait:
             self._refused.add(1, limit)
             raise Refused(
@@ -170,6 +198,12 @@ def site_of(text: str) -> str | None:
     if isinstance(address, IPv6Address):
         return str(IPv6Network((int(address) >> 64 << 64, 64)))
     return None if address is None else str(address)
+
+
+@lru_cache(maxsize=4_096)
+def network_of(site: str) -> str | None:
+    """The network of 48 bits that a `site_of` IPv6 lies in; None for others."""
+    return str(IPv6Network(site).supernet(new_prefix=48)) if site.endswith("/64") else None
 
 
 @lru_cache(maxsize=4_096)
