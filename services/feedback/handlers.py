@@ -17,6 +17,7 @@ from services.feedback.model import (
     named_offer,
     offer_of,
     outcome_event,
+    refusals,
 )
 from services.feedback.ports import Clock, Durability, Intake, Journal, Tokens
 
@@ -57,8 +58,11 @@ class Feedback:
         said = None if item.occurred_at is None else parse_time(item.occurred_at, "/occurred_at")
         return outcome_event(item, offer, self._intake.admit(said))
 
-    def append(self, events: Sequence[CustomerEvent]) -> Position:
-        """Put the events of one request in line, all in one spool transaction; raises `Transient`."""
+    def append(self, outcomes: Sequence[Outcome]) -> Position:
+        """Put one request's in line, with what they refuse, in one spool transaction; raises `Transient`."""
+        events: list[CustomerEvent] = []
+        for outcome in outcomes:
+            events += (outcome, *refusals(outcome))
         return self._journal.append(events)
 
     async def durable(self, position: Position, level: Durability) -> Durability:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
-from libs.common.contracts.customer_event import Outcome
+from libs.common.contracts.customer_event import ConsentGiven, Outcome
+from libs.common.contracts.customer_model import MARKETING
 from libs.common.contracts.identity import (
     RESERVED_PREFIXES,
     CustomerKey,
@@ -172,3 +174,30 @@ def outcome_event(item: OutcomeIn, offer: Offer, times: Admitted) -> Outcome:
         learn=times.learn,
         flags=times.flags,
     )
+
+
+def refusals(event: Outcome) -> list[ConsentGiven]:
+    """The word that an objection is, where it proves its channel.
+
+    Trap: not left to the outcome alone. That counts once, so who granted it again and objects to the same
+    offer again would not be heard; nor who objects where somebody told it before the decision was known.
+    """
+    if event.channel is None or is_nobody(event.customer):
+        return []
+    # Told for the future it could not be taken back until then.
+    at = min(event.occurred_at, event.recorded_at)
+    said = f"{event.id}/{at}".encode("utf-8", "surrogatepass")
+    return [
+        ConsentGiven(
+            id=blake2b(said, digest_size=16).hexdigest(),
+            source=event.source,
+            customer=event.customer,
+            occurred_at=at,
+            recorded_at=event.recorded_at,
+            internal=True,
+            purpose=MARKETING,
+            granted=False,
+            channel=event.channel,
+            said_at=event.outcome,
+        )
+    ]

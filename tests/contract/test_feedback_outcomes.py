@@ -14,7 +14,7 @@ import pytest
 
 from libs.common.bus.memory import MemoryBus
 from libs.common.clock import DAY, ManualClock
-from libs.common.contracts.customer_event import CustomerEvent, Outcome
+from libs.common.contracts.customer_event import ConsentGiven, CustomerEvent, Outcome
 from libs.common.errors import Transient
 from libs.common.keys import KeyFile, Scope
 from libs.common.position import Position
@@ -299,8 +299,14 @@ async def test_one_click_unsubscribes_and_looking_at_the_page_does_not(feedback:
     for _ in range(2):
         posted = await feedback.http.post(path, data={"List-Unsubscribe": "One-Click"})
         assert (posted.status_code, "unsubscribed" in posted.text) == (200, True)
+        feedback.clock.tick(DAY)
     ids = {event.id for event in feedback.outcomes}
     assert ids == {"d1/product:p1/unsubscribed"}, "counts once"
+    words = [event for event in feedback.journal.events if isinstance(event, ConsentGiven)]
+    assert len({word.id for word in words}) == 2, "is heard each time: he may have granted it in between"
+    assert {(word.customer, word.purpose, word.channel, word.granted, word.internal) for word in words} == {
+        ("c1", "marketing", "email", False, True)
+    }
     assert {(event.outcome, event.channel, event.customer) for event in feedback.outcomes} == {
         ("unsubscribed", "email", "c1")
     }

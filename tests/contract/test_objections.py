@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from libs.common.contracts.customer_event import ConsentGiven, Outcome, Touchpoint
 from libs.common.contracts.customer_model import decode_profile
 from libs.common.contracts.identity import partition_of
+from libs.common.intake import Admitted
+from services.feedback.model import Offer, OutcomeIn, outcome_event, refusals
 from services.recommender.model.consent import Policy, allowed
 from tests.contract.test_analyzer_api import Caller, analyzing, touch
 from tests.unit.test_analyzer_lift import decided, owned, sold
@@ -55,12 +58,31 @@ async def test_objection_to_an_offer_refuses_its_channel(caller: Caller, word: s
     assert (shown["source"], shown["told_by"]) == (word, "s")
 
 
+def sealed(customer: str, at: int, channel: str, decision_id: str = "d") -> list[Outcome | ConsentGiven]:
+    """What feedback makes of an objection with a token."""
+    item = OutcomeIn(outcome="unsubscribed")
+    offer = Offer(decision_id, "product:a", customer, channel=channel)
+    said = outcome_event(item, offer, Admitted(at, at, True, ()))
+    return [said, *refusals(said)]
+
+
 async def test_objection_whose_token_names_the_channel_waits_for_no_decision(caller: Caller) -> None:
-    said = outcome("never-heard-of", "a", "unsubscribed", T0)
-    await caller.happen(said)
+    await caller.happen(replace(outcome("never-heard-of", "a", "unsubscribed", T0), source="feedback"))
     await caller.get("/v1/customers/c", 404)
-    await caller.happen(Outcome(**{**fields(said), "id": "sealed", "channel": "sms"}))
+    await caller.happen(*sealed("c", T0 + 1, "sms", "never-heard-of"))
     assert limited(caller, "c", "sms") == limited(caller, "c", "phone") == ("consent_refused:marketing/sms",)
+
+
+async def test_who_granted_it_again_and_clicks_the_same_link_again_is_unsubscribed(caller: Caller) -> None:
+    mailed = replace(decision("d", T0, ["a"]), channel="email")
+    await caller.happen(mailed, *sealed("c", T0 + MINUTE, "email"))
+    granted = replace(refusal("c", T0 + DAY, granted=True, channel="email"), purpose="marketing")
+    await caller.happen(granted)
+    assert limited(caller, "c", "email") == ()
+    await caller.happen(*sealed("c", T0 + 2 * DAY, "email"))
+    assert limited(caller, "c", "email") == ("consent_refused:marketing/email",)
+    totals = (await caller.get("/v1/customers/c"))["totals"]
+    assert (totals["unsubscribed"], totals.get("consent_refused")) == (1, None), "counts once"
 
 
 async def test_objection_holds_where_the_outcome_must_not_be_learned(caller: Caller) -> None:

@@ -271,6 +271,8 @@ class Items(Struct, frozen=True, kw_only=True, omit_defaults=True):
     items: dict[str, Item] = {}
 
 
+MARKETING = "marketing"
+"""The purpose that an objection refuses, for its channel."""
 ANALYTICS = "analytics"
 """The purpose that allows to learn from somebody for others, and to count him in insights."""
 

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from libs.common.clock import DAY, HOUR, Millis
 from libs.common.contracts.customer_event import Touchpoint
 from libs.common.contracts.customer_model import (
+    MARKETING,
     MAX_CASES,
     MAX_CHANNELS,
     MAX_CLOSED,
@@ -42,7 +43,7 @@ from libs.common.scoring.decay import HALF_LIFE_SEASON, added
 from libs.common.scoring.merge import join_words, keep_latest, last_word
 from libs.common.times import millis_of
 from services.analyzer.model import installed
-from services.analyzer.model.profile import MARKETING, belonging, bounded_name, consent_said
+from services.analyzer.model.profile import belonging, bounded_name, consent_said
 
 ANSWERED_WITHIN: Millis = 60 * DAY
 """How long after a contact something can be an answer to it."""

@@ -140,6 +140,8 @@ def _fold(models: Models, event: AboutCustomer, now: Millis, panel: Panel, numbe
             return Step(models._replace(profile=profile))
     elif type(event) is ConsentGiven:
         profile = profile_folds.consented(profile, event)
+        if event.internal:
+            return Step(models._replace(profile=profile))
     elif type(event) is Decision:
         profile = profile_folds.decided(profile, event)
         if event.analysed:

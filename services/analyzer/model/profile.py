@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from libs.common.clock import HOUR, Millis
 from libs.common.contracts.customer_event import ConsentGiven, Decision, IdentityLinked, Outcome, Touchpoint
 from libs.common.contracts.customer_model import (
+    MARKETING,
     MAX_DECISIONS,
     MAX_FROZEN,
     MAX_LINKS,
@@ -41,8 +42,6 @@ MAX_ACTIVITY = 64
 MAX_CONSENTS = 64
 MAX_OFFERS = 32
 MAX_NAME = 64
-MARKETING = "marketing"
-"""The purpose that an objection refuses, for its channel."""
 MAX_ID = 256
 OTHER = "other"
 
