@@ -80,7 +80,7 @@ def test_conversions_that_take_long_do_not_make_the_estimate_smaller() -> None:
     for one in in_order(lives):
         if one.at <= end:
             learner.learn_one(one)
-    model = learner.heads["converted_alone"]
+    model = learner.settled()["converted_alone"]
     said = expit(model.predict_one(Seen(X, "product:a", 0)))
     assert said == pytest.approx(chance, rel=0.15)
     # What one would believe who took every trial without conversion for a failure.

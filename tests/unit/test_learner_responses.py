@@ -379,8 +379,35 @@ def test_delays_are_those_of_all_trials_though_most_are_young() -> None:
     assert (seen[0], seen[-1]) == (0.0, 1.0)
 
 
-def test_delays_begin_with_a_belief() -> None:
+def test_delays_begin_with_a_belief_and_go_back_to_it_as_data_grow_old() -> None:
     assert Delays().shares("home") == pytest.approx(START, abs=0.02)
+    delays = Delays()
+    for _ in range(400):
+        delays.passed("home", 0.0, 0.25)
+        delays.event("home", 0.9)
+        for _ in range(20):
+            delays.passed("home", 0.0, 1.0)
+    assert delays.shares("home")[2] < 0.2
+    kept = [delays.shares("home")]
+    for _ in range(12):
+        delays.fade(0.5)
+        kept.append(delays.shares("home"))
+    assert kept == sorted(kept)
+    assert delays.shares("home") == pytest.approx(START, abs=0.05)
+
+
+@pytest.mark.parametrize("half_life_days", [0.0, 30.0])
+def test_what_waits_is_learned_by_the_end_of_the_day_whether_data_grow_old_or_not(
+    half_life_days: float,
+) -> None:
+    learner = ResponseLearner(ResponseParameters(half_life_days=half_life_days))
+    for one in world(200):
+        learner.learn_one(one)
+    day = learner.day + 1
+    assert any(learner.waiting.values())
+    # A ghost teaches no head, and yet it is a new day.
+    learner.learn_one(replace(next(one for one in world(200) if one.ghost), at=day * DAY, judged=True))
+    assert not any(learner.waiting.values())
 
 
 def test_lower_slots_have_effects_of_their_own_and_what_is_served_is_the_first() -> None:

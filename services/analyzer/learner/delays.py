@@ -81,9 +81,11 @@ class Delays:
         return (self.known.get(placement) or self.known[EVERYWHERE]).shares
 
     def fade(self, factor: float) -> None:
-        """Let all counts be ``factor`` of what they were."""
-        for counts in self.counts.values():
+        """Let all counts be ``factor`` of what they were; what is said goes back towards the first belief."""
+        # `EVERYWHERE` comes first, and the others lean on it.
+        for place, counts in self.counts.items():
             counts *= factor
+            self.known[place] = Known(self._found(place), self.counted[place])
 
     def _count(self, placement: str, row: int, span: int) -> None:
         if placement not in self.counts and len(self.counts) < MOST_PLACES:

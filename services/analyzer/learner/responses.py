@@ -233,14 +233,17 @@ class ResponseLearner:
         waiting.clear()
 
     def _fade(self, day: int) -> None:
-        """Let data grow old, at the turn of journal days: so it is the same wherever reads cut."""
-        if self.day and day > self.day and self.parameters.half_life_days > 0.0:
-            factor = math.exp2(-(day - self.day) / self.parameters.half_life_days)
-            for name, head in self.heads.items():
+        """Learn what waits and let data grow old, at the turn of journal days: so it is the same wherever
+        reads cut."""
+        if self.day and day > self.day:
+            for name in self.heads:
                 self._settle(name)
-                head.fade(factor)
-            for counts in (self.engaging, self.converting, self.caused, self.returned):
-                counts.fade(factor)
+            if self.parameters.half_life_days > 0.0:
+                factor = math.exp2(-(day - self.day) / self.parameters.half_life_days)
+                for head in self.heads.values():
+                    head.fade(factor)
+                for counts in (self.engaging, self.converting, self.caused, self.returned):
+                    counts.fade(factor)
         self.day = max(self.day, day)
 
 
