@@ -71,6 +71,8 @@ async def test_objection_whose_token_names_the_channel_waits_for_no_decision(cal
     await caller.get("/v1/customers/c", 404)
     await caller.happen(*sealed("c", T0 + 1, "sms", "never-heard-of"))
     assert limited(caller, "c", "sms") == limited(caller, "c", "phone") == ("consent_refused:marketing/sms",)
+    await caller.happen(*sealed("c2", T0 + 2, "sms", "never-heard-of"))
+    assert sum(state.notes.get("unmatched", 0) for state in caller.store.states.values()) == 2
 
 
 async def test_who_granted_it_again_and_clicks_the_same_link_again_is_unsubscribed(caller: Caller) -> None:

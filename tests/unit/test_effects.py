@@ -19,6 +19,7 @@ from libs.common.contracts.customer_model import (
     MAX_ASSETS,
     MAX_CASES,
     MAX_CHANNELS,
+    MAX_CLOSED,
     MAX_CONTACTS,
     MAX_LOTS,
     Profile,
@@ -215,6 +216,16 @@ def test_case_is_open_by_what_was_said_of_it_last_whenever_it_arrives() -> None:
     for one, _ in orders(opened, told("case_closed", T0)):
         assert one.cases == {}
     assert after(told("case_opened", -DAY)).cases == {"s-9": -DAY}
+
+
+def test_case_stays_open_when_an_earlier_end_is_told_after_many_other_cases() -> None:
+    closed = [told("case_closed", T0 + n, case_id=f"c-{n}") for n in range(1, 40)]
+    reopened, late = told("case_reopened", T0), told("case_closed", T0 - DAY)
+    assert after(reopened, *closed, late).cases == {"s-9": T0}
+    keys = after(reopened), after(*closed, customer="anon:x")
+    merged = merge_profiles(keys)
+    assert merged.case_words["s-9"].open
+    assert len(merged.case_words) == MAX_CLOSED + 1
 
 
 def test_asset_is_in_use_by_what_was_said_of_it_last_whenever_it_arrives() -> None:

@@ -55,6 +55,7 @@ def merge_profiles(profiles: Sequence[Profile]) -> Profile:
     first = profiles[0]
     parts = sorted(profiles, key=lambda profile: profile.customer)
     words, retired = _words(parts), _retired(parts)
+    cases = _cases(parts, words)
     return Profile(
         customer=first.customer,
         first_at=_earliest(part.first_at for part in parts),
@@ -73,11 +74,11 @@ def merge_profiles(profiles: Sequence[Profile]) -> Profile:
         reached=_reached(parts),
         answer_hours=_hours(part.answer_hours for part in parts),
         sentiment=_mean(part.sentiment for part in parts),
-        cases=_cases(parts, words),
+        cases=cases,
         lots=_newest((part.lots for part in parts), MAX_LOTS),
         assets=in_use(_newest((part.assets for part in parts), MAX_ASSETS), retired),
         account=first.account or next((part.account for part in parts if part.account), None),
-        case_words=words,
+        case_words=keep_words(words, cases),
         retired=retired,
     )
 
@@ -265,9 +266,14 @@ def join_words(a: CaseWords, b: CaseWords) -> CaseWords:
     return CaseWords(max(a.opened_at, b.opened_at), max(a.closed_at, b.closed_at))
 
 
-def last_word(words: CaseWords) -> Millis:
-    """When anything was said of a case last."""
-    return max(words.opened_at, words.closed_at)
+def keep_words(told: dict[str, CaseWords], cases: Mapping[str, Millis]) -> dict[str, CaseWords]:
+    """``told`` of the open ``cases``, and the `MAX_CLOSED` latest of others.
+
+    Trap: what was said of an open case never leaves, or an end of an earlier opening, told late, closes it.
+    """
+    closed = {case_id: words for case_id, words in told.items() if case_id not in cases}
+    kept = keep_latest(closed, MAX_CLOSED, lambda words: max(words.opened_at, words.closed_at))
+    return kept | {case_id: told[case_id] for case_id in cases if case_id in told}
 
 
 def _words(parts: Sequence[Profile]) -> dict[str, CaseWords]:
@@ -275,7 +281,7 @@ def _words(parts: Sequence[Profile]) -> dict[str, CaseWords]:
     for part in parts:
         for case_id, words in part.case_words.items():
             merged[case_id] = join_words(merged.get(case_id, words), words)
-    return keep_latest(merged, MAX_CLOSED, last_word)
+    return merged
 
 
 def _cases(parts: Sequence[Profile], told: dict[str, CaseWords]) -> dict[str, Millis]:

@@ -25,11 +25,13 @@ REMEMBERED: Millis = 30 * DAY
 """How long a decision is known by its id after it has left the customer's model."""
 
 
-def is_early(draft: Draft, event: Outcome) -> bool:
+def holds_at_once(event: Outcome) -> bool:
+    """Whether it is an objection by token, which proves that there is such a decision."""
+    return event.outcome in OBJECTIONS and event.channel is not None
+
+
+def is_unmatched(draft: Draft, event: Outcome) -> bool:
     """Whether its decision is unknown, or another customer's, or did not show this offer."""
-    # A token proves that there is a decision, and an objection holds at once.
-    if event.outcome in OBJECTIONS and event.channel is not None:
-        return False
     if not is_nobody(event.customer):
         for made in draft.customers[event.customer].models.profile.decisions:
             if made.decision_id == event.decision_id:
@@ -39,7 +41,7 @@ def is_early(draft: Draft, event: Outcome) -> bool:
 
 
 def keep(draft: Draft, event: Outcome, body: bytes) -> None:
-    """Have it wait; unmatched until it is met."""
+    """Have it wait until it is met."""
     row = WaitingOutcome(
         partition=draft.state.partition,
         customer=event.customer,
@@ -50,7 +52,6 @@ def keep(draft: Draft, event: Outcome, body: bytes) -> None:
     )
     draft.early.setdefault((event.customer, event.decision_id), []).append(row)
     draft.waiting.append(row)
-    draft.note("unmatched")
 
 
 def met(draft: Draft, decision: Decision) -> Iterator[tuple[Outcome, bytes]]:
@@ -59,7 +60,7 @@ def met(draft: Draft, decision: Decision) -> Iterator[tuple[Outcome, bytes]]:
     for row in sorted(rows, key=lambda row: (row.journal_time, row.hash)):
         outcome = decode_event(row.body)
         overdue = draft.journal_time - row.journal_time > WAIT
-        if overdue or type(outcome) is not Outcome or is_early(draft, outcome):
+        if overdue or type(outcome) is not Outcome or is_unmatched(draft, outcome):
             continue
         draft.met.append(row)
         draft.note("unmatched", -1)

@@ -129,9 +129,13 @@ def _take_event(draft: Draft, arrival: Arrival, event: AboutCustomer) -> None:
         accept(event)
         if type(event) is Erasure:
             erase(draft, event)
-        elif type(event) is Outcome and early.is_early(draft, event):
-            # It changes nothing: no number, no total, no line in the timeline.
-            early.keep(draft, event, body)
+        elif type(event) is Outcome and early.is_unmatched(draft, event):
+            draft.note("unmatched")
+            if early.holds_at_once(event):
+                _store(draft, event, body)
+            else:
+                # It changes nothing: no number, no total, no line in the timeline.
+                early.keep(draft, event, body)
         else:
             _store(draft, event, body)
     except Rejected:

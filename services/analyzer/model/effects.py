@@ -17,7 +17,6 @@ from libs.common.contracts.customer_model import (
     MARKETING,
     MAX_CASES,
     MAX_CHANNELS,
-    MAX_CLOSED,
     MAX_CONTACTS,
     MAX_LOTS,
     NEVER,
@@ -40,7 +39,7 @@ from libs.common.contracts.vocabulary.public import Lot as LotNamed
 from libs.common.contracts.vocabulary.public import Mention, Review
 from libs.common.contracts.vocabulary.service import Case, Conversation
 from libs.common.scoring.decay import HALF_LIFE_SEASON, added
-from libs.common.scoring.merge import join_words, keep_latest, last_word
+from libs.common.scoring.merge import join_words, keep_latest, keep_words
 from libs.common.times import millis_of
 from services.analyzer.model import installed
 from services.analyzer.model.profile import belonging, bounded_name, consent_said
@@ -205,12 +204,12 @@ def closed(profile: Profile, typed: Case, event: Touchpoint) -> Profile:
 
 def _case_told(profile: Profile, case_id: str, said: CaseWords) -> Profile:
     words = join_words(profile.case_words.get(case_id, CaseWords()), said)
-    told = keep_latest({**profile.case_words, case_id: words}, MAX_CLOSED, last_word)
     # Of openings between which a close comes late the last is known, and nothing of those before it.
     since = [at for at in (profile.cases.get(case_id, NEVER), said.opened_at) if at > words.closed_at]
     cases = {other: at for other, at in profile.cases.items() if other != case_id}
     if words.open:
         cases = keep_latest({**cases, case_id: min(since, default=words.opened_at)}, MAX_CASES, lambda at: at)
+    told = keep_words({**profile.case_words, case_id: words}, cases)
     return replace(profile, cases=cases, case_words=told)
 
 
