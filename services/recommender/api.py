@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from libs.common.contracts.catalogue import Offer, Placement, Product
 from libs.common.contracts.identity import CustomerKey, anonymous_key, is_nobody
 from libs.common.errors import FieldError, Invalid
 from libs.common.http.auth import require_signature
@@ -28,8 +27,11 @@ from services.recommender.model.entries import (
     PLACEMENT_NOT_BUILT,
     EntryIn,
     OfferIn,
+    OfferOut,
     PlacementIn,
+    PlacementOut,
     ProductIn,
+    ProductOut,
     shown,
 )
 from services.recommender.model.groups import GROUPS
@@ -113,9 +115,9 @@ def add_routes(
         query={"customer": "a customer key, anon:X for a visitor; may be repeated"},
         summary="All decisions that are kept about customers",
     )
-    _add_catalogue(app, catalogue, "product", ProductIn, Product, frozenset())
-    _add_catalogue(app, catalogue, "offer", OfferIn, Offer, OFFER_NOT_BUILT)
-    _add_catalogue(app, catalogue, "placement", PlacementIn, Placement, PLACEMENT_NOT_BUILT)
+    _add_catalogue(app, catalogue, "product", ProductIn, ProductOut, frozenset())
+    _add_catalogue(app, catalogue, "offer", OfferIn, OfferOut, OFFER_NOT_BUILT)
+    _add_catalogue(app, catalogue, "placement", PlacementIn, PlacementOut, PLACEMENT_NOT_BUILT)
 
 
 class RecommendEdge:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jsonschema
 import pytest
 
 from libs.common.bus.ports import Record
@@ -208,6 +209,23 @@ async def test_store_away_is_503_and_answers_go_on(world: World) -> None:
         assert "retry-after" in refused.headers
         assert products(await ask(client)) == ["p1"]
         assert (await client.get("/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["product", "offer", "placement"])
+async def test_entries_are_shown_as_the_openapi_document_says(world: World, kind: str) -> None:
+    sent = {
+        "product": {"name": "Coffee", "category": "food", "price": 5.0, "currency": "EUR"},
+        "offer": {"kind": "content"},
+        "placement": {},
+    }
+    async with world.up() as client:
+        document = (await client.get("/openapi.json")).json()
+        path = f"/v1/{kind}s/shown"
+        answers = [await client.put(path, json=sent[kind]), await client.get(path)]
+    for method, answer in zip(("put", "get"), answers, strict=True):
+        said = document["paths"][f"/v1/{kind}s/{{id}}"][method]["responses"]["200"]
+        schema = said["content"]["application/json"]["schema"]
+        jsonschema.validate(answer.json(), {**schema, "components": document["components"]})
 
 
 async def test_catalogue_needs_manage_and_appears_in_openapi(world: World) -> None:

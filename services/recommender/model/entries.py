@@ -42,6 +42,20 @@ class PlacementIn(Placement, frozen=True, kw_only=True, tag=False):
     placement_id: Id | None = None  # type: ignore[assignment]
 
 
+class ProductOut(Product, frozen=True, kw_only=True, tag=False):
+    """A product as `shown`: ``flags`` says what of it was assumed, or is likely a mistake."""
+
+    flags: list[str]
+
+
+class OfferOut(Offer, frozen=True, kw_only=True, tag=False):
+    """An authored offer as `shown`."""
+
+
+class PlacementOut(Placement, frozen=True, kw_only=True, tag=False):
+    """A placement as `shown`."""
+
+
 EntryIn = ProductIn | OfferIn | PlacementIn
 
 
