@@ -90,6 +90,28 @@ def test_state_goes_on_to_the_bit_and_with_another_shelf() -> None:
     assert firsts.rates()["c"] < before["c"]
 
 
+def test_who_could_not_buy_it_yet_does_not_count_against_a_newcomer() -> None:
+    """Only orders since its first day count, over half-lives and a restart."""
+    firsts = FirstPurchases()
+    for n in range(300):
+        learn(firsts, order(T0 + n * DAY, "", "a" if n % 5 == 0 else "c"), shelf("a", "c"))
+    restored, both = FirstPurchases(), shelf("a", "b", "c")
+    learn(firsts, order(T0 + 300 * DAY, "", "c"), both)
+    assert firsts.rates()["b"] == pytest.approx(DOUBT * USUAL_FIRST / (1.0 + DOUBT))
+    restored.restore(firsts.state())
+    for n in range(100):
+        learn(restored, order(T0 + 300 * DAY, "", "b" if n % 5 == 0 else "c"), both)
+    rate = (20 + DOUBT * USUAL_FIRST) / (101 + DOUBT)
+    assert restored.rates()["b"] == pytest.approx(rate)
+
+
+def test_what_nobody_ever_bought_is_no_better_than_what_hardly_anybody_did() -> None:
+    popular = [Popular("a", 9.0, 0.3, 9, 0.0, 0.05), Popular("b", 1.0, 0.001, 1, 0.0, 0.2 * USUAL_FIRST)]
+    tables = ScoringTables.align(shelf("a", "b", "c"), LearnedModels(popularity=popularity_of(popular)))
+    assert tables.log_first == pytest.approx([np.log(0.05 / USUAL_FIRST), np.log(0.2), np.log(0.2)])
+    assert ScoringTables.align(shelf("a"), LearnedModels()).log_first.tolist() == [0.0]
+
+
 def test_feature_speaks_of_what_he_never_bought_only_and_is_neutral_where_nothing_is_known() -> None:
     popular = [Popular("a", 9.0, 0.3, 9, 0.0, 0.05), Popular("b", 9.0, 0.3, 9, 0.0, float("nan"))]
     learned = LearnedModels(popularity=popularity_of([*popular, Popular("c", 9.0, 0.3, 9, 0.0, 0.05)]))

@@ -152,10 +152,13 @@ class ScoringTables:
 
 
 def _log_first(size: int, at: Ints, popularity: Popularity) -> Floats:
-    """Array (size,): 0 where nothing is known, and never beyond a factor of 1,000."""
-    found, known = np.zeros(size), at >= 0
+    """Array (size,): never beyond a factor of 1,000; what nobody bought is as the least of what somebody did,
+    or usual where that is less."""
+    known = at >= 0
     rates = np.clip(popularity.first[known] / USUAL_FIRST, 1e-3, 1e3)
-    found[at[known]] = np.log(np.where(np.isnan(rates), 1.0, rates))
+    logs = np.log(np.where(np.isnan(rates), 1.0, rates))
+    found = np.full(size, min(float(logs.min(initial=0.0)), 0.0))
+    found[at[known]] = logs
     return found
 
 

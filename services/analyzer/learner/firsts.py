@@ -28,6 +28,7 @@ class FirstsState(Struct, frozen=True, kw_only=True):
     total: float = 0.0
     products: list[str] = []
     counts: bytes = b""
+    joined: bytes = b""
 
 
 class FirstPurchases:
@@ -40,6 +41,8 @@ class FirstPurchases:
         in forward units of ``decay``.
     total:
         Orders, likewise.
+    joined:
+        Array (n,): ``total`` where each product came onto the shelf; of orders before, none could hold it.
     """
 
     def __init__(self) -> None:
@@ -48,6 +51,7 @@ class FirstPurchases:
         self.total = 0.0
         self.products: Sequence[str] = ()
         self.counts: Floats = np.zeros((2, 0))
+        self.joined: Floats = np.zeros(0)
         self._shelf: Shelf | None = None
 
     def learn_one(self, lesson: OrderLesson, shelf: Shelf, had: Ints) -> None:
@@ -60,6 +64,7 @@ class FirstPurchases:
             factor = self.decay.move(half_lives)
             self.counts *= factor
             self.total *= factor
+            self.joined *= factor
         weight = self.decay.weight(lesson.occurred_at)
         find = shelf.index.get
         bought = {place for line in lesson.lines if (place := find(line.product_id)) is not None}
@@ -71,7 +76,7 @@ class FirstPurchases:
         """By product: the share of orders of those who never had it that hold it."""
         scale = 1.0 / self.decay.weight(self.last)
         had, first = self.counts * scale
-        others = np.maximum(self.total * scale - had, 0.0)
+        others = np.maximum((self.total - self.joined) * scale - had, 0.0)
         rates = ((first + DOUBT * USUAL_FIRST) / (others + DOUBT)).astype(np.float32).tolist()
         return dict(zip(self.products, rates, strict=True))
 
@@ -82,6 +87,7 @@ class FirstPurchases:
             total=self.total,
             products=list(self.products),
             counts=packed(self.counts),
+            joined=packed(self.joined),
         )
 
     def restore(self, saved: FirstsState) -> None:
@@ -89,12 +95,14 @@ class FirstPurchases:
         self.decay.landmark, self.last, self.total = saved.landmark, saved.last, saved.total
         self.products = saved.products
         self.counts = unpacked(saved.counts).reshape(2, len(saved.products))
+        self.joined = unpacked(saved.joined)
 
     def _turn_to(self, shelf: Shelf) -> None:
         """Count on another shelf; what is no more on it is forgotten."""
         if shelf is self._shelf:
             return
-        counts = np.zeros((2, len(shelf)))
+        counts, joined = np.zeros((2, len(shelf))), np.full(len(shelf), self.total)
         kept = [place for place, key in enumerate(self.products) if key in shelf.index]
-        counts[:, [shelf.index[self.products[place]] for place in kept]] = self.counts[:, kept]
-        self._shelf, self.products, self.counts = shelf, shelf.ids, counts
+        to = [shelf.index[self.products[place]] for place in kept]
+        counts[:, to], joined[to] = self.counts[:, kept], self.joined[kept]
+        self._shelf, self.products, self.counts, self.joined = shelf, shelf.ids, counts, joined
