@@ -26,6 +26,7 @@ CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
     "content_type_conformance",
+    "response_schema_conformance",
 )
 PROBLEM = {"type", "title", "status", "code", "detail", "errors", "request_id"}
 
