@@ -95,7 +95,9 @@ Views are PACED. Mails are told apart by `email_id`, else `campaign_id`; what th
 before the SCANNED changed is taken back, and they stand in the timeline without the flag.
 Both are told from a few numbers in the customer's model, so a rebuild labels alike. Views may come late by
 two minutes in which there were others; older ones are not judged, and neither are imports, many of which
-happened at midnight. Orders are never taken for a machine's by their rate.
+happened at midnight. Clicks at a full minute are not judged: a date without time becomes that. Of mails
+clicked at once the last MAILS are told apart. Orders are never taken for a machine's by their rate. All of
+it goes by `occurred_at`, which whoever sends chooses: views spread over other times are not found.
 """
 
 
@@ -112,9 +114,10 @@ def _machines(text: str) -> str:
         "PACED": paced,
         "REST": automatic.REST // MINUTE,
         "SCANNED": {3: "third"}[automatic.SCANNED],
+        "MAILS": {4: "four"}[automatic.MAILS],
         "SCAN": automatic.SCAN // SECOND,
     }
-    return re.sub(r"\b(RATE|PACED|REST|SCANNED|SCAN)\b", lambda found: str(figures[found[0]]), text)
+    return re.sub(r"\b(RATE|PACED|REST|SCANNED|SCAN|MAILS)\b", lambda found: str(figures[found[0]]), text)
 
 
 def changes(type_: str) -> tuple[str, ...]:

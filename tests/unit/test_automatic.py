@@ -21,6 +21,7 @@ from tests.unit.test_trials import Shop
 
 T0 = 1_790_000_040_000
 """A full minute."""
+C0 = T0 + SECOND
 WHO = "c-7"
 
 
@@ -113,35 +114,76 @@ SENT = touch("email_sent", T0 - HOUR, campaign_id="spring", email_id="m-1")
 def alike(one: Profile, other: Profile) -> None:
     """Equal but for totals, and for what counts lost by rounding."""
     at = T0 + HOUR
-    assert one.contacts == other.contacts
-    assert one.recent == other.recent
+    assert one.activity.keys() == other.activity.keys()
     for name, activity in one.activity.items():
-        known = other.activity.get(name)
-        assert activity.total == (known.total if known else 0)
-        weight = known.season.weight if known else 0.0
-        assert activity.season.weight == pytest.approx(weight, abs=1e-9)
-    for clock, its in ((one.hours, other.hours), (one.answer_hours, other.answer_hours)):
+        its = other.activity[name]
+        assert (activity.total, activity.last_at) == (its.total, its.last_at)
+        weight = faded(its.season, at, HALF_LIFE_SEASON)
+        assert faded(activity.season, at, HALF_LIFE_SEASON) == pytest.approx(weight, abs=1e-9)
+    for clock, hours in ((one.hours, other.hours), (one.answer_hours, other.answer_hours)):
         for hour, weight in enumerate(clock):
-            mine = faded(its[hour], at, HALF_LIFE_SEASON) if its else 0.0
+            mine = faded(hours[hour], at, HALF_LIFE_SEASON) if hours else 0.0
             assert faded(weight, at, HALF_LIFE_SEASON) == pytest.approx(mine, abs=1e-9)
     for channel, reach in one.reached.items():
         known = other.reached[channel]
-        assert (reach.answers, reach.last_answer_at) == (known.answers, known.last_answer_at)
+        assert replace(reach, answered=known.answered) == known
         assert reach.answered.weight == pytest.approx(known.answered.weight, abs=1e-9)
+    counted = ("totals", "activity", "hours", "answer_hours", "reached", "clicks", "other_clicks")
+    assert replace(one, **{name: getattr(other, name) for name in counted}) == other
 
 
 def test_a_mail_of_which_all_links_are_clicked_is_not_answered() -> None:
     untouched, _ = folded([SENT])
-    models, labels = folded([SENT, *(click(T0 + 300 * n, f"l{n}") for n in range(6))])
+    models, labels = folded([SENT, *(click(C0 + 300 * n, f"l{n}") for n in range(6))])
     assert labels == ["", "", "", *[MAIL_SCANNER] * 4]
     assert models.profile.totals == {"email_sent": 1, "email_clicked": 6}
     alike(models.profile, untouched.profile)
     assert not models.profile.contacts[0].answered
 
 
+BOUNCED = touch("email_bounced", T0 - MINUTE, campaign_id="spring", email_id="m-0")
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [],
+        [SENT],
+        [touch("email_sent", T0 - 2 * HOUR, campaign_id="spring"), BOUNCED, SENT],
+        [view(T0 - HOUR), SENT, click(C0 - MINUTE, "l9", "m-0"), BOUNCED],
+        [view(T0 + HOUR), SENT],
+    ],
+    ids=["nothing", "sent", "bounced", "known", "out of order"],
+)
+@pytest.mark.parametrize("between", [[], [view(T0 + 100)]], ids=["", "a view between"])
+def test_what_a_scanner_did_is_taken_back_as_a_whole(
+    before: list[Touchpoint], between: list[Touchpoint]
+) -> None:
+    without, _ = folded([*before, *between])
+    first, *more = (click(C0 + 300 * n, f"l{n}") for n in range(6))
+    models, labels = folded([*before, first, *between, *more])
+    assert labels[-1] == MAIL_SCANNER
+    alike(models.profile, without.profile)
+
+
+@pytest.mark.parametrize("mails", [2, 4])
+def test_mails_that_are_scanned_at_once_are_told_apart(mails: int) -> None:
+    sent = [touch("email_sent", T0 - HOUR - n, campaign_id=f"c-{n}", email_id=f"m-{n}") for n in range(mails)]
+    known = [touch("email_sent", T0 - 2 * HOUR, campaign_id="spring"), BOUNCED, *sent]
+    scan = [
+        touch("email_clicked", at, campaign_id=f"c-{n}", email_id=f"m-{n}", link_id=f"l{link}")
+        for link in range(4)
+        for n, at in enumerate(range(C0 + 100 * link, C0 + 100 * link + mails))
+    ]
+    without, _ = folded(known)
+    models, labels = folded([*known, *scan])
+    assert labels.count(MAIL_SCANNER) == 2 * mails
+    alike(models.profile, without.profile)
+
+
 def test_who_answers_afterwards_has_answered() -> None:
-    scanned = [SENT, *(click(T0 + n, f"l{n}") for n in range(6))]
-    models, labels = folded([*scanned, click(T0 + HOUR, "l2")])
+    scanned = [SENT, *(click(C0 + n, f"l{n}") for n in range(6))]
+    models, labels = folded([*scanned, click(C0 + HOUR, "l2")])
     assert labels[-1] == ""
     assert models.profile.contacts[0].answered
     assert models.profile.reached["email"].answers == 1
@@ -150,7 +192,7 @@ def test_who_answers_afterwards_has_answered() -> None:
 def test_what_was_answered_before_the_scanner_came_stays_answered() -> None:
     opened = touch("email_opened", T0 - MINUTE, campaign_id="spring", email_id="m-1")
     before, _ = folded([SENT, opened])
-    models, _ = folded([click(T0 + n, f"l{n}") for n in range(5)], before)
+    models, _ = folded([click(C0 + n, f"l{n}") for n in range(5)], before)
     assert models.profile.contacts[0].answered
     alike(models.profile, before.profile)
 
@@ -158,13 +200,14 @@ def test_what_was_answered_before_the_scanner_came_stays_answered() -> None:
 @pytest.mark.parametrize(
     "clicks",
     [
-        [click(T0, "a"), click(T0 + SECOND, "b")],
-        [click(T0 + n, "a") for n in range(20)],
-        [click(T0, "a"), click(T0 + SECOND, "b"), click(T0 + SCAN + 1, "c")],
-        [click(T0, "a"), click(T0 + 1, "b", "m-2"), click(T0 + 2, "c", "m-3")],
-        [replace(click(T0 + n, f"l{n}"), flags=("imported",)) for n in range(5)],
+        [click(C0, "a"), click(C0 + SECOND, "b")],
+        [click(C0 + n, "a") for n in range(20)],
+        [click(C0, "a"), click(C0 + SECOND, "b"), click(C0 + SCAN + 1, "c")],
+        [click(C0, "a"), click(C0 + 1, "b", "m-2"), click(C0 + 2, "c", "m-3")],
+        [replace(click(C0 + n, f"l{n}"), flags=("imported",)) for n in range(5)],
+        [click(T0, f"l{n}") for n in range(5)],
     ],
-    ids=["two links", "one link often", "in time", "another mail each", "imported"],
+    ids=["two links", "one link often", "in time", "another mail each", "imported", "told by the minute"],
 )
 def test_people_may_click(clicks: list[Touchpoint]) -> None:
     models, labels = folded([SENT, *clicks])
@@ -219,7 +262,7 @@ def test_no_cut_and_no_rebuild_changes_a_bit(told: list[Touchpoint], data: st.Da
 
 async def test_the_label_is_stored_with_the_event_and_teaches_nothing_anew() -> None:
     shop = Shop()
-    await shop.take([SENT, *(click(T0 + n, f"l{n}") for n in range(4))])
+    await shop.take([SENT, *(click(C0 + n, f"l{n}") for n in range(4))])
     stored: list[Any] = [decode_event(row.body) for row in shop.store.stored]
     assert [event.flags for event in stored] == [(), (), (), (MAIL_SCANNER,), (MAIL_SCANNER,)]
     assert [event.learn for event in stored] == [True, True, True, False, False]
@@ -228,11 +271,12 @@ async def test_the_label_is_stored_with_the_event_and_teaches_nothing_anew() -> 
 
 def test_what_is_remembered_stays_small() -> None:
     events = [view(T0 + n * 7_919) for n in range(2_000)]
-    events += [click(T0 + n * 97, "a") for n in range(100)]
+    events += [click(C0 + n * 97, "a", f"m-{n % 9}") for n in range(100)]
     models, _ = folded(events)
     profile = decode_profile(encode_model(models.profile))
     assert profile == models.profile
     assert len(profile.pace.minutes) <= 3
     assert len(profile.clicks.held) <= 8
-    bare = replace(profile, pace=Pace(), clicks=Clicks())
-    assert len(encode_model(profile)) - len(encode_model(bare)) < 200
+    assert len(profile.other_clicks) == 3
+    bare = replace(profile, pace=Pace(), clicks=Clicks(), other_clicks=())
+    assert len(encode_model(profile)) - len(encode_model(bare)) < 800

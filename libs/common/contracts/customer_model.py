@@ -165,10 +165,12 @@ class Pace(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Clicks(Struct, array_like=True, frozen=True, gc=False):
-    """Clicks in the mail clicked last, within seconds of ``at``: which links (hashed), and what to take back.
+    """Clicks in one mail, within seconds of ``at``: which links (hashed), and what to take back.
 
     ``held`` are the times of those learned from; ``answered`` the time of the contact that the first of them
-    answered, 0 where none was, and ``before`` when the channel was answered last before it.
+    answered, 0 where none was, and ``before`` when the channel was answered last before it. ``first_at``,
+    ``last_at``, ``active_at`` (of clicks by this channel) and ``undeliverable_at`` are what the profile said
+    before the clicks.
     """
 
     mail: str = ""
@@ -177,6 +179,10 @@ class Clicks(Struct, array_like=True, frozen=True, gc=False):
     held: tuple[Millis, ...] = ()
     answered: Millis = 0
     before: Millis = 0
+    first_at: Millis = 0
+    last_at: Millis = 0
+    active_at: Millis = 0
+    undeliverable_at: Millis = 0
 
 
 class Lot(Struct, array_like=True, frozen=True, gc=False):
@@ -206,7 +212,8 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``satisfaction``; ``cases`` his open cases and since when, ``case_words`` the last words on these and on
     closed ones; ``account`` the company he belongs to, whose own model is under `account_key`; ``assets`` by
     asset id: of a person those that belong to no account; ``retired`` when others left.
-    ``pace`` and ``clicks`` tell machines from him, and nothing else reads them.
+    ``pace``, ``clicks`` (of the mail clicked last) and ``other_clicks`` (of a few before it) tell machines
+    from him, and nothing else reads them.
     """
 
     customer: CustomerKey
@@ -235,6 +242,7 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     retired: dict[str, Millis] = {}
     pace: Pace = Pace()
     clicks: Clicks = Clicks()
+    other_clicks: tuple[Clicks, ...] = ()
 
 
 class Item(Struct, array_like=True, frozen=True, gc=False):

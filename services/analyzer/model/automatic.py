@@ -5,7 +5,8 @@ clock runs. A touchpoint so labelled is kept and counted in ``totals``, and move
 before the machine showed itself was learned: of a mail's first clicks it is taken back, of views it stays,
 `MOST_VIEWS` of them at most.
 
-Imports are not judged: their times are often those of a whole day.
+Imports are not judged: their times are often those of a whole day. Nor are clicks at a full minute, which is
+what a time of day or of an hour becomes that says no more.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 
 from libs.common.clock import HOUR, MINUTE, SECOND, Millis
 from libs.common.contracts.customer_event import Touchpoint
-from libs.common.contracts.customer_model import Activity, Clicks, Pace, Profile, Reach
+from libs.common.contracts.customer_model import Activity, Clicks, Pace, Profile, Reach, RecentTouch
 from libs.common.contracts.flags import AUTOMATIC
 from libs.common.contracts.vocabulary.outreach import Mail
 from libs.common.intake import IMPORTED
@@ -48,6 +49,8 @@ SCANNED = 3
 SCAN: Millis = 10 * SECOND
 MOST_CLICKS = 8
 """Clicks of one mail within `SCAN` that could be taken back."""
+MAILS = 4
+"""Mails clicked last whose clicks are remembered: a filter may follow several at once."""
 CLICKED = "email_clicked"
 
 JUDGED = VIEWS | {CLICKED}
@@ -70,7 +73,7 @@ def judged(profile: Profile, typed: Any, event: Touchpoint) -> tuple[Profile, st
     """The profile that remembers ``event``, of `JUDGED`, and why no person did it, if that is so."""
     if IMPORTED in event.flags:
         return profile, None
-    if type(typed) is Mail:
+    if type(typed) is Mail and event.occurred_at % MINUTE:
         return _clicked(profile, typed, event)
     if event.type == CLICKED:
         return profile, None
@@ -89,9 +92,6 @@ def _paced(pace: Pace, at: Millis) -> tuple[Pace, bool]:
     if fast:
         since = min(since, at) if minute * MINUTE <= until else at
         until = max(until, (minute + 1) * MINUTE + REST)
-        # Trap: not counted on and on; a machine would have its customer's profile written with each view.
-        if (since, until) == (pace.since, pace.until):
-            return pace, True
         counted = MOST_VIEWS - 1
     left = (*before, (minute, counted + 1), *after)[-MINUTES:]
     return Pace(left, since, until), fast or since <= at < until
@@ -111,26 +111,61 @@ def _around(minutes: Counts, minute: int) -> tuple[Counts, int, Counts]:
 def _clicked(profile: Profile, typed: Mail, event: Touchpoint) -> tuple[Profile, str | None]:
     mail = typed.email_id or typed.campaign_id or ""
     link = crc32((typed.link_id or typed.link_url or "").encode("utf-8", "surrogatepass"))
-    known, at = profile.clicks, event.occurred_at
+    at, remembered = event.occurred_at, (profile.clicks, *profile.other_clicks)
+    known = next((one for one in remembered if one.mail == mail), Clicks())
+    others = tuple(one for one in remembered if one.mail not in (mail, ""))
     if known.mail != mail or abs(at - known.at) > SCAN:
         known = Clicks(mail=mail, at=at)
     links = known.links if link in known.links or len(known.links) >= SCANNED else (*known.links, link)
     if len(links) < SCANNED:
-        return replace(profile, clicks=_held(profile, replace(known, links=links), typed, event)), None
+        clicks = _held(profile, replace(known, links=links), typed, event)
+        return replace(profile, clicks=clicks, other_clicks=others[: MAILS - 1]), None
+    others = tuple(_never_moved(one, known) for one in others)
+    clicks = replace(known, links=links, held=(), answered=0)
     profile = _taken_back(profile, known, event)
-    return replace(profile, clicks=replace(known, links=links, held=(), answered=0)), MAIL_SCANNER
+    return replace(profile, clicks=clicks, other_clicks=others[: MAILS - 1]), MAIL_SCANNER
+
+
+def _never_moved(one: Clicks, taken: Clicks) -> Clicks:
+    """What ``one`` held of the profile before it, had the clicks of another mail not moved it."""
+
+    def before(mine: Millis, its: Millis) -> Millis:
+        return its if mine in taken.held else mine
+
+    return replace(
+        one,
+        before=before(one.before, taken.before),
+        first_at=before(one.first_at, taken.first_at),
+        last_at=before(one.last_at, taken.last_at),
+        active_at=before(one.active_at, taken.active_at),
+        undeliverable_at=taken.undeliverable_at if one.before in taken.held else one.undeliverable_at,
+    )
 
 
 def _held(profile: Profile, clicks: Clicks, typed: Mail, event: Touchpoint) -> Clicks:
     """``clicks`` with what ``event``, which is learned from, is about to change."""
     if len(clicks.held) >= MOST_CLICKS:
         return clicks
-    answered, before = clicks.answered, clicks.before
+    if not clicks.held:
+        name = activity_name(profile.activity, event.channel, event.type)
+        active = profile.activity.get(name)
+        clicks = replace(
+            clicks,
+            first_at=profile.first_at,
+            last_at=profile.last_at,
+            active_at=0 if active is None else active.last_at,
+        )
     place = answered_contact(profile, campaign_of(typed), event)
-    if not answered and place is not None and not profile.contacts[place].answered:
+    if not clicks.answered and place is not None and not profile.contacts[place].answered:
         contact = profile.contacts[place]
-        answered, before = contact.at, profile.reached.get(contact.channel, Reach()).last_answer_at
-    return replace(clicks, held=(*clicks.held, event.occurred_at), answered=answered, before=before)
+        reach = profile.reached.get(contact.channel, Reach())
+        clicks = replace(
+            clicks,
+            answered=contact.at,
+            before=reach.last_answer_at,
+            undeliverable_at=reach.undeliverable_at,
+        )
+    return replace(clicks, held=(*clicks.held, event.occurred_at))
 
 
 def _taken_back(profile: Profile, clicks: Clicks, event: Touchpoint) -> Profile:
@@ -151,12 +186,23 @@ def _taken_back(profile: Profile, clicks: Clicks, event: Touchpoint) -> Profile:
         of_it = [place for place, one in enumerate(recent) if (one.at, one.type) == (at, CLICKED)]
         if of_it:
             del recent[of_it[-1]]
+    known = {other: one for other, one in profile.activity.items() if other != name}
+    if activity is not None and activity.total:
+        known[name] = _last_active(activity, clicks, recent)
+    left = [one.at for one in recent]
+    first, last = profile.first_at, profile.last_at
+    if first in clicks.held:
+        first = min((clicks.first_at, *left) if clicks.first_at else left, default=0)
+    if last in clicks.held:
+        last = max((clicks.last_at, *left))
     profile = replace(
         profile,
+        first_at=first,
+        last_at=last,
         hours=tuple(hours),
         answer_hours=tuple(answer_hours),
         recent=tuple(recent),
-        activity={**profile.activity, name: activity} if activity is not None else profile.activity,
+        activity=known,
     )
     return _unanswered(profile, clicks) if clicks.answered else profile
 
@@ -171,6 +217,13 @@ def _less_active(activity: Activity, at: Millis) -> Activity:
     )
 
 
+def _last_active(activity: Activity, clicks: Clicks, recent: list[RecentTouch]) -> Activity:
+    if activity.last_at not in clicks.held:
+        return activity
+    clicked = (one.at for one in recent if one.type == CLICKED)
+    return replace(activity, last_at=max((clicks.active_at, *clicked)))
+
+
 def _unanswered(profile: Profile, clicks: Clicks) -> Profile:
     """The contact that the first of the clicks answered is open again."""
     contacts = list(profile.contacts)
@@ -180,10 +233,12 @@ def _unanswered(profile: Profile, clicks: Clicks) -> Profile:
     contact = contacts[place]
     contacts[place] = replace(contact, answered=False)
     old = profile.reached.get(contact.channel, Reach())
+    ours = old.last_answer_at in clicks.held
     reach = replace(
         old,
         answers=max(0, old.answers - 1),
-        last_answer_at=clicks.before if old.last_answer_at in clicks.held else old.last_answer_at,
+        last_answer_at=clicks.before if ours else old.last_answer_at,
+        undeliverable_at=max(old.undeliverable_at, clicks.undeliverable_at) if ours else old.undeliverable_at,
         answered=added(old.answered, -1.0, clicks.held[0], HALF_LIFE_SEASON),
     )
     return replace(profile, contacts=tuple(contacts), reached={**profile.reached, contact.channel: reach})
