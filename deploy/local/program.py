@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil  # type: ignore[import-untyped]
+
 from libs.common.errors import Misconfigured
 
 LOOPBACK = "127.0.0.1"
@@ -126,10 +128,13 @@ class Program(ABC):
         process = self._process
         if process is None or process.returncode is not None:
             return
-        # Trap: the whole session, because PostgreSQL's children would outlive a killed parent for a moment
-        # and keep its shared memory and its port.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        # Trap: each of them, because PostgreSQL's children have sessions of their own, and outlive a killed
+        # parent for a moment: they answer, and keep its shared memory and its port.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(process.pid)
+            for one in (parent, *parent.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
         await process.wait()
 
     def tail(self) -> str:
@@ -152,14 +157,16 @@ def free_port() -> int:
     draws = random.SystemRandom()
     while True:
         port = draws.randrange(*QUIET_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((LOOPBACK, port))
+        with contextlib.suppress(Misconfigured):
+            require_free(port, "probe")
             return port
 
 
 def require_free(port: int, what: str) -> None:
     """Raise `Misconfigured` where somebody listens on ``port`` already."""
     with socket.socket() as probe:
+        # Trap: not only for connections that are still closing. A process that is forked meanwhile holds
+        # a copy of each probe for a moment, and without this such a copy looks like somebody who listens.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

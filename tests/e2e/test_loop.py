@@ -22,6 +22,8 @@ def shop(platform: Up) -> Up:
     """A platform with three products."""
     answer = platform.post("recommender", "/v1/products", PRODUCTS)
     assert (answer.status_code, answer.json()["accepted"]) == (200, 3)
+    # What is stored is served within a second, not at once where tables were made a moment ago.
+    eventually(lambda: len(recommend(platform, limit=3, dry_run=True)["offers"]) == 3)
     return platform
 
 

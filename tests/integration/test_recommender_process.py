@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +17,7 @@ import pytest
 
 from deploy.local.broker import EmbeddedBroker
 from deploy.local.postgres import EmbeddedPostgres
+from deploy.local.program import free_port
 from services.recommender.app import PostgresStores
 from services.recommender.model.entries import ProductIn, product_of
 from services.recommender.ports import KeptDecision
@@ -26,13 +26,6 @@ DEV = "development-key-development-key"
 PRODUCT: dict[str, Any] = {
     "name": "One", "category": "a/b", "price": 10, "currency": "EUR",
 }  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Recommender:

@@ -14,6 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from deploy.local import program
 from deploy.local.cli import main
 from deploy.local.doctor import examine
 from deploy.local.files import BATCH_ITEMS, Item, batches, nested, read_items, send
@@ -171,6 +172,23 @@ def test_taken_port_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(Misconfigured, match=rf"port {port} \(collector\) is in use: .*--port-base"):
             check_ports({"collector": port})
+
+
+def test_a_forked_copy_of_a_probe_is_nobody_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[int] = []
+
+    class Forked(socket.socket):
+        """A probe of which a process that is being forked holds a copy when it is closed."""
+
+        def __exit__(self, *error: object) -> None:
+            copies.append(os.dup(self.fileno()))
+            super().__exit__(*error)
+
+    monkeypatch.setattr(program.socket, "socket", Forked)
+    port = program.free_port()
+    program.require_free(port, "postgres")
+    for copy in copies:
+        os.close(copy)
 
 
 def test_ports_follow_the_base() -> None:
