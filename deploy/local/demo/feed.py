@@ -18,6 +18,8 @@ CHANNEL = "store"
 CHUNK = 800
 MOST_IN_FLIGHT = 4_000
 LEARNER_PATIENCE = 120.0
+LOOK_SECONDS = 0.02
+"""Between two looks whether what was posted is counted or learned: a replay of days waits for it each day."""
 
 
 class Feed:
@@ -95,7 +97,7 @@ class Feed:
             self._on_counted(done)
             if self.events - done <= but:
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def learned(self, at: Millis) -> int:
         """Wait until the learner has passed the second of ``at`` and every order so far; its version.
@@ -114,7 +116,7 @@ class Feed:
                 raise ClosedloopError(
                     f"the learner stands at {learned}, short of {self.orders} orders: see its log"
                 )
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 def iso(at: Millis) -> str:

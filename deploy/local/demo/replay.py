@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 
@@ -18,7 +19,10 @@ from libs.common.clock import Millis
 
 BASKET = "basket"
 LIVE = "basket-live"
-PROBES_A_DAY = 4
+PROBE_SECONDS = 0.6
+"""From one visitor who asks what the loop has seen of him to the next: so that time, which closes a day once
+nothing has come for a moment, is seldom held up by them."""
+PROBES = 4
 SAME_DAY = 86_400
 """Seconds after an offer in which a purchase is credited to it: taken on this visit, not on the next."""
 PLACEMENTS: tuple[dict[str, Any], ...] = (
@@ -93,9 +97,17 @@ class Replay:
         await self._learn_history()
         days = self.journey.days
         self.pulse.enter("scoring day by day", len(days))
-        for day in days:
-            await self._day(day)
-            self.pulse.done += 1
+        self._at = days[0][0].at if days else 0
+        probing = asyncio.create_task(self._probe())
+        try:
+            for day in days:
+                await self._day(day)
+                self.pulse.done += 1
+        finally:
+            probing.cancel()
+            [failure] = await asyncio.gather(probing, return_exceptions=True)
+        if not isinstance(failure, asyncio.CancelledError):
+            raise failure
 
     def popular(self, limit: int) -> list[str]:
         """What everybody bought most, as far as the replay has come."""
@@ -117,9 +129,7 @@ class Replay:
     async def _day(self, day: list[Basket]) -> None:
         chosen = [basket for basket in day if basket.customer in self.journey.scored]
         shown = await self._ask(chosen)
-        await asyncio.gather(self._learn_day(day, chosen, shown), self._probe(day[0].at))
-
-    async def _learn_day(self, day: list[Basket], chosen: list[Basket], shown: list[dict[str, Any]]) -> None:
+        self._at = day[0].at
         await asyncio.gather(self._feed.post_orders(day), self._post_outcomes(shown_outcomes(chosen, shown)))
         await self._post_outcomes(bought_outcomes(chosen, shown))
         for basket in day:
@@ -172,31 +182,35 @@ class Replay:
         await self._feed.post_outcomes(outcomes)
         self.pulse.events += len(outcomes)
 
-    async def _probe(self, at: Millis) -> None:
-        """How long from a touchpoint to a recommendation that has seen it, while the day is learned."""
-        for number in range(PROBES_A_DAY):
-            customer = f"probe-{number}"
-            began = time.monotonic()
-            seen = {
-                "type": "page_viewed",
-                "channel": "web",
-                "customer_id": customer,
-                "occurred_at": iso(at),
-            }
-            position = (await self.calls.post("collector", "/v1/touchpoints", seen))["position"]
-            request: dict[str, Any] = {
-                "placement": BASKET,
-                "customer_id": customer,
-                "after": position,
-                "dry_run": True,
-            }
-            request["wait_ms"] = 1_000
-            answer = await self.calls.post("recommender", "/v1/recommendations", request)
-            if answer["fresh"]:
-                self.pulse.loop_seconds.append(time.monotonic() - began)
-            else:
-                self.pulse.stale_probes += 1
-            self.pulse.events += 1
+    async def _probe(self) -> Never:
+        """How long from a touchpoint to a recommendation that has seen it, while days are learned."""
+        for number in itertools.count():
+            await self._probe_one(f"probe-{number % PROBES}", self._at)
+            await asyncio.sleep(PROBE_SECONDS)
+        raise AssertionError("counting ends")
+
+    async def _probe_one(self, customer: str, at: Millis) -> None:
+        began = time.monotonic()
+        seen = {
+            "type": "page_viewed",
+            "channel": "web",
+            "customer_id": customer,
+            "occurred_at": iso(at),
+        }
+        position = (await self.calls.post("collector", "/v1/touchpoints", seen))["position"]
+        request: dict[str, Any] = {
+            "placement": BASKET,
+            "customer_id": customer,
+            "after": position,
+            "dry_run": True,
+            "wait_ms": 1_000,
+        }
+        answer = await self.calls.post("recommender", "/v1/recommendations", request)
+        if answer["fresh"]:
+            self.pulse.loop_seconds.append(time.monotonic() - began)
+        else:
+            self.pulse.stale_probes += 1
+        self.pulse.events += 1
 
 
 def requests_for(basket: Basket, half: list[str]) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def create_service(
         catalogue=catalogue,
         whole=lambda: view.caught_up,
         parameters=parameters or Parameters.forgetting(settings.half_life_days),
-        poll_seconds=settings.poll_seconds,
+        poll_seconds=_poll_seconds(settings),
         publish_seconds=_publish_seconds(settings),
         in_bursts=settings.clock == "journal",
         checkpoint_seconds=settings.checkpoint_seconds,
@@ -92,6 +92,12 @@ def create_service(
             await database.close()
 
     return Service("learner", app, start, stop, [TopicKeeper(bus, TOPICS).run, view.watch, learner.run])
+
+
+def _poll_seconds(settings: LearnerSettings) -> float:
+    if settings.poll_seconds is not None:
+        return settings.poll_seconds
+    return 0.02 if settings.clock == "journal" else 0.05
 
 
 def _publish_seconds(settings: LearnerSettings) -> float:

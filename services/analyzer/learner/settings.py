@@ -15,8 +15,12 @@ class LearnerSettings(CommonSettings):
     port: int = Field(
         default=8005, ge=0, le=65535, description="Port the learner listens on; 0 takes a free one"
     )
-    poll_seconds: float = Field(
-        default=0.05, gt=0, le=10, description="How often new lessons are looked for while there are none"
+    poll_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=10,
+        description="How often new lessons are looked for while there are none; by default 0.05, on a journal"
+        " clock 0.02",
     )
     publish_seconds: float | None = Field(
         default=None,
