@@ -20,7 +20,7 @@ $(STAMP): requirements.lock pyproject.toml
 
 install: $(STAMP) ## Make .venv with everything, pinned and hashed
 
-demo: $(STAMP) ## Watch the loop learn from a year of shopping and in a market (about five minutes)
+demo: $(STAMP) ## Watch the loop learn from a year of shopping and in a market (two to three minutes)
 	$(BIN)/closedloop demo
 
 up: $(STAMP) ## Run the whole platform on this machine
