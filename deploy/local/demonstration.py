@@ -48,7 +48,7 @@ def demo(
     scenario: str,
     check: bool,
 ) -> None:
-    """Watch the loop learn from a year of shopping, then in a market whose truth is known (five minutes)."""
+    """Watch the loop learn from a year of shopping, then in a market of known truth (some minutes)."""
     from deploy.local.demo.show import Show, play
     from deploy.local.market import run as market
 
