@@ -22,7 +22,7 @@ from libs.common.scoring.sources.look import Look
 from libs.common.scoring.sources.union import candidates
 from services.analyzer.learner import checkpoint
 from services.analyzer.learner.catalogue import Catalogue
-from services.analyzer.learner.choice import ChoiceParameters, Draw, exercise_of
+from services.analyzer.learner.choice import ChoiceParameters, Draw, Exercise, exercises_of
 from services.analyzer.learner.complements import ComplementParameters
 from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.goods import GoodsParameters
@@ -40,6 +40,11 @@ Lessons = list[tuple[Place, OrderLesson]]
 
 def product(product_id: str, category: str = "food", price: float = 2.0) -> Product:
     return Product(product_id=product_id, name=product_id, category=category, price=price, currency="EUR")
+
+
+def exercise_of(tables: ScoringTables, lesson: OrderLesson, draw: Draw) -> Exercise:
+    [exercise] = exercises_of(tables, [(lesson, draw)])
+    return exercise
 
 
 def stocked(*products: Product) -> Catalogue:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import time
 from dataclasses import dataclass, field
-from typing import Any, Never
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +106,7 @@ class Replay:
         finally:
             probing.cancel()
             [failure] = await asyncio.gather(probing, return_exceptions=True)
-        if not isinstance(failure, asyncio.CancelledError):
+        if isinstance(failure, Exception):
             raise failure
 
     def popular(self, limit: int) -> list[str]:
@@ -182,12 +182,11 @@ class Replay:
         await self._feed.post_outcomes(outcomes)
         self.pulse.events += len(outcomes)
 
-    async def _probe(self) -> Never:
+    async def _probe(self) -> None:
         """How long from a touchpoint to a recommendation that has seen it, while days are learned."""
-        for number in itertools.count():
-            await self._probe_one(f"probe-{number % PROBES}", self._at)
+        for number in itertools.cycle(range(PROBES)):
+            await self._probe_one(f"probe-{number}", self._at)
             await asyncio.sleep(PROBE_SECONDS)
-        raise AssertionError("counting ends")
 
     async def _probe_one(self, customer: str, at: Millis) -> None:
         began = time.monotonic()

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 _PARAMETER = re.compile(r"\{(\w+)\}")
-
 _NO_PATH: Mapping[str, str] = {}
 
 

@@ -83,13 +83,7 @@ class Scene:
         basket: Sequence[str] = (),
     ) -> Scene:
         """The scene of a customer with ``items`` at ``at``, who looks at ``page`` with ``basket`` in hand."""
-        return cls.after(History.of(tables, Traces.of(tables, items), at), tables, page, basket)
-
-    @classmethod
-    def after(
-        cls, past: History, tables: ScoringTables, page: str | None = None, basket: Sequence[str] = ()
-    ) -> Scene:
-        """The same where his history on ``tables`` is at hand."""
+        past = History.of(tables, Traces.of(tables, items), at)
         return scenes_of(tables, [(past, page, basket)])[0]
 
     @property
@@ -116,7 +110,7 @@ class Scene:
 def scenes_of(
     tables: ScoringTables, asked: Sequence[tuple[History, str | None, Sequence[str]]]
 ) -> list[Scene]:
-    """`Scene.after` several histories, with a page and a basket each."""
+    """`Scene.of` several customers whose histories are at hand, with a page and a basket each."""
     given = tables.scores_of(
         [
             each

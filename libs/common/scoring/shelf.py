@@ -125,12 +125,8 @@ class ScoringTables:
             weights=weights,
         )
 
-    def complement_scores(self, product_ids: Sequence[str], amount: float = 1.0) -> Floats:
-        """Array (n,): what goes with ``product_ids``, their neighbours' weights summed, times ``amount``."""
-        return np.asarray(self.scores_of([(product_ids, amount)])[0])
-
     def scores_of(self, asked: Sequence[tuple[Sequence[str], float]]) -> Floats:
-        """Array (asked, n): `complement_scores` of several lists of products."""
+        """Array (asked, n): what goes with each list of products, times the amount that comes with it."""
         find = self.learned.complements.index.get
         found = [[row for key in ids if (row := find(key)) is not None] for ids, _ in asked]
         which = np.repeat(np.arange(len(asked)), [len(rows) for rows in found])

@@ -59,8 +59,8 @@ def create_service(
         catalogue=catalogue,
         whole=lambda: view.caught_up,
         parameters=parameters or Parameters.forgetting(settings.half_life_days),
-        poll_seconds=_poll_seconds(settings),
-        publish_seconds=_publish_seconds(settings),
+        poll_seconds=_pause(settings, settings.poll_seconds, 0.05, 0.02),
+        publish_seconds=_pause(settings, settings.publish_seconds, 1.0, 0.1),
         in_bursts=settings.clock == "journal",
         checkpoint_seconds=settings.checkpoint_seconds,
     )
@@ -94,14 +94,8 @@ def create_service(
     return Service("learner", app, start, stop, [TopicKeeper(bus, TOPICS).run, view.watch, learner.run])
 
 
-def _poll_seconds(settings: LearnerSettings) -> float:
-    if settings.poll_seconds is not None:
-        return settings.poll_seconds
-    return 0.02 if settings.clock == "journal" else 0.05
-
-
-def _publish_seconds(settings: LearnerSettings) -> float:
-    """On a journal clock a day takes moments: publications must not be what a replay waits for."""
-    if settings.publish_seconds is not None:
-        return settings.publish_seconds
-    return 0.1 if settings.clock == "journal" else 1.0
+def _pause(settings: LearnerSettings, told: float | None, wall: float, journal: float) -> float:
+    """The pause ``told``, or the clock's: by a journal clock a day takes moments, and replays wait for it."""
+    if told is not None:
+        return told
+    return journal if settings.clock == "journal" else wall

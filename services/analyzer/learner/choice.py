@@ -294,13 +294,8 @@ class Question(NamedTuple):
     basket: Sequence[str]
 
 
-def exercise_of(tables: ScoringTables, lesson: OrderLesson, draw: Draw) -> Exercise:
-    """The question an order answers, with candidates and features as where it would have been asked."""
-    return exercises_of(tables, [(lesson, draw)])[0]
-
-
 def exercises_of(tables: ScoringTables, asked: Sequence[tuple[OrderLesson, Draw]]) -> list[Exercise]:
-    """`exercise_of` several orders, each as by itself."""
+    """The question each order answers, by itself: candidates and features as if asked before it came."""
     index = tables.shelf.index
     known = [(Traces.of(tables, _before(lesson)), lesson.occurred_at) for lesson, _ in asked]
     pasts = histories_of(tables, known)

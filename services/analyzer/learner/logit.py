@@ -130,11 +130,6 @@ class BayesianLogit:
         column = self.slots.get(seen.slot) if seen.slot is not None else None
         return odds if column is None else odds + float(self.mean[column])
 
-    def spread_one(self, seen: Seen) -> float:
-        """Standard deviation of the log odds."""
-        variance = self._along(seen)[1] + self.offers.of(seen.offer)[1] + self.cells.of(seen.cell)[1]
-        return math.sqrt(variance)
-
     def learn_one(self, seen: Seen, successes: float, trials: float) -> None:
         """Learn from one observation, as a lot of its own."""
         self.learn_many([Told(seen, successes, trials)])
@@ -222,17 +217,6 @@ class BayesianLogit:
         """Lower triangular root (d, d) of the covariance of the features' weights."""
         inner = self.covariance[: self.size, : self.size]
         return np.asarray(np.linalg.cholesky(0.5 * (inner + inner.T)))
-
-    def _along(self, seen: Seen) -> tuple[Floats, float]:
-        """Covariance · x, and x · covariance · x."""
-        direction = self.covariance[:, : self.size] @ seen.x
-        column = self.slots.get(seen.slot) if seen.slot is not None else None
-        if column is not None:
-            direction += self.covariance[:, column]
-        spread = float(seen.x @ direction[: self.size])
-        if column is not None:
-            spread += float(direction[column])
-        return direction, max(spread, 0.0)
 
     def _rows(self, told: Sequence[Told]) -> Floats:
         """The observations (n, d + slots)."""

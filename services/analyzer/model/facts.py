@@ -22,13 +22,7 @@ from libs.common.contracts.customer_event import (
 )
 from libs.common.contracts.customer_model import ANALYTICS
 from libs.common.contracts.identity import NOBODYS, CustomerKey, anonymous_key, is_nobody
-from libs.common.contracts.touchpoint import (
-    ORDER_CHANGES,
-    ORDERS,
-    Order,
-    OrderChange,
-    OrderLine,
-)
+from libs.common.contracts.touchpoint import ORDER_CHANGES, ORDERS, Order, OrderChange, OrderLine
 from libs.common.contracts.vocabulary.person import CONSENT_GIVEN, CONSENT_REFUSED
 from libs.common.scoring.decay import bounded
 
