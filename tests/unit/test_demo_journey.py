@@ -9,7 +9,15 @@ import pandas as pd
 import pytest
 
 from deploy.local.demo.baselines import HALF_LIFE, Baselines
-from deploy.local.demo.data import cut, first_scored_week, goods_only, readable, slug, words
+from deploy.local.demo.data import (
+    cut,
+    first_scored_week,
+    goods_only,
+    readable,
+    scored_households,
+    slug,
+    words,
+)
 from deploy.local.demo.scores import Scoreboard, score
 from libs.common.clock import DAY
 from libs.common.errors import Misconfigured
@@ -83,6 +91,11 @@ def test_no_household_in_the_weeks_is_one_plain_line() -> None:
 @pytest.mark.parametrize(("weeks", "first"), [((1, 52), 40), ((30, 45), 40), ((1, 8), 7), ((41, 52), 50)])
 def test_scoring_begins_in_week_40_or_in_the_last_quarter(weeks: tuple[int, int], first: int) -> None:
     assert first_scored_week(*weeks) == first
+
+
+@pytest.mark.parametrize(("weeks", "households"), [(13, 100), (52, 100), (5, 260), (1, 1_300)])
+def test_of_fewer_weeks_more_households_are_scored(weeks: int, households: int) -> None:
+    assert scored_households(weeks) == households
 
 
 def test_names_are_readable_and_ids_fit_a_url() -> None:

