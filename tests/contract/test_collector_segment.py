@@ -427,15 +427,16 @@ async def test_other_paths_keep_their_problem_documents(collector: Collector) ->
 
 
 async def test_refusals_name_the_members_of_the_message(collector: Collector) -> None:
-    fields = []
+    errors = []
     for message in (
         {"userId": "anon:x", "event": "Seen"},
         {"anonymousId": "event:x", "event": "Seen"},
         {"userId": "c1", "event": "x" * 200},
         {"userId": "c1", "event": "Seen", "timestamp": "soon"},
     ):
-        fields.append((await collector.post(message, "/v1/track")).json()["errors"][0]["field"])
-    assert fields == ["/userId", "/anonymousId", "/event", "/timestamp"]
+        errors.append((await collector.post(message, "/v1/track")).json()["errors"][0])
+    assert [error["field"] for error in errors] == ["/userId", "/anonymousId", "/event", "/timestamp"]
+    assert errors[-1]["reason"].startswith("timestamp must be")
 
 
 async def test_the_key_may_stand_in_the_body(collector: Collector) -> None:

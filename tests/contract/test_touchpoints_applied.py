@@ -250,6 +250,16 @@ async def test_what_is_no_table_is_400(loop: Loop, content: bytes) -> None:
     assert (answer.status_code, answer.json()["code"]) == (400, "bad_csv")
 
 
+@pytest.mark.parametrize(("content", "status"), [("", 400), ("model,account_id\n", 422), ("model\n\n", 422)])
+async def test_a_table_without_rows_is_an_empty_batch_and_nothing_an_empty_body(
+    loop: Loop, content: str, status: int
+) -> None:
+    kind = {"content-type": "text/csv"}
+    answer = await loop.collector.http.post("/v1/assets", content=content, headers=kind)
+    assert answer.status_code == status
+    assert [error["code"] for error in answer.json()["errors"]] == (["missing"] if status == 422 else [])
+
+
 async def test_a_wide_table_is_400_and_a_long_one_is_413(loop: Loop) -> None:
     kind = {"content-type": "text/csv"}
     wide = ",".join(["model", *"x" * 64])
@@ -314,6 +324,7 @@ async def test_a_page_is_not_believed_about_accounts(tmp_path: Path) -> None:
         asset = {"model": "X200", "account_id": "acme"}
         refused = await collector.post(asset, "/v1/assets", headers=page)
         assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+        assert "collect" in refused.json()["detail"]
         table = {**page, "content-type": "text/csv"}
         refused = await collector.http.post("/v1/assets", content=b"\xff", headers=table)
         assert refused.status_code == 403, "before anything is read"

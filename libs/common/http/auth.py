@@ -32,8 +32,8 @@ def presented_key(authorization: bytes) -> str | None:
         if kind == b"bearer":
             return credentials.decode("ascii") or None
         if kind == b"basic":
-            user = base64.b64decode(credentials, validate=True).partition(b":")[0]
-            return user.decode("utf-8") or None
+            user, colon, _ = base64.b64decode(credentials, validate=True).partition(b":")
+            return user.decode("utf-8") or None if colon else None
     except (UnicodeDecodeError, binascii.Error):
         return None
     return None

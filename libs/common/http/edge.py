@@ -163,7 +163,7 @@ class Edge:
         if wanted is not None and call.key is not None:
             authorize(call.key, wanted, _origin(headers))
             if endpoint.secret and call.key.publishable:
-                raise Refused(403, "scope_missing", "publishable keys may not post here")
+                raise Refused(403, "scope_missing", f"the scope {wanted.value} of a page does not reach here")
             self._admission.admit_page(call.key)
         if endpoint.takes is not None:
             content_type = headers.get(b"content-type", b"")

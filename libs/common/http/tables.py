@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, inspect
 
+from libs.common.errors import FieldError
 from libs.common.http.problems import Refused
 
 CSV = "text/csv"
@@ -39,7 +40,7 @@ def lines_of(data: bytes, type_: type[Struct], most: int) -> bytes:
 
     A cell becomes what its column is in ``type_``: a number where it reads as one, a list by `SEPARATOR`,
     else text; what does not fit is left as it is, for the reader of the lines to refuse by name. Raises
-    `Refused` 400 for what is no table and for one of more than `MAX_COLUMNS`. Of more rows than ``most`` one
+    `Refused` 400 for what is no table and for one of more than `MAX_COLUMNS`, 422 for a head line alone. Of more rows than ``most`` one
     is read, for the reader of the lines to refuse them all.
     """
     kinds = {field.encode_name: _kinds(field.type) for field in inspect.type_info(type_).fields}  # type: ignore[attr-defined]
@@ -48,9 +49,12 @@ def lines_of(data: bytes, type_: type[Struct], most: int) -> bytes:
         head = [column.strip() for column in next(read, [])]
         if len(head) > MAX_COLUMNS:
             raise Refused(400, "bad_csv", f"a table may have {MAX_COLUMNS} columns, not {len(head)}")
-        return b"\n".join(_encode(_item(head, row, kinds)) for row in islice(read, most + 1))
+        rows = [_encode(_item(head, row, kinds)) for row in islice(read, most + 1)]
     except (csv.Error, UnicodeDecodeError):
         raise Refused(400, "bad_csv", "the body is no CSV table in UTF-8") from None
+    if head and not rows:
+        raise Refused(422, "missing", "the batch is empty", [FieldError("", "missing", "the batch is empty")])
+    return b"\n".join(rows)
 
 
 def _item(head: list[str], row: list[str], kinds: dict[str, frozenset[type]]) -> dict[str, Any]:

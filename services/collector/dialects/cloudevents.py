@@ -21,7 +21,7 @@ from libs.common.http.json_text import NotJson, parse_json
 from libs.common.http.problems import Refused
 from libs.common.items import check_values
 from libs.common.personal import is_email
-from services.collector.dialects.naming import MAX_NAME, id_of, word_of
+from services.collector.dialects.naming import MAX_NAME, at_their_field, id_of, word_of
 from services.collector.model import TouchpointIn
 
 CHANNEL = "other"
@@ -114,7 +114,7 @@ def in_their_words(error: Invalid) -> Invalid:
     """What was found wrong with a touchpoint, at the attribute it came from."""
     for ours, theirs in _FIELDS.items():
         if error.field == ours or error.field.startswith(f"{ours}/"):
-            return Invalid(error.code, error.reason, theirs + error.field[len(ours) :])
+            return at_their_field(error, theirs + error.field[len(ours) :])
     return error
 
 

@@ -46,3 +46,10 @@ def id_of(value: str | int | float | None, field: str) -> str | None:
         raise Invalid("wrong_type", "must be a string or a number, not true or false", field)
     # Trap: JavaScript has no integers; 7.0 and 7 are the same customer.
     return str(int(value)) if value == int(value) and abs(value) < 2**53 else str(value)
+
+
+def at_their_field(error: Invalid, field: str) -> Invalid:
+    """``error`` at ``field`` of their message, and its reason by that name where it begins with ours."""
+    ours, theirs = (where.rpartition("/")[2] for where in (error.field, field))
+    reason = theirs + error.reason[len(ours) :] if error.reason.startswith(f"{ours} ") else error.reason
+    return Invalid(error.code, reason, field, *error.errors[1:])

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from libs.common.errors import FieldError, Invalid
 from libs.common.http.batches import BatchDecoder
-from services.collector.dialects.naming import id_of, word_of
+from services.collector.dialects.naming import at_their_field, id_of, word_of
 from services.collector.dialects.shop import fitted, shop_event
 from services.collector.model import IDENTIFIED, IdentityIn, TouchpointIn
 
@@ -183,7 +183,7 @@ def in_their_words(error: Invalid) -> Invalid:
     field = _FIELDS.get(error.field)
     if field is None:
         return error
-    return Invalid(error.code, error.reason, field, *error.errors[1:])
+    return at_their_field(error, field)
 
 
 def _said(message: SegmentIn, kind: str, context: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
