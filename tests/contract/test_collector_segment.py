@@ -329,6 +329,9 @@ async def test_alias_links_the_previous_id(collector: Collector) -> None:
     assert collector.touchpoints == []
     refused = await collector.post({"userId": "c1"}, "/v1/a")
     assert refused.json()["errors"][0]["field"] == "/previousId"
+    refused = await collector.post({"anonymousId": "v1", "previousId": "v2"}, "/v1/a")
+    (error,) = refused.json()["errors"]
+    assert (error["field"], error["reason"]) == ("/userId", "userId must be given")
 
 
 async def test_group_names_the_account(collector: Collector) -> None:

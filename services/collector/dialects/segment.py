@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from libs.common.errors import FieldError, Invalid
+from libs.common.errors import Invalid
 from libs.common.http.batches import BatchDecoder
 from services.collector.dialects.naming import at_their_field, id_of, word_of
 from services.collector.dialects.shop import fitted, shop_event
@@ -41,6 +41,7 @@ KEPT = (
 """What is kept of ``context``; the rest is about the library, or about who somebody is."""
 _DEVICE = ("type", "manufacturer", "model")
 
+_SIGNED = "in browsers userId needs context.customer_signature"
 _FIELDS = {
     "/customer_id": "/userId",
     "/anonymous_id": "/anonymousId",
@@ -152,11 +153,16 @@ def translate(
     occurred_at = message.timestamp or message.original_timestamp
     if kind == "alias":
         previous = id_of(message.previous_id, "/previousId") or visitor
-        if customer is None or previous is None:
-            raise _nobody("/userId" if customer is None else "/previousId", signed)
+        if customer is None:
+            reason = "userId must be given" if signed is None else f"{_SIGNED} to link"
+            raise Invalid("missing", reason, "/userId")
+        if previous is None:
+            raise Invalid("missing", "previousId must be given", "/previousId")
         return IdentityIn(customer_id=customer, anonymous_id=previous, id=event_id, occurred_at=occurred_at)
     if customer is None and visitor is None:
-        raise _nobody("/userId", signed)
+        or_visitor = "userId or anonymousId must be given"
+        reason = or_visitor if signed is None else f"{_SIGNED}; without it anonymousId must be given"
+        raise Invalid("missing", reason, "/userId")
     type_, properties = _said(message, kind, context)
     group = message.group_id if kind == "group" else context.get("groupId")
     return TouchpointIn(
@@ -238,13 +244,3 @@ def _kept(context: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(device, dict) and (known := {name: device[name] for name in _DEVICE if name in device}):
         kept["device"] = known
     return kept
-
-
-def _nobody(field: str, signed: Signed | None) -> Invalid:
-    if field == "/previousId":
-        return Invalid("missing", "previousId must be given", field)
-    error = FieldError(field, "missing", "userId or anonymousId must be given")
-    if signed is not None:
-        reason = "in browsers userId needs context.customer_signature; without it anonymousId must be given"
-        error = FieldError(field, "missing", reason)
-    return Invalid(error.code, error.reason, error.field)
