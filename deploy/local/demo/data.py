@@ -195,7 +195,7 @@ def first_scored_week(first: int, last: int) -> int:
 
 
 def scored_households(weeks: int) -> int:
-    """Of how many households ``weeks`` weeks are scored: as many as make `SCORED_WEEKS`, or `SCORED_AT_LEAST`."""
+    """How many households are scored over ``weeks`` weeks: to make `SCORED_WEEKS`, or `SCORED_AT_LEAST`."""
     return max(SCORED_AT_LEAST, SCORED_WEEKS // max(1, weeks))
 
 

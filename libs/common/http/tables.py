@@ -40,8 +40,8 @@ def lines_of(data: bytes, type_: type[Struct], most: int) -> bytes:
 
     A cell becomes what its column is in ``type_``: a number where it reads as one, a list by `SEPARATOR`,
     else text; what does not fit is left as it is, for the reader of the lines to refuse by name. Raises
-    `Refused` 400 for what is no table and for one of more than `MAX_COLUMNS`, 422 for a head line alone. Of more rows than ``most`` one
-    is read, for the reader of the lines to refuse them all.
+    `Refused` 400 for what is no table and for one of more than `MAX_COLUMNS`, 422 for a head line alone. Of
+    more rows than ``most`` one is read, for the reader of the lines to refuse them all.
     """
     kinds = {field.encode_name: _kinds(field.type) for field in inspect.type_info(type_).fields}  # type: ignore[attr-defined]
     try:
