@@ -90,7 +90,7 @@ def decisions(products: int) -> Callable[[range], tuple[int, int]]:
 
     def decide(numbers: range) -> tuple[int, int]:
         sizes = (0, 0)
-        for decided in decider.decide(map(question, numbers)):
+        for decided in decider.decide([question(number) for number in numbers]):
             assert isinstance(decided, Decided)
             assert decided.event is not None
             assert len(decided.answer.offers) == 10
