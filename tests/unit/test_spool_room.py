@@ -22,6 +22,7 @@ from libs.common.spool.file import SpoolFile
 from libs.common.spool.journal import SpoolJournal, open_journal
 from libs.common.spool.metrics import SpoolMetrics
 from libs.common.spool.room import RoomLimits
+from libs.common.spool.store import SpoolStore
 from libs.common.telemetry import Metrics
 
 MB = 1 << 20
@@ -176,3 +177,23 @@ def test_refusals_become_503_with_their_code() -> None:
     full = refusal_of(SpoolFull("no room"))
     assert (full.status, full.code, full.headers) == (503, "spool_full", {"retry-after": "5"})
     assert refusal_of(Transient("away")).code == "unavailable"
+
+
+async def test_long_log_is_moved_into_the_file_beside_commits_and_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "spool-00000000000000ab.sqlite"
+    log = path.with_name(path.name + "-wal")
+    store = SpoolStore(path, lambda: 1)
+    store.start()
+    try:
+        await store.put([], [("first", bytes(10))]).committed()
+        salt = log.read_bytes()[16:24]
+        for number in range(40):
+            await store.put([], [(f"k{number}", bytes(100_000))]).committed()
+        # Far too little for SQLite to do it within a commit.
+        await until(lambda: path.stat().st_size > 2_000_000)
+        async with asyncio.timeout(10):
+            while log.read_bytes()[16:24] == salt:
+                await store.put([], [("again", bytes(10))]).committed()
+        assert len(await store.local_rows(100)) > 40
+    finally:
+        await store.stop()

@@ -31,6 +31,8 @@ _RELEASE_AT_ONCE = 200
 _LOCAL_AT_ONCE = 64
 _GIVE_BACK_AT_ONCE = 2_048
 _LOG_BYTES = 8 << 20
+_LOG_PAGES = 4_000
+"""Where SQLite itself moves the log into the file, within a commit: only where `SpoolFile.move` has not."""
 
 
 class SpoolState(msgspec.Struct, array_like=True, frozen=True):
@@ -62,9 +64,10 @@ _encoder = msgspec.msgpack.Encoder()
 class SpoolFile:
     """One spool on disk, locked for this process.
 
-    `write` and the two `forget` methods belong to one thread, `read` and `query` to another (or the same).
-    Raises `Misconfigured` where the file cannot be used, BlockingIOError where another process holds it,
-    FileNotFoundError where it is gone and ``create`` is false. ``ended``: it was given up, see `give_up`.
+    `write` and the two `forget` methods belong to one thread, `read` and `query` to another (or the same);
+    `move` to both. Raises `Misconfigured` where the file cannot be used, BlockingIOError where another
+    process holds it, FileNotFoundError where it is gone and ``create`` is false. ``ended``: it was given up,
+    see `give_up`.
     """
 
     def __init__(self, path: Path, max_bytes: int, *, create: bool = True) -> None:
@@ -206,6 +209,15 @@ class SpoolFile:
         ).fetchone()
         return found[0] if found else None
 
+    def move(self, *, writing: bool) -> None:
+        """Move the log into the file, as far as it goes; ``writing``: on the thread that writes.
+
+        Commits go on beside one on the other thread. What they add meanwhile is little, and once that is
+        moved between two commits the log begins anew.
+        """
+        connection = self._sweeper if writing else self._reader
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def usage(self) -> Usage:
         """How much of the disk the spool takes; for the reading thread."""
         pages = self._reader.execute("PRAGMA page_count").fetchone()[0]
@@ -218,7 +230,7 @@ class SpoolFile:
         # Trap: `execute` would take a single step of it, which is a single page.
         self._sweeper.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK_AT_ONCE})")
         # The file is cut off only where the log is moved into it.
-        self._sweeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self.move(writing=True)
 
     def compact(self) -> None:
         """Write the file anew without anything that was deleted, the log included; raises sqlite3.Error."""
@@ -268,6 +280,7 @@ def _connect(path: Path, synchronous: str) -> sqlite3.Connection:
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     return connection
 

@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 _LINE_BYTES = 64 << 20
 _ROW_BYTES = 200
 _BULK_ROWS = 512
+_LOG_BYTES, _COMMIT_BYTES = 4 << 20, 12 << 10
 
 T = TypeVar("T")
 
@@ -115,6 +116,7 @@ class SpoolStore:
         self._launching = False
         self._uncommitted: dict[str, bytes] = {}
         self._releasing = False
+        self._logged, self._moving = 0, False
         self._levels: Heads = [0] * PARTITIONS
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -217,7 +219,16 @@ class SpoolStore:
                 waiter.set_result(None)
         self._flying, self._landed_last, self._launching = None, pack, False
         self._wake()
+        self._log(pack)
         self.on_commit(pack)
+
+    def _log(self, pack: Pack) -> None:
+        """Have the log moved into the file where it has become long, while commits go on."""
+        # Twice: what is committed is deleted again before long.
+        self._logged += 2 * (_COMMIT_BYTES + pack.size)
+        if self._logged > _LOG_BYTES and not (self._moving or self._closed):
+            self._logged, self._moving = 0, True
+            self._readers.submit(self._move, writing=False)
 
     def _crashed(self, pack: Pack, error: Exception) -> None:
         _log.error("spool %s: commit of %d rows failed: %s", self.spool, len(pack.rows), error)
@@ -253,6 +264,9 @@ class SpoolStore:
         if floor is not None:
             self.floor = floor
             self._release_some()
+
+    def _moved(self) -> None:
+        self._moving = False
 
     async def read(self, number: int, max_bytes: int) -> list[tuple[int, list[Row]]]:
         """Committed packs from ``number`` on, in order, about ``max_bytes`` of them."""
@@ -318,6 +332,18 @@ class SpoolStore:
         except (sqlite3.Error, RuntimeError) as error:
             # RuntimeError: it was closed meanwhile, as an adopted one is when it has ended.
             raise Transient(f"the spool cannot be read: {error}", retry_after=5.0) from error
+
+    # --- on the reading thread, and the rest on the writer thread
+
+    def _move(self, *, writing: bool) -> None:
+        try:
+            self._file.move(writing=writing)
+        except sqlite3.Error as error:
+            _log.warning("spool %s: its log was not moved: %s", self.spool, error)
+        if writing:
+            self._tell(self._moved)
+        else:
+            self._jobs.put(lambda: self._move(writing=True))
 
     # --- on the writer thread
 
