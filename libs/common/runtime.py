@@ -39,6 +39,9 @@ S = TypeVar("S", bound=CommonSettings)
 OK, CRASHED, MISCONFIGURED = 0, 1, 2
 _GIVE_UP_START = 2.0
 _COLLECT = (10_000, 10, 100)
+_SWITCH = 0.0005
+"""Seconds that a busy event loop keeps the interpreter lock where another thread waits for it. A commit of
+the spool asks for it a dozen times, and each time would wait Python's usual 5 ms."""
 _log = logging.getLogger(__name__)
 
 
@@ -121,6 +124,7 @@ def run(
     try:
         settings = load_settings(settings_type)
         set_up_logs(name, settings.log_level)
+        sys.setswitchinterval(_SWITCH)
         _log_settings(settings)
         with _listen(settings, settings_type) as listener:
             status = uvloop.run(_live(settings, create, listener, limits or Limits(), patience or Patience()))
