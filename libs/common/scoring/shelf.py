@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +125,11 @@ class ScoringTables:
             columns=columns,
             weights=weights,
         )
+
+    @cached_property
+    def mean_log_share(self) -> float:
+        """Mean of ``log_share``."""
+        return float(self.log_share.mean())
 
     def scores_of(self, asked: Sequence[tuple[Sequence[str], float]]) -> Floats:
         """Array (asked, n): what goes with each list of products, times the amount that comes with it."""

@@ -103,8 +103,9 @@ class Explainer:
         """What is said where nothing else can be."""
         if one.product_id is None:
             return reasons.FROM_RANGE if one.offer is None else reasons.authored(one.offer)
-        sold = self._here.tables.log_share
-        return reasons.POPULAR if sold[one.position] > sold.mean() else reasons.FROM_RANGE
+        tables = self._here.tables
+        popular = tables.log_share[one.position] > tables.mean_log_share
+        return reasons.POPULAR if popular else reasons.FROM_RANGE
 
     def _told(self, found: Found) -> tuple[str, float]:
         """Name of the product a pair was found with; in how many of 100 orders with it the other is, too."""

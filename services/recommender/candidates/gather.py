@@ -199,7 +199,7 @@ def _candidates(
     signs = tables.signs
     named = _Candidates(
         positions=found,
-        offers=np.full(len(found), None),
+        offers=np.empty(len(found), dtype=object),
         kinds=kinds,
         sources=sources,
         replaces=replaces,

@@ -78,7 +78,7 @@ def allowed(
             limits.append(f"{REFUSED}:{name}")
     if limits:
         return Allowed(False, tuple(limits))
-    granted = any(
+    granted = bool(consents) and any(
         name in consents and consents[name].granted
         for purpose in (*PURPOSES, *([contact] if contact else ()))
         for name in (purpose, f"{purpose}/{channel}")
