@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,30 @@ def verify(patience: float, data_dir: Path) -> None:
     if (hop := broken_hop(ledger)) is not None:
         raise ClosedloopError(f"the ledger does not balance at {hop}")
     click.echo("the ledger balances: accepted = applied + duplicate + rejected + dead-lettered + erased")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="The figures alone, as one JSON document.")
+@data_dir_option
+def report(as_json: bool, data_dir: Path) -> None:
+    """Tell what the loop has done so far: events, what was learned, and what offers earn."""
+    from deploy.local.client import PlatformClient
+    from deploy.local.reporting import gather, report_lines
+
+    with PlatformClient(data_dir) as client:
+        figures = gather(client)
+    for line in [json.dumps(figures, indent=2)] if as_json else report_lines(figures):
+        click.echo(line)
+
+
+@main.command()
+@data_dir_option
+def evaluate(data_dir: Path) -> None:
+    """Judge another policy from logged decisions: not supported yet."""
+    from deploy.local.client import PlatformClient
+
+    with PlatformClient(data_dir) as client:
+        client.post("analyzer", "/v1/evaluations", b"{}")
 
 
 @main.command()

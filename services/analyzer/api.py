@@ -31,6 +31,8 @@ from services.analyzer.model.timeline import TimelineEntry
 
 LIMIT = 100
 MOST = 1_000
+LATER = ("funnel", "channels", "offers", "needs", "conflicts", "attribution")
+"""Insights that are agreed on and not built yet."""
 
 
 class DeadLetterView(Struct, frozen=True):
@@ -92,6 +94,7 @@ def add_routes(app: HttpApp, queries: Queries, insights: Insights) -> None:
     _add_replay_route(app, queries)
     _add_erasure_routes(app, queries)
     _add_insight_routes(app, insights)
+    app.not_supported("POST", "/v1/evaluations", "evaluation of other policies", scope=Scope.OPS)
 
 
 def _add_customer_routes(app: HttpApp, queries: Queries) -> None:
@@ -287,6 +290,8 @@ def _add_insight_routes(app: HttpApp, insights: Insights) -> None:
             "level": "probability with which an interval holds the truth, 0.5 to 0.999; 0.95 where not said",
         },
     )
+    for name in LATER:
+        app.not_supported("GET", f"/v1/insights/{name}", f"the insight {name}", scope=Scope.OPS)
 
 
 def _letter_view(buried: Buried) -> DeadLetterView:

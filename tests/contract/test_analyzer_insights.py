@@ -140,6 +140,27 @@ async def test_lift_takes_the_scope_ops_and_is_in_openapi(caller: Caller) -> Non
     assert {"placement", "level"} <= set(named)
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        *(("GET", f"/v1/insights/{name}") for name in (
+            "funnel", "channels", "offers", "needs", "conflicts", "attribution",
+        )),
+        ("POST", "/v1/evaluations"),
+    ],
+)  # fmt: skip
+async def test_what_is_agreed_on_and_not_built_is_told_apart_from_a_wrong_path(
+    caller: Caller, method: str, path: str
+) -> None:
+    body = {} if method == "GET" else {"json": {"policy": "popular"}}
+    answer = await caller.http.request(method, path, **body)
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_supported"), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    strange = await caller.http.request(method, path, headers={"authorization": "Bearer nobody"}, **body)
+    assert strange.json()["code"] == "key_unknown"
+    assert (await caller.get("/v1/insights/fortune", 404))["code"] == "not_found"
+
+
 async def test_gauges_show_placements_of_the_catalogue_only(caller: Caller) -> None:
     await caller.happen(*arms(SMALL), decided("x", "treatment", T0, "whatever-a-caller-says"))
     metrics = AnalyzerMetrics(Metrics("analyzer"))

@@ -54,6 +54,22 @@ async def test_answer_has_the_shape_of_the_contract(world: World) -> None:
     )  # fmt: skip
 
 
+async def test_kinds_may_be_said_to_be_all(world: World) -> None:
+    async with world.up() as client:
+        stored = await client.put("/v1/placements/wide", json={"kinds": "all"})
+        assert (stored.status_code, "kinds" in stored.json()) == (200, False), stored.text
+        everything = await ask(client, limit=100, dry_run=True)
+        said = await ask(client, placement="wide", limit=100, dry_run=True, kinds="all")
+        by_query = await client.get(f"{URL}?placement=wide&limit=100&dry_run=true&kinds=all")
+        assert len(products(everything)) > 5
+        assert set(products(said)) == set(products(everything)) == set(products(by_query.json()))
+        for mixed in ({"kinds": ["all", "repeat"]}, {"kinds": ["all"]}, {"kinds": "repeat"}):
+            refused = await client.post(URL, json={"placement": "wide", **mixed})
+            assert (refused.status_code, refused.json()["code"]) == (422, "wrong_type"), refused.text
+        refused = await client.get(f"{URL}?placement=wide&kinds=all,repeat")
+        assert (refused.status_code, refused.json()["code"]) == (422, "wrong_type"), refused.text
+
+
 async def test_page_basket_and_exclude_are_never_offered(world: World) -> None:
     async with world.up() as client:
         context = {"product_id": "coffee", "basket": ["milk", {"product_id": "bread", "quantity": 2}]}

@@ -15,6 +15,12 @@ def test_verify_names_the_hop_that_holds_events_and_is_content_afterwards(start:
     done = closedloop("verify", "--data-dir", str(up.data_dir))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "operator 50" in done.stdout
+    there = ["--data-dir", str(up.data_dir)]
+    told = closedloop("report", *there)
+    assert "  50 from operator" in told.stdout.splitlines(), told.stdout + told.stderr
+    refused = closedloop("evaluate", *there)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == "Error: evaluation of other policies is not supported yet (404 not_supported)\n"
 
     broker = up.pid_of("broker")
     freeze(broker)

@@ -21,6 +21,7 @@ from deploy.local.files import BATCH_ITEMS, Item, batches, nested, read_items, s
 from deploy.local.ledger import broken_hop, hops, in_order, rows, settle, spool_of
 from deploy.local.operator_key import operator_key, stored_key
 from deploy.local.platform import Options
+from deploy.local.reporting import report_lines
 from deploy.local.running import (
     FILE,
     PlatformRecord,
@@ -68,7 +69,9 @@ def myself() -> PlatformRecord:
     return record(me.pid, me.started)
 
 
-@pytest.mark.parametrize("command", [["verify"], ["rebuild"], ["dead-letters", "list"]])
+@pytest.mark.parametrize(
+    "command", [["verify"], ["rebuild"], ["dead-letters", "list"], ["report"], ["evaluate"]]
+)
 def test_commands_say_that_no_platform_is_running(command: list[str], tmp_path: Path) -> None:
     result = run(*command, "--data-dir", str(tmp_path))
     assert result.exit_code == 1
@@ -82,10 +85,37 @@ def test_import_says_that_no_platform_is_running(tmp_path: Path) -> None:
     assert "no platform is running" in said(result)
 
 
-def test_commands_of_later_versions_are_absent() -> None:
-    for absent in ("evaluate", "export", "erase", "report"):
-        assert run(absent).exit_code == 2
-    assert run("dead-letters", "replay").exit_code == 2
+def test_commands_about_somebody_or_something_need_to_be_told(tmp_path: Path) -> None:
+    for command in (["export"], ["erase"], ["dead-letters", "replay"]):
+        assert run(*command, "--data-dir", str(tmp_path)).exit_code == 2
+
+
+def test_report_says_what_is_known_and_what_is_not() -> None:
+    def row(difference: float | None, interval: list[float] | None) -> dict[str, Any]:
+        groups = {"treatment": {"customers": 1200, "mean": 3.0}, "control": {"customers": 40, "mean": 2.0}}
+        kind = {"placement": "home", "against": "none", "level": 0.95}
+        return {**kind, **groups, "difference": difference, "interval": interval}
+
+    ends = dict.fromkeys(("applied", "duplicate", "rejected", "dead_lettered", "erased", "in_flight"), 0)
+    sources = [{"source": "shop", "accepted": 1234}]
+    ledger = {"accepted": 1234, **ends, "balanced": False, "by_source": sources}
+    learned = {"version": 1, "journal_time": 1_790_000_000_000, "orders": 20, "trials": 3}
+    rows = [row(1.0, [0.25, 1.75]), row(1.0, None), row(None, None)]
+    told = list(report_lines({"ledger": ledger, "learned": learned, "lift": {"rows": rows}}))
+    assert "  the ledger does NOT balance: see closedloop verify" in told
+    assert "  1,234 from shop" in told
+    assert "  20 orders and 3 trials, until 2026-09-21T14:13:20.000Z" in told
+    held = "1,200 treated, 40 held out"
+    assert told[-3:] == [
+        f"  home against none: +1.00 (+0.25 to +1.75, 95%); {held}",
+        f"  home against none: +1.00, of too few customers to say how sure; {held}",
+        f"  home against none: not known; {held}",
+    ]
+    fresh = {"version": 0, "journal_time": 0, "orders": 0, "trials": 0}
+    told = list(
+        report_lines({"ledger": {**ledger, "balanced": True}, "learned": fresh, "lift": {"rows": []}})
+    )
+    assert {"  the ledger balances", "  nothing yet", "  no decisions yet"} <= set(told)
 
 
 def test_keys_are_added_listed_and_revoked(tmp_path: Path) -> None:

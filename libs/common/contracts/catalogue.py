@@ -24,6 +24,9 @@ KINDS: tuple[Kind, ...] = (
     "service",
     "content",
 )
+AllKinds = Literal["all"]
+"""What callers may say in place of a list of kinds; stored as none."""
+
 PRODUCT_KINDS: tuple[Kind, ...] = ("cross_sell", "up_sell", "repeat")
 Objective = Literal["uplift", "value", "acceptance"]
 

@@ -147,6 +147,14 @@ class HttpApp(FastAPI):
             )
         )
 
+    def not_supported(self, method: str, path: str, what: str, *, scope: Scope) -> None:
+        """Add a path that is agreed on and not built yet: 404 ``not_supported``, unlike a wrong path."""
+
+        async def refuse(call: Call) -> Response:
+            raise Refused(404, "not_supported", f"{what} is not supported yet")
+
+        self.endpoint(method, path, refuse, scope=scope, summary=f"Not supported yet: {what}")
+
     def build_middleware_stack(self) -> ASGIApp:
         """The Edge around everything FastAPI does; built once, at the first request."""
         routes = [endpoint.path for endpoint in self._table.endpoints]

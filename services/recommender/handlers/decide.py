@@ -334,7 +334,7 @@ def _items(whom: Who) -> Mapping[str, Item]:
 
 
 def _kinds(ask: Ask, placement: Placement) -> Collection[str] | None:
-    if ask.kinds is None:
+    if ask.kinds is None or ask.kinds == "all":
         return placement.kinds
     return ask.kinds if placement.kinds is None else set(ask.kinds) & set(placement.kinds)
 

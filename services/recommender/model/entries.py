@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from libs.common.contracts.catalogue import CatalogueEntry, Id, Offer, Placement, Product
+from libs.common.contracts.catalogue import AllKinds, CatalogueEntry, Id, Kind, Offer, Placement, Product
 from libs.common.contracts.identity import RESERVED_PREFIXES, may_be_frozen
 from libs.common.errors import Invalid
 from libs.common.personal import refuse_personal
@@ -40,6 +40,7 @@ class PlacementIn(Placement, frozen=True, kw_only=True, tag=False):
     """A placement as sent."""
 
     placement_id: Id | None = None  # type: ignore[assignment]
+    kinds: list[Kind] | AllKinds | None = None  # type: ignore[assignment]
 
 
 class ProductOut(Product, frozen=True, kw_only=True, tag=False):
@@ -78,7 +79,10 @@ def offer_of(sent: OfferIn) -> Offer:
 
 def placement_of(sent: PlacementIn) -> Placement:
     """The placement to store; raises `Invalid`."""
-    return Placement(**_fields(sent))
+    fields = _fields(sent)
+    if fields["kinds"] == "all":
+        fields["kinds"] = None
+    return Placement(**fields)
 
 
 def shown(entry: CatalogueEntry) -> dict[str, Any]:

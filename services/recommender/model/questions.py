@@ -44,6 +44,8 @@ def from_query(query: Iterable[tuple[str, str]]) -> dict[str, Any]:
             raise Invalid("unknown_field", "say product_id and basket by name in a query", "/context")
     if context:
         raw["context"] = context
+    if raw.get("kinds") == ["all"]:
+        raw["kinds"] = "all"
     return raw
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from libs.common.contracts.catalogue import Id, Kind
+from libs.common.contracts.catalogue import AllKinds, Id, Kind
 
 MAX_LIMIT = 100
 MAX_EXCLUDE = 1_000
@@ -36,7 +36,7 @@ class Ask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     channel: Annotated[str, Meta(min_length=1, max_length=64)] = "web"
     context: dict[str, Any] = {}
     limit: Limit | None = None
-    kinds: list[Kind] | None = None
+    kinds: list[Kind] | AllKinds | None = None
     exclude: Annotated[list[str], Meta(max_length=MAX_EXCLUDE)] = []
     after: str | None = None
     wait_ms: WaitMillis = 250
