@@ -23,9 +23,10 @@ from libs.common.runtime import running
 from libs.common.secrets import make_private_folder
 from libs.common.spool.memory import MemoryJournal
 from libs.common.view import MemoryView, OnBatch
+from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.fold import Fold, Place
 from services.analyzer.learner.parts import Publications, Solved, content_of
-from services.analyzer.model.lessons import TrialLesson
+from services.analyzer.model.lessons import OrderLesson, TrialLesson
 from services.recommender.app import create_service
 from services.recommender.memory import MemoryCatalogueStore, MemoryDecisionStore
 from services.recommender.settings import RecommenderSettings
@@ -135,10 +136,13 @@ class World:
                 )
             )
 
-    def learns(self, lessons: Iterable[TrialLesson]) -> None:
+    def learns(
+        self, lessons: Iterable[TrialLesson | OrderLesson], catalogue: Catalogue | None = None
+    ) -> None:
         """Let the learner have folded ``lessons``, and published."""
-        fold, view = Fold(), self.views[LEARNED_MODELS]
+        fold, view = Fold(catalogue=catalogue), self.views[LEARNED_MODELS]
         for number, lesson in enumerate(lessons):
+            fold.settle(lesson.at)
             fold.learn_one(Place(0, 0, number), lesson)
         records, manifest = Publications().records(content_of(fold, self.clock.now(), Solved()), 1)
         for key, value, _ in records:

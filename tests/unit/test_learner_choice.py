@@ -91,7 +91,7 @@ def order(
         occurred_at=at,
         order_id=f"o{n}",
         lines=[LessonLine(product_id, 1.0, 2.0) for product_id in products],
-        channel="web",
+        channel="phone" if n % 4 == 0 else "web",
         before=before,
     )
 
@@ -185,9 +185,9 @@ def test_learner_and_recommender_see_the_same_bits() -> None:
     last = lessons[-1][1]
     tables = fold.choice.tables
     tables.state = replace(tables.state, pairs_at=fold.goods.last_at - PAIRS_LONGEST)
-    tables._note(fold.goods, fold.choice.firsts)
+    tables._note(fold.goods, fold.choice.firsts, fold.choice.occasions)
     tables._make(fold.goods.solution)
-    mine = tables.now(fold.goods, fold.choice.firsts)
+    mine = tables.now(fold.goods, fold.choice.firsts, fold.choice.occasions)
     assert mine is not None
     assembler, publications = LearnedAssembler(), Publications()
     records, manifest = publications.records(content_of(fold, last.at, Solved()), 1)
@@ -197,10 +197,11 @@ def test_learner_and_recommender_see_the_same_bits() -> None:
     theirs = ScoringTables.align(Shelf(catalogue.products()), assembler.models)
     assert last.before is not None
     exercise = exercise_of(mine, last, Draw(0.0, "next", b"seed"))
-    scene = Scene.of(theirs, last.before.items, last.occurred_at)
+    scene = Scene.of(theirs, last.before.items, last.occurred_at, channel=last.channel)
     found = candidates(Look(scene, np.ones(len(theirs.shelf), dtype=bool))).positions
     x = candidate_features(scene, found)
     assert len(x) > 20
+    assert x[:, [FEATURES.index("hour_fit"), FEATURES.index("channel_fit")]].all()
     assert exercise.x.tobytes() == x.tobytes()
     assert assembler.models.choice.weights.tobytes() == fold.choice.logit.mean.tobytes()
     assert fold.choice.logit.samples > 100
@@ -208,7 +209,7 @@ def test_learner_and_recommender_see_the_same_bits() -> None:
 
 def test_order_is_asked_for_as_a_whole_as_the_rest_of_a_basket_or_as_discoveries() -> None:
     fold = run(Fold(SMALL, shop()), shopping(60))
-    tables = fold.choice.tables.now(fold.goods, fold.choice.firsts)
+    tables = fold.choice.tables.now(fold.goods, fold.choice.firsts, fold.choice.occasions)
     assert tables is not None
     owned = Items(customer="c", items={"p1": Item(orders=1, bought=Decayed(1.0, T0), last_bought_at=T0)})
     lesson = order(["p1", "p2", "bread", "butter", "unheard of"], T0 + DAY, before=owned)

@@ -18,6 +18,7 @@ MANIFEST_KEY = b"manifest"
 POPULARITY = "popularity"
 COMPLEMENTS = "complements"
 PAIRS = "pairs"
+OCCASIONS = "occasions"
 CHOICE = "choice"
 RESPONSE = "response"
 INTERCEPTS = "intercepts"
@@ -88,6 +89,21 @@ class PairsPart(Struct, frozen=True, kw_only=True, tag="pairs"):
     version: int
     part: int
     neighbours: dict[str, list[Neighbour]]
+
+
+class OccasionsPart(Struct, frozen=True, kw_only=True, tag="occasions"):
+    """What is bought more than usual at an hour, or by a channel.
+
+    ``fits`` are floats (categories, eight times of the day then channels): log of how much more of the orders
+    at that time, or by that channel, hold the category than of all orders. Times of the day are three hours
+    apart from midnight UTC on; all parts of a version have the same channels.
+    """
+
+    version: int
+    part: int
+    channels: list[str]
+    categories: list[str]
+    fits: bytes
 
 
 class ChoicePart(Struct, frozen=True, kw_only=True, tag="choice"):
@@ -191,6 +207,7 @@ LearnedModel = (
     PopularityPart
     | ComplementsPart
     | PairsPart
+    | OccasionsPart
     | ChoicePart
     | ResponsePart
     | InterceptsPart

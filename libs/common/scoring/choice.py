@@ -30,6 +30,8 @@ FEATURES = (
     "aisle",
     "usual",
     "first",
+    "hour_fit",
+    "channel_fit",
     *(f"first_{name}" for name in FIRST),
     "first_rate",
 )
@@ -57,6 +59,8 @@ START_WEIGHTS: Mapping[str, float] = {
     "aisle": 0.75,
     "usual": 1.3,
     "first": 0.0,
+    "hour_fit": 0.0,
+    "channel_fit": 0.0,
     "first_popularity": 0.1,
     "first_history": 0.35,
     "first_trend": 0.9,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ __all__ = [
     "FEATURES",
     "Histories",
     "History",
+    "Moment",
     "Scene",
     "ScoringTables",
     "Shelf",
@@ -66,12 +68,15 @@ class Scene:
         its size).
     aisle:
         Share of the basket in each category (categories,).
+    fits:
+        How well each category fits the hour, and the channel (2, categories).
     """
 
     tables: ScoringTables
     past: History
     given: Floats
     aisle: Floats
+    fits: Floats
 
     @classmethod
     def of(
@@ -81,10 +86,11 @@ class Scene:
         at: Millis,
         page: str | None = None,
         basket: Sequence[str] = (),
+        channel: str = "",
     ) -> Scene:
         """The scene of a customer with ``items`` at ``at``, who looks at ``page`` with ``basket`` in hand."""
         past = History.of(tables, Traces.of(tables, items), at)
-        return scenes_of(tables, [(past, page, basket)])[0]
+        return scenes_of(tables, [Moment(past, page, basket, channel)])[0]
 
     @property
     def page(self) -> Floats:
@@ -107,21 +113,31 @@ class Scene:
         return self.past.complements
 
 
-def scenes_of(
-    tables: ScoringTables, asked: Sequence[tuple[History, str | None, Sequence[str]]]
-) -> list[Scene]:
-    """`Scene.of` several customers whose histories are at hand, with a page and a basket each."""
+class Moment(NamedTuple):
+    """A customer, with what he did so far, who looks at a page with a basket in hand, by a channel."""
+
+    past: History
+    page: str | None
+    basket: Sequence[str]
+    channel: str
+
+
+def scenes_of(tables: ScoringTables, asked: Sequence[Moment]) -> list[Scene]:
+    """`Scene.of` several moments, each as by itself."""
     given = tables.scores_of(
         [
             each
-            for _, page, basket in asked
-            for each in (((page,) if page else (), 1.0), (basket, max(len(basket), 1) ** -0.5))
+            for moment in asked
+            for each in (
+                ((moment.page,) if moment.page else (), 1.0),
+                (moment.basket, max(len(moment.basket), 1) ** -0.5),
+            )
         ]
     ).reshape(len(asked), 2, len(tables.shelf))
-    aisles = _aisles(tables.shelf, [basket for _, _, basket in asked])
+    aisles = _aisles(tables.shelf, [moment.basket for moment in asked])
     return [
-        Scene(tables, past, of_one, aisle)
-        for (past, _, _), of_one, aisle in zip(asked, given, aisles, strict=True)
+        Scene(tables, moment.past, of_one, aisle, tables.fits(moment.past.at, moment.channel))
+        for moment, of_one, aisle in zip(asked, given, aisles, strict=True)
     ]
 
 
@@ -176,7 +192,8 @@ def features_of(asked: Sequence[tuple[Scene, Ints]]) -> list[Floats]:
     first = times <= 0.0
     x[:, 14] = np.where(first, 0.0, _usual(bought, tables.rankings.share[at], history))
     x[:, 15] = first
-    x[:, 16:-1] = x[:, _FIRST] * first[:, None]
+    x[:, 16:18] = joined([scene.fits for scene, _ in asked], axis=1).take(place, axis=1).T
+    x[:, 18:-1] = x[:, _FIRST] * first[:, None]
     x[:, -1] = tables.log_first[at] * first
     return parted(x, sizes)
 

@@ -17,6 +17,7 @@ from libs.common.contracts.learned_model import (
     COMPLEMENTS,
     INTERCEPTS,
     MANIFEST_KEY,
+    OCCASIONS,
     PAIRS,
     POPULARITY,
     RESPONSE,
@@ -26,6 +27,7 @@ from libs.common.contracts.learned_model import (
     InterceptsPart,
     Manifest,
     Neighbour,
+    OccasionsPart,
     PairsPart,
     Popular,
     PopularityPart,
@@ -34,17 +36,28 @@ from libs.common.contracts.learned_model import (
     part_key,
 )
 from libs.common.scoring.choice import START, ChoiceModel
+from libs.common.scoring.occasions import NO_OCCASIONS, Occasions, occasions_of
 from libs.common.scoring.response import ResponseModel, response_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-Part = PopularityPart | ComplementsPart | PairsPart | ChoicePart | ResponsePart | InterceptsPart | CausedPart
+Part = (
+    PopularityPart
+    | ComplementsPart
+    | PairsPart
+    | OccasionsPart
+    | ChoicePart
+    | ResponsePart
+    | InterceptsPart
+    | CausedPart
+)
 _Part = TypeVar(
     "_Part",
     PopularityPart,
     ComplementsPart,
     PairsPart,
+    OccasionsPart,
     ChoicePart,
     ResponsePart,
     InterceptsPart,
@@ -171,6 +184,7 @@ class LearnedModels:
     trials: int = 0
     popularity: Popularity = field(default=NO_POPULARITY)
     complements: Complements = field(default=NO_COMPLEMENTS)
+    occasions: Occasions = field(default=NO_OCCASIONS)
     choice: ChoiceModel = field(default=START)
     response: ResponseModel = field(default=NO_RESPONSES)
 
@@ -219,13 +233,14 @@ class LearnedAssembler:
         popularity = self._parts(POPULARITY, PopularityPart)
         complements = self._parts(COMPLEMENTS, ComplementsPart)
         pairs = self._parts(PAIRS, PairsPart)
+        occasions = self._parts(OCCASIONS, OccasionsPart)
         choice = self._parts(CHOICE, ChoicePart)
         heads = self._parts(RESPONSE, ResponsePart)
         intercepts = self._parts(INTERCEPTS, InterceptsPart)
         caused = self._parts(CAUSED, CausedPart)
         if popularity is None or complements is None or pairs is None or choice is None:
             return False
-        if heads is None or intercepts is None or caused is None:
+        if occasions is None or heads is None or intercepts is None or caused is None:
             return False
         self.models = LearnedModels(
             version=manifest.version,
@@ -234,6 +249,7 @@ class LearnedAssembler:
             trials=manifest.trials,
             popularity=self._popularity_now(popularity),
             complements=self._complements_now(complements, pairs),
+            occasions=self._occasions_now(occasions),
             choice=self._choice_now(choice),
             response=self._response_now(manifest.version, heads, intercepts, caused),
         )
@@ -263,6 +279,9 @@ class LearnedAssembler:
         if self._unchanged(PAIRS, pairs) and same:
             return self.models.complements
         return complements_of(_lists(pairs), self._solved)
+
+    def _occasions_now(self, parts: Sequence[OccasionsPart]) -> Occasions:
+        return self.models.occasions if self._unchanged(OCCASIONS, parts) else occasions_of(parts)
 
     def _choice_now(self, parts: Sequence[ChoicePart]) -> ChoiceModel:
         if self._unchanged(CHOICE, parts):

@@ -9,11 +9,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from libs.common.clock import Millis
 from libs.common.contracts.catalogue import Product
 from libs.common.contracts.learned_model import USUAL_FIRST
 from libs.common.errors import Invalid
 from libs.common.scoring.comparables import Comparables
 from libs.common.scoring.learned import Complements, LearnedModels, Popularity
+from libs.common.scoring.occasions import hour_at
 from libs.common.scoring.peers import Peers
 from libs.common.scoring.rankings import Rankings
 from libs.common.times import parse_time
@@ -34,6 +36,8 @@ class Shelf:
     ----------
     products, ids, index:
         The products, their ids, and the position of each id.
+    category_names:
+        The category of each number.
     category, brand:
         Arrays (n,): a number per category, and per brand, `NO_BRAND` where none is said.
     price:
@@ -52,6 +56,7 @@ class Shelf:
         self.category: Ints = np.array(
             [codes.setdefault(product.category, len(codes)) for product in products], dtype=np.int64
         )
+        self.category_names = list(codes)
         self.categories = len(codes)
         brands = {"": NO_BRAND}
         self.brand: Ints = np.array(
@@ -88,6 +93,8 @@ class ScoringTables:
         Array (rows of complements, width): shelf positions of the neighbours, n where not on the shelf.
     weights:
         Array (rows, width): their weights.
+    occasions:
+        Array (categories, columns of `Occasions`): what is bought more than usual then and there.
     """
 
     shelf: Shelf
@@ -99,6 +106,7 @@ class ScoringTables:
     rows: Ints
     columns: Ints
     weights: Floats
+    occasions: Floats
 
     @classmethod
     def align(
@@ -124,12 +132,22 @@ class ScoringTables:
             rows=rows,
             columns=columns,
             weights=weights,
+            occasions=learned.occasions.on(shelf.category_names),
         )
 
     @cached_property
     def mean_log_share(self) -> float:
         """Mean of ``log_share``."""
         return float(self.log_share.mean())
+
+    def fits(self, at: Millis, channel: str) -> Floats:
+        """Array (2, categories): how well each fits the hour of ``at``, and ``channel``; 0 where unknown."""
+        before, after, part = hour_at(at)
+        fits = np.zeros((2, self.shelf.categories))
+        fits[0] = (1.0 - part) * self.occasions[:, before] + part * self.occasions[:, after]
+        if (column := self.learned.occasions.channels.get(channel)) is not None:
+            fits[1] = self.occasions[:, column]
+        return fits
 
     def scores_of(self, asked: Sequence[tuple[Sequence[str], float]]) -> Floats:
         """Array (asked, n): what goes with each list of products, times the amount that comes with it."""

@@ -14,7 +14,7 @@ from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.goods_state import GoodsState
 from services.analyzer.learner.responses_state import ResponseState
 
-FORMAT = 10
+FORMAT = 11
 
 
 class _Checkpoint(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from msgspec import Struct
-from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from libs.common.clock import DAY, Millis
@@ -19,7 +18,7 @@ from libs.common.contracts.customer_model import Decayed, Item
 from libs.common.contracts.identity import CustomerKey
 from libs.common.scoring.choice import FEATURES, START
 from libs.common.scoring.decay import added
-from libs.common.scoring.features import ScoringTables, features_of, scenes_of
+from libs.common.scoring.features import Moment, ScoringTables, features_of, scenes_of
 from libs.common.scoring.history import History, Traces, histories_of
 from libs.common.scoring.sources.look import NONE, Look
 from libs.common.scoring.sources.union import candidates_of
@@ -27,7 +26,9 @@ from services.analyzer.learner.arrays import packed, unpacked
 from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.firsts import FirstPurchases, FirstsState
 from services.analyzer.learner.goods import GoodsLearner
+from services.analyzer.learner.honest import Honest
 from services.analyzer.learner.multinomial import ConditionalLogit
+from services.analyzer.learner.occasions import OccasionCounts, OccasionsState
 from services.analyzer.learner.tables import Tables, TablesState
 from services.analyzer.model.lessons import BriefLesson, OrderBrief, OrderLesson
 
@@ -36,8 +37,6 @@ Ints = NDArray[np.int64]
 
 SCALE = 0.5
 """Spread of a feature among alternatives before any was seen."""
-HONEST_HALF_LIFE = 1_000
-"""Orders after which a figure of honesty has half forgotten one."""
 MOST_LOSSES = 10_000
 TOGETHER = 15
 """Questions of so many further orders are made with that of one."""
@@ -64,6 +63,8 @@ class ChoiceParameters(Struct, frozen=True, kw_only=True):
         the customer ever bought.
     doubt, memory:
         See `ConditionalLogit`.
+    half_life_occasions:
+        Of the counts by hour and channel, in ms of event time.
     """
 
     panel: float = 600.0
@@ -76,6 +77,7 @@ class ChoiceParameters(Struct, frozen=True, kw_only=True):
     discoveries: float = 0.2
     doubt: float = 0.5
     memory: float = 5_000.0
+    half_life_occasions: Millis = 180 * DAY
 
 
 Kind = Literal["next", "rest", "discovery"]
@@ -111,29 +113,6 @@ class Made(NamedTuple):
     exercise: Exercise
 
 
-class Honest(Struct, frozen=True, kw_only=True):
-    """Running means of what was said before each order was learned from, and the weight in them.
-
-    Of orders that were asked for as a whole: ``loss`` is −log of the chance given to what was bought, among
-    the alternatives, ``prior`` the same of the weights that were there before any order; ``ndcg`` that of
-    the ten best.
-    """
-
-    loss: float = 0.0
-    prior: float = 0.0
-    losses: float = 0.0
-    ndcg: float = 0.0
-    rankings: float = 0.0
-
-    def lost(self, loss: float, prior: float) -> Honest:
-        mean, losses = _running(self.loss, self.losses, loss)
-        return replace(self, loss=mean, prior=_running(self.prior, self.losses, prior)[0], losses=losses)
-
-    def ranked(self, ndcg: float) -> Honest:
-        ndcg, rankings = _running(self.ndcg, self.rankings, ndcg)
-        return replace(self, ndcg=ndcg, rankings=rankings)
-
-
 class ChoiceState(Struct, frozen=True, kw_only=True):
     """Everything the learner knows, arrays as bytes of ``<f8``."""
 
@@ -146,6 +125,7 @@ class ChoiceState(Struct, frozen=True, kw_only=True):
     honest: Honest
     tables: TablesState
     firsts: FirstsState
+    occasions: OccasionsState
 
 
 class ChoiceLearner:
@@ -157,6 +137,8 @@ class ChoiceLearner:
         Decayed number of orders, in journal time.
     firsts:
         How often products are bought for the first time.
+    occasions:
+        What is bought at which hour, and by which channel.
     losses:
         The latest losses, for whoever watches them; no part of what is known.
     """
@@ -176,6 +158,7 @@ class ChoiceLearner:
         self._coming: deque[OrderLesson] = deque()
         self._made: deque[Made] = deque()
         self.firsts = FirstPurchases()
+        self.occasions = OccasionCounts(parameters.half_life_occasions)
 
     @property
     def asks_all(self) -> bool:
@@ -194,12 +177,13 @@ class ChoiceLearner:
         if not asks or not isinstance(lesson, OrderLesson) or lesson.before is None or not lesson.lines:
             return
         draw = draw_of(lesson, self.parameters)
-        tables = self.tables.now(goods, self.firsts)
+        tables = self.tables.now(goods, self.firsts, self.occasions)
         if tables is None:
             return
         exercise = self._ask(tables, lesson, draw)
         had = had_of(tables, lesson) if exercise is None else exercise.had
         self.firsts.learn_one(lesson, tables.shelf, had)
+        self.occasions.learn_one(lesson, tables.shelf)
 
     def expect(self, lessons: Iterable[BriefLesson]) -> None:
         """Say which lessons will come next: questions of orders are made together, and are the same."""
@@ -254,6 +238,7 @@ class ChoiceLearner:
             honest=self.honest,
             tables=self.tables.state,
             firsts=self.firsts.state(),
+            occasions=self.occasions.state(),
         )
 
     def restore(self, saved: ChoiceState) -> None:
@@ -267,6 +252,7 @@ class ChoiceLearner:
         self.pace, self.honest = saved.pace, saved.honest
         self.tables.restore(saved.tables)
         self.firsts.restore(saved.firsts)
+        self.occasions.restore(saved.occasions)
 
     def _learn(self, exercise: Exercise, kind: Kind) -> None:
         top = self.parameters.top_discoveries if kind == "discovery" else self.parameters.top
@@ -292,6 +278,7 @@ class Question(NamedTuple):
     open: NDArray[np.bool_]
     page: str | None
     basket: Sequence[str]
+    channel: str
 
 
 def exercises_of(tables: ScoringTables, asked: Sequence[tuple[OrderLesson, Draw]]) -> list[Exercise]:
@@ -301,7 +288,8 @@ def exercises_of(tables: ScoringTables, asked: Sequence[tuple[OrderLesson, Draw]
     pasts = histories_of(tables, known)
     questions = [_question(tables, past, *one) for past, one in zip(pasts, asked, strict=True)]
     scenes = scenes_of(
-        tables, [(past, one.page, one.basket) for past, one in zip(pasts, questions, strict=True)]
+        tables,
+        [Moment(past, one.page, one.basket, one.channel) for past, one in zip(pasts, questions, strict=True)],
     )
     looks = [
         (Look(scene, one.open, one.page, one.basket), NONE)
@@ -331,7 +319,7 @@ def _question(tables: ScoringTables, past: History, lesson: OrderLesson, draw: D
         open_[had] = False
     # One product may as well be looked at as be in the basket: so the weight of a page is learned too.
     page, basket = (given[0], ()) if len(given) == 1 else (None, given)
-    return Question(lines, had, open_, page, basket)
+    return Question(lines, had, open_, page, basket, lesson.channel)
 
 
 def had_of(tables: ScoringTables, lesson: OrderLesson) -> Ints:
@@ -382,9 +370,3 @@ def _bytes(text: str) -> bytes:
 
 def _loss(chance: Floats, chosen: NDArray[np.bool_]) -> float:
     return -float(np.log(np.maximum(chance[chosen], 1e-12)).mean())
-
-
-def _running(mean: float, weight: float, value: float) -> tuple[float, float]:
-    kept = 0.5 ** (1.0 / HONEST_HALF_LIFE)
-    weight = kept * weight + 1.0
-    return mean + (value - mean) / weight, weight

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -18,6 +18,7 @@ from libs.common.contracts.learned_model import (
     COMPLEMENTS,
     INTERCEPTS,
     MAX_PART_BYTES,
+    OCCASIONS,
     PAIRS,
     POPULARITY,
     RESPONSE,
@@ -25,6 +26,7 @@ from libs.common.contracts.learned_model import (
     ComplementsPart,
     LearnedModel,
     Manifest,
+    OccasionsPart,
     PairsPart,
     Popular,
     PopularityPart,
@@ -44,6 +46,8 @@ from services.analyzer.learner.response_parts import (
     response_part,
 )
 
+_Numbered = TypeVar("_Numbered", ChoicePart, OccasionsPart)
+
 
 class Content(NamedTuple):
     """What a version says, before it has a number. Nothing of it changes when the fold goes on."""
@@ -54,6 +58,7 @@ class Content(NamedTuple):
     popularity: list[list[Popular]]
     complements: list[Lists]
     pairs: list[Lists]
+    occasions: list[OccasionsPart]
     choice: ChoicePart
     response: Responses
 
@@ -67,6 +72,7 @@ def content_of(fold: Fold, journal_time: Millis, solved: Solved) -> Content:
         popularity=_chunks(popular_of(fold.goods, fold.choice.firsts)),
         complements=solved.parts(fold),
         pairs=fold.goods.pair_log.with_pending(fold.goods.pending_pairs()).parts,
+        occasions=fold.choice.occasions.told(),
         choice=_choice(fold),
         response=solved.responses.of(fold.response),
     )
@@ -158,7 +164,8 @@ def _parts(content: Content) -> Iterator[tuple[str, Callable[[int, int, Any], Le
     yield POPULARITY, _popularity_part, content.popularity
     yield COMPLEMENTS, _complements_part, content.complements
     yield PAIRS, _pairs_part, content.pairs
-    yield CHOICE, _choice_part, [content.choice]
+    yield OCCASIONS, _numbered, content.occasions
+    yield CHOICE, _numbered, [content.choice]
     yield RESPONSE, response_part, content.response.heads
     yield INTERCEPTS, intercepts_part, content.response.intercepts
     yield CAUSED, caused_part, content.response.caused
@@ -176,8 +183,8 @@ def _pairs_part(version: int, part: int, lists: Lists) -> PairsPart:
     return PairsPart(version=version, part=part, neighbours=lists)
 
 
-def _choice_part(version: int, part: int, choice: ChoicePart) -> ChoicePart:
-    return replace(choice, version=version, part=part)
+def _numbered(version: int, part: int, made: _Numbered) -> _Numbered:
+    return replace(made, version=version, part=part)
 
 
 def _choice(fold: Fold) -> ChoicePart:

@@ -7,13 +7,15 @@ from msgspec import Struct
 
 from libs.common.clock import DAY, Millis
 from libs.common.contracts.catalogue import Product
-from libs.common.contracts.learned_model import Popular
+from libs.common.contracts.learned_model import OccasionsPart, Popular
 from libs.common.scoring.features import ScoringTables, Shelf
 from libs.common.scoring.learned import Complements, LearnedModels, complements_of, popularity_of
+from libs.common.scoring.occasions import occasions_of
 from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.complements import Solution
 from services.analyzer.learner.firsts import FirstPurchases
 from services.analyzer.learner.goods import GoodsLearner
+from services.analyzer.learner.occasions import OccasionCounts
 from services.analyzer.learner.pairs import Lists
 from services.analyzer.learner.popular import popular_of
 
@@ -29,6 +31,7 @@ class TablesState(Struct, frozen=True, kw_only=True):
     products: list[Product] = []
     popularity: list[Popular] = []
     pairs: Lists = {}
+    occasions: list[OccasionsPart] = []
     orders: int = 0
     at: Millis = 0
     solved_orders: int = 0
@@ -52,10 +55,12 @@ class Tables:
         self._pairs: Lists | None = None
         self._complements: Complements | None = None
 
-    def now(self, goods: GoodsLearner, firsts: FirstPurchases) -> ScoringTables | None:
+    def now(
+        self, goods: GoodsLearner, firsts: FirstPurchases, occasions: OccasionCounts
+    ) -> ScoringTables | None:
         """The tables to use at this place; None while there is nothing to choose from."""
         if self._due(goods):
-            self._note(goods, firsts)
+            self._note(goods, firsts, occasions)
             self._make(goods.solution)
         elif self._made is None and self.state.products:
             self._make(goods.solution)
@@ -78,7 +83,7 @@ class Tables:
             return self._changes != self.catalogue.changes
         return goods.solved_orders != state.solved_orders or goods.last_at >= state.at + LONGEST
 
-    def _note(self, goods: GoodsLearner, firsts: FirstPurchases) -> None:
+    def _note(self, goods: GoodsLearner, firsts: FirstPurchases, occasions: OccasionCounts) -> None:
         products = self.state.products
         if self._changes != self.catalogue.changes:
             self._changes = self.catalogue.changes
@@ -89,6 +94,7 @@ class Tables:
             products=products,
             popularity=popular_of(goods, firsts),
             pairs=goods.pair_log.newest() if fresh else state.pairs,
+            occasions=occasions.told(),
             orders=goods.counts.orders,
             at=goods.last_at,
             solved_orders=goods.solved_orders,
@@ -108,6 +114,7 @@ class Tables:
             orders=state.orders,
             popularity=popularity_of(state.popularity),
             complements=self._complements,
+            occasions=occasions_of(state.occasions),
         )
         same = before is not None and before.shelf.products == tuple(state.products)
         shelf = before.shelf if before is not None and same else Shelf(state.products)

@@ -196,7 +196,8 @@ class Decider:
         ask = question.ask
         page, basket = page_of(ask), basket_of(ask)
         traces = self._histories.traces(question.who.key, tables.scoring, items)
-        scene = yield from together(scenes, Visit(tables.scoring, traces, question.now, page, basket))
+        visit = Visit(tables.scoring, traces, question.now, page, basket, ask.channel)
+        scene = yield from together(scenes, visit)
         here = situation(
             self._assortment,
             tables.scoring,

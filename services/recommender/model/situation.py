@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from libs.common.clock import Millis
 from libs.common.contracts.customer_model import Item
-from libs.common.scoring.features import Scene, ScoringTables, scenes_of
+from libs.common.scoring.features import Moment, Scene, ScoringTables, scenes_of
 from libs.common.scoring.history import Traces, histories_of
 from libs.common.scoring.sources.look import Look
 from services.recommender.errors import EXCLUDED, PAGE_OR_BASKET, UNAVAILABLE
@@ -65,13 +65,14 @@ class Situation:
 
 
 class Visit(NamedTuple):
-    """Whose scene is asked for: a customer's traces on ``tables``, the moment, page and basket."""
+    """Whose scene is asked for: a customer's traces on ``tables``, the moment, page, basket and channel."""
 
     tables: ScoringTables
     traces: Traces
     at: Millis
     page: str | None
     basket: Sequence[str]
+    channel: str
 
 
 def scenes(visits: Sequence[Visit]) -> list[Scene]:
@@ -79,7 +80,11 @@ def scenes(visits: Sequence[Visit]) -> list[Scene]:
     tables = visits[0].tables
     pasts = histories_of(tables, [(visit.traces, visit.at) for visit in visits])
     return scenes_of(
-        tables, [(past, visit.page, visit.basket) for past, visit in zip(pasts, visits, strict=True)]
+        tables,
+        [
+            Moment(past, visit.page, visit.basket, visit.channel)
+            for past, visit in zip(pasts, visits, strict=True)
+        ],
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from deploy.local.demo.data import Basket
+from deploy.local.demo.feed import CHANNEL
 from deploy.local.demo.scores import SIZE, Scoreboard, score
 from libs.common.contracts.catalogue import Product
 from libs.common.scoring.features import Scene, ScoringTables, Shelf, candidate_features
@@ -54,7 +55,8 @@ class ZeroOutcomes:
         learned = self._shadow.learned
         if self._tables.learned is not learned:
             self._tables = ScoringTables.align(self._shelf, learned, self._tables)
-        scene = Scene.of(self._tables, self._shadow.of(basket.customer).items.items, basket.at)
+        items = self._shadow.of(basket.customer).items.items
+        scene = Scene.of(self._tables, items, basket.at, channel=CHANNEL)
         found = candidates(Look(scene, self._open, None, ())).positions
         utility = learned.choice.utilities(candidate_features(scene, found))
         best = found[np.argsort(-utility, kind="stable")[:SIZE]]
