@@ -44,7 +44,7 @@ integration: $(STAMP) ## Services against real Kafka and PostgreSQL
 e2e: $(STAMP) ## The whole platform, driven from outside
 	$(BIN)/python -m pytest tests/e2e
 
-browser: $(STAMP) ## The site tag in a real Chromium on a shop's pages, and the examples of docs/integrate.md
+browser: $(STAMP) ## The site tag in a real Chromium on a shop's pages, and the examples of README.md and docs/integrate.md
 	$(BIN)/python -m pytest tests/browser
 
 survival: $(STAMP) ## Kill, cut and fill everything for some minutes; judged from outside

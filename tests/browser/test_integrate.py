@@ -1,7 +1,8 @@
-"""The examples of docs/integrate.md, all of them, as they stand there, against a running platform."""
+"""The examples of README.md and docs/integrate.md as they stand there, against a running platform."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from tests.browser.rig import Shop, SiteKey, Visit, body_of
 from tests.e2e.rig import ROOT, Up, eventually
 
+FIRST_STEPS = re.findall(r"^```bash\n(AUTH=.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "docs" / "integrate.md").read_text(), re.M | re.S)
 STRICT = 'set -euo pipefail\ncurl() { command curl --fail-with-body -sS "$@"; echo; }\n'
 
@@ -61,6 +63,23 @@ def test_guide_has_an_example_for_everybody() -> None:
     assert languages["bash"] >= 8
     assert languages["python"] >= 2
     assert set(languages) == {"bash", "python", "html", "js"}
+
+
+def test_first_steps_of_the_readme_close_the_loop(up: Up) -> None:
+    (steps,) = FIRST_STEPS
+    visitor, customer = "v-readme", "c-readme"
+    steps = steps.replace("v-1", visitor).replace("c-1", customer)
+    ran = subprocess.run(
+        ["bash", "-c", STRICT + here(steps, up)],
+        env={**os.environ, "KEY": up.printed("key"), "no_proxy": "*"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    wanted = {"identity_linked", "product_viewed", "decision_made", "clicked"}
+    assert wanted == {entry["type"] for entry in json.loads(ran.stdout.splitlines()[-1])}
 
 
 def test_shell_examples_are_answered(site_of_the_guide: SiteKey, up: Up) -> None:
