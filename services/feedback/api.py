@@ -34,6 +34,17 @@ def add_routes(app: HttpApp, feedback: Feedback, metrics: FeedbackMetrics) -> No
         lenient=True,
         summary="Report what came of offers",
     )
+    app.not_supported("GET", "/v1/outcomes/stream", "the stream of outcomes", scope=Scope.FEEDBACK)
+    app.not_supported("POST", "/v1/surveys", "the survey of a case", scope=Scope.FEEDBACK)
+    for path, what in (
+        ("/o/{token}.gif", "the picture of an offer"),
+        ("/c/{token}", "the link of an offer"),
+        ("/s/{token}", "the survey of a case"),
+        ("/r/{code}", "the code of a card"),
+    ):
+        app.not_supported("GET", path, what)
+    for provider in ("sendgrid", "mailgun", "postmark", "standard"):
+        app.not_supported("POST", f"/v1/webhooks/{provider}", f"the webhook {provider}")
 
 
 def post_outcomes(decoder: BatchDecoder[OutcomeIn], feedback: Feedback, metrics: FeedbackMetrics) -> Handler:

@@ -170,7 +170,7 @@ class RecommendEdge:
 
     async def get_decision(self, call: Call) -> Response:
         if _in_browser(call):
-            raise Refused(403, "scope_missing", "a publishable key cannot read decisions")
+            raise Refused(403, "scope_missing", "the scope recommend of a page does not reach decisions")
         kept = await self._recommender.find(call.path["id"])
         if kept is None:
             raise _not_found()

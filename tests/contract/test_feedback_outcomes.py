@@ -346,3 +346,29 @@ async def test_outcomes_are_in_openapi_and_metrics(feedback: Feedback) -> None:
     text = (await feedback.http.get("/metrics")).text
     assert 'closedloop_feedback_outcomes_accepted_total{outcome="clicked"} 1.0' in text
     assert 'closedloop_feedback_outcomes_rejected_total{code="wrong_type"} 1.0' in text
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/outcomes/stream"),
+        ("POST", "/v1/surveys"),
+        ("GET", "/o/TOKEN.gif"),
+        ("GET", "/c/TOKEN"),
+        ("GET", "/s/TOKEN"),
+        ("GET", "/r/1a2b"),
+        ("POST", "/v1/webhooks/sendgrid"),
+        ("POST", "/v1/webhooks/mailgun"),
+        ("POST", "/v1/webhooks/postmark"),
+        ("POST", "/v1/webhooks/standard"),
+    ],
+)
+async def test_what_is_not_built_yet_says_so(feedback: Feedback, method: str, path: str) -> None:
+    answer = await feedback.http.request(method, path.replace("TOKEN", feedback.token()), headers=KEY)
+    assert problem(answer, 404)["code"] == "not_supported"
+    assert feedback.outcomes == []
+
+
+async def test_a_path_of_nobody_is_not_found(feedback: Feedback) -> None:
+    for path in ("/v1/webhooks/other", "/o/x.png", "/c/"):
+        assert problem(await feedback.http.get(path, headers=KEY), 404)["code"] == "not_found"

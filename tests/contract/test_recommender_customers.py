@@ -403,6 +403,10 @@ async def test_browser_is_not_given_what_was_answered_to_somebody_else(world: Wo
         assert (foreign.status_code, foreign.json()["code"]) == (403, "decision_foreign")
         many = await client.post(f"{URL}/batch", json=[mine, mine | {"anonymous_id": "b"}], headers=browser)
         assert [answer.get("code") for answer in many.json()["answers"]] == [None, "decision_foreign"]
+        decision = first.json()["decision_id"]
+        refused = await client.get(f"/v1/decisions/{decision}", headers=browser)
+        assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")
+        assert "recommend" in refused.json()["detail"]
         server = await client.post(URL, json=mine | {"anonymous_id": "b"})
         assert server.json()["offers"][0]["token"] == first.json()["offers"][0]["token"]
 

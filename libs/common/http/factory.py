@@ -147,7 +147,7 @@ class HttpApp(FastAPI):
             )
         )
 
-    def not_supported(self, method: str, path: str, what: str, *, scope: Scope) -> None:
+    def not_supported(self, method: str, path: str, what: str, *, scope: Scope | None = None) -> None:
         """Add a path that is agreed on and not built yet: 404 ``not_supported``, unlike a wrong path."""
 
         async def refuse(call: Call) -> Response:
