@@ -84,6 +84,15 @@ def test_ease_equals_the_direct_ridge_solution_of_every_column() -> None:
     assert np.diag(weights).tolist() == [0.0] * 12
 
 
+@pytest.mark.parametrize("products", [65, 130, 517])
+def test_ease_of_many_products_is_their_inverse_whatever_blocks_it_is_made_of(products: int) -> None:
+    orders = (np.random.default_rng(products).random((600, products)) < 0.05).astype(float)
+    inverse = np.linalg.inv(orders.T @ orders + 7.0 * np.eye(products))
+    expected = -inverse / np.diag(inverse)
+    np.fill_diagonal(expected, 0.0)
+    assert ease(orders.T @ orders, 7.0) == pytest.approx(expected, abs=1e-12)
+
+
 def test_solution_is_ease_on_the_decayed_counts_cut_to_the_best() -> None:
     lessons = shopping(300)
     half_life = 100 * DAY
@@ -124,7 +133,10 @@ def test_pair_that_solution_lacks_is_ranked_by_its_excess_over_chance() -> None:
     for n in range(20):
         counts.learn_one(["milk", "new", "lemon"] if n < 3 else ["milk", f"x{n}"], T0)
     new, lemon, milk = (counts.index[product_id] for product_id in ("new", "lemon", "milk"))
-    others = {new: {milk, lemon}, lemon: {milk, new}}
+    others = {
+        one: {two: counts.pairs[min(one, two) << PAIR_SHIFT | max(one, two)] for two in with_it}
+        for one, with_it in ((new, (milk, lemon)), (lemon, (milk, new)))
+    }
     lists = lists_from_pairs(counts, [new, lemon], others, T0, ComplementParameters(ridge=1.0))
     assert list(lists) == ["new", "lemon"]
     row = lists["new"]

@@ -14,7 +14,7 @@ from libs.common.contracts.learned_model import MANIFEST_KEY, PAIRS, Manifest, N
 from libs.common.scoring.learned import LearnedAssembler
 from services.analyzer.learner import checkpoint
 from services.analyzer.learner.complements import ComplementParameters
-from services.analyzer.learner.counts import OrderCounts
+from services.analyzer.learner.counts import PAIR_SHIFT, OrderCounts
 from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.goods import GoodsParameters
 from services.analyzer.learner.pairs import PART_BYTES, Lists, PairLog, lists_from_pairs, row_bytes
@@ -114,6 +114,24 @@ def test_every_loose_product_has_its_list_right_after_a_solve_and_no_solved_one_
     assert fold.goods.touched == {}
 
 
+def test_loose_products_have_the_weights_of_their_pairs_whatever_time_passes_between_orders() -> None:
+    fold = learn(Fold(LOOSE), lessons(300))
+    line = [LessonLine(key, 1.0, None) for key in ("product number 1", "brand new")]
+    for n, at in enumerate((T0 + DAY, T0 + 600 * 365 * DAY, T0 + 600 * 365 * DAY)):
+        order = OrderLesson(customer="c", at=at, occurred_at=at, order_id="o", lines=line)
+        fold.learn_one(Place(10**11, 0, n), order)
+        counts, loose = fold.goods.counts, fold.goods.loose
+        pairs = {(a, b) for key in counts.pairs for a, b in [divmod(key, 1 << PAIR_SHIFT)]}
+        expected = {(a, b) for pair in pairs for a, b in (pair, pair[::-1]) if a in loose}
+        assert {(number, other) for number, others in loose.items() for other in others} == expected
+        assert all(
+            weight == counts.pairs[min(number, other) << PAIR_SHIFT | max(number, other)]
+            for number, others in loose.items()
+            for other, weight in others.items()
+        )
+    assert counts.pairs_decay.landmark > T0 + 50 * 365 * DAY
+
+
 def test_lists_are_bounded_however_many_orders_come() -> None:
     fold = Fold(LOOSE)
     for row in lessons(1500, products=3000):
@@ -174,11 +192,12 @@ def test_what_has_faded_to_nothing_has_no_neighbours() -> None:
     counts = OrderCounts(60 * DAY, 7 * DAY, 365 * DAY)
     counts.learn_one(["old", "older"], T0 - 10_000 * 365 * DAY)
     counts.reach(T0)
-    lists = lists_from_pairs(counts, [0], {0: {1}}, T0, FEW)
+    lists = lists_from_pairs(counts, [0], {0: {1: counts.pairs[1]}}, T0, FEW)
     assert lists == {"old": []}
     counts.learn_one(["new", "newer"], T0)
     counts.learn_one(["other"], T0)
-    lists = lists_from_pairs(counts, [0, 2], {0: {1}, 2: {3}}, T0, FEW)
+    old, new = ({b: counts.pairs[a << PAIR_SHIFT | b]} for a, b in ((0, 1), (2, 3)))
+    lists = lists_from_pairs(counts, [0, 2], {0: old, 2: new}, T0, FEW)
     assert lists["old"] == []
     assert [n.product_id for n in lists["new"]] == ["newer"]
     assert lists_from_pairs(counts, [], {}, T0, FEW) == {}

@@ -14,6 +14,9 @@ from services.analyzer.learner.counts import PAIR_SHIFT, Floats, Ints, OrderCoun
 
 Places = NDArray[np.int32]
 
+ROWS_AT_ONCE = 128
+STRIP = 256
+
 
 @dataclass(frozen=True)
 class ComplementParameters:
@@ -90,35 +93,46 @@ def ease(gram: Floats, ridge: float) -> Floats:
     ``gram`` (n, n) holds numbers of orders with both products, on its diagonal with one. Row i, column j
     says how much an order with i speaks for j, given all else in the order; the diagonal is 0.
     """
-    # Trap: in place, all of it. A matrix made anew costs more in fresh pages than what is computed in it.
-    weights = gram.copy()
-    weights[np.diag_indices(len(gram))] += ridge
-    _invert(weights)
+    # Trap: in place, as far as can be. A matrix made anew costs as much in fresh pages as what is computed.
+    root = gram.copy()
+    root[np.diag_indices(len(gram))] += ridge
+    _invert_root(root)
+    weights = _squared(root)
     weights /= -np.diag(weights)
     np.fill_diagonal(weights, 0.0)
     return weights
 
 
-def _invert(matrix: Floats) -> None:
-    """Invert a symmetric positive definite matrix in its place: (L Lᵀ)⁻¹, half the work of a general one."""
-    # Transposed it is the same matrix, but laid out as LAPACK wants to have it.
-    lower = np.asarray(np.linalg.cholesky(matrix.T), dtype=np.float64)
-    _invert_lower(lower)
-    np.matmul(lower.T, lower, out=matrix)
+def _invert_root(matrix: Floats) -> None:
+    """Turn a symmetric positive definite matrix into L⁻¹ of its Cholesky factor L, in its place.
 
-
-def _invert_lower(lower: Floats) -> None:
-    """Invert a lower triangular matrix in its place, by halves: most of it is multiplication of blocks."""
-    size = len(lower)
+    By halves, the inverse of the first standing for its factor: so nearly all of it is multiplication of
+    blocks, at which a core is several times as fast as at LAPACK's own factor of such a size.
+    """
+    size = len(matrix)
     if size <= 64:
-        lower[...] = np.linalg.inv(lower)
+        matrix[...] = np.tril(np.linalg.inv(np.linalg.cholesky(matrix)))
         return
     half = size // 2
-    upper_left, lower_right, below = lower[:half, :half], lower[half:, half:], lower[half:, :half]
-    _invert_lower(upper_left)
-    _invert_lower(lower_right)
-    np.matmul(lower_right @ below, upper_left, out=below)
+    first, second, below = matrix[:half, :half], matrix[half:, half:], matrix[half:, :half]
+    _invert_root(first)
+    factor = below @ first.T
+    second -= factor @ factor.T
+    _invert_root(second)
+    np.matmul(second @ factor, first, out=below)
     np.negative(below, out=below)
+    matrix[:half, half:] = 0.0
+
+
+def _squared(lower: Floats) -> Floats:
+    """LᵀL of a lower triangular L (n, n), a strip of rows at a time: a third of the work of a full one."""
+    size = len(lower)
+    square = np.empty_like(lower)
+    for begin in range(0, size, STRIP):
+        end = min(begin + STRIP, size)
+        np.matmul(lower[begin:, begin:end].T, lower[begin:, :end], out=square[begin:end, :end])
+        square[:begin, begin:end] = square[begin:end, :begin].T
+    return square
 
 
 def solve(counts: OrderCounts, at: Millis, parameters: ComplementParameters) -> Solution:
@@ -134,9 +148,11 @@ def solve(counts: OrderCounts, at: Millis, parameters: ComplementParameters) -> 
     gram = _gram(counts, chosen, support, scale)
     weights = ease(gram, parameters.ridge)
     # Only what was really bought together can be given as a reason.
-    weights[gram <= 0.0] = 0.0
+    np.copyto(weights, 0.0, where=gram <= 0.0)
     width = min(parameters.neighbours, len(chosen) - 1)
-    places = _best(weights, width)
+    # Some rows at a time: what is made anew for all of them costs more in fresh pages than in work.
+    blocks = range(0, len(chosen), ROWS_AT_ONCE)
+    places = np.concatenate([_best(weights[row : row + ROWS_AT_ONCE], width) for row in blocks])
     best = np.take_along_axis(weights, places, axis=1)
     both = np.take_along_axis(gram, places, axis=1)
     mine, theirs = np.diag(gram)[:, None], np.diag(gram)[places]
@@ -153,7 +169,8 @@ def solve(counts: OrderCounts, at: Millis, parameters: ComplementParameters) -> 
 def _gram(counts: OrderCounts, chosen: Ints, support: Floats, scale: float) -> Floats:
     place = np.full(len(support), -1, dtype=np.int64)
     place[chosen] = np.arange(len(chosen))
-    keys, values = counts.pair_arrays()
+    keys = np.fromiter(counts.pairs, dtype=np.int64, count=len(counts.pairs))
+    values = np.fromiter(counts.pairs.values(), dtype=np.float64, count=len(counts.pairs))
     rows, columns = place[keys >> PAIR_SHIFT], place[keys & ((1 << PAIR_SHIFT) - 1)]
     inside = (rows >= 0) & (columns >= 0)
     rows, columns, values = rows[inside], columns[inside], values[inside] * scale

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 from msgspec import Struct
@@ -74,22 +75,26 @@ class GoodsLearner:
         self.last_at: Millis = 0
         self.solved_orders = 0
         self.solved_at: Millis = 0
-        self.loose: dict[int, set[int]] = {}
-        """By number of a product that the solution lacks: numbers of the products bought with it."""
+        self.loose: dict[int, dict[int, float]] = {}
+        """By number of a product that the solution lacks: numbers of the products bought with it, and the
+        weights of those pairs, which are thousands to look up for each list among all pairs."""
         self.pair_log = PairLog()
         self.touched: dict[str, None] = {}
         self._solved: frozenset[str] = frozenset()
+        self._landmark: Millis = 0
 
     def learn_one(self, lesson: OrderBrief | OrderChangeLesson) -> None:
         """Count what was bought, or came back."""
         product_ids = [line.product_id for line in lesson.lines]
         if isinstance(lesson, OrderChangeLesson):
             self.counts.unlearn_one(product_ids, lesson.occurred_at)
+            self._weigh_alike()
             return
         self.last_at = max(self.last_at, lesson.at)
         numbers = self.counts.learn_one(product_ids, lesson.occurred_at)
         # Trap: what is imported may lie thousands of half-lives behind the journal time it is weighed at.
         self.counts.reach(self.last_at)
+        self._weigh_alike()
         self._note_loose(numbers)
         if self.counts.crowded:
             self.counts.forget()
@@ -131,18 +136,30 @@ class GoodsLearner:
         """Find anew which products the solution lacks, and their pairs."""
         # Trap: by id. One that was forgotten and is bought again has another number, but still its list.
         self._solved = frozenset(self.solution.products)
+        self._landmark = self.counts.pairs_decay.landmark
         products = enumerate(self.counts.products)
-        self.loose = {number: set() for number, product_id in products if product_id not in self._solved}
+        self.loose = {number: {} for number, product_id in products if product_id not in self._solved}
         lacking = np.zeros(len(self.counts.products), dtype=np.bool_)
         lacking[list(self.loose)] = True
         pairs = self.counts.pairs
         keys = np.fromiter(pairs, dtype=np.int64, count=len(pairs))
+        weights = np.fromiter(pairs.values(), dtype=np.float64, count=len(pairs))
         # Most pairs are of two products that the solution has: those are not even looked at one by one.
         first, second = keys >> PAIR_SHIFT, keys & ((1 << PAIR_SHIFT) - 1)
         for owner, other in (first, second), (second, first):
-            loose = lacking[owner]
-            for number, bought_with in zip(owner[loose].tolist(), other[loose].tolist(), strict=True):
-                self.loose[number].add(bought_with)
+            loose = np.flatnonzero(lacking[owner])
+            loose = loose[np.argsort(owner[loose], kind="stable")]
+            owners = owner[loose]
+            ends = np.flatnonzero(np.diff(owners, append=-1)) + 1
+            for begin, end in pairwise([0, *ends.tolist()]):
+                its = loose[begin:end]
+                bought_with = zip(other[its].tolist(), weights[its].tolist(), strict=True)
+                self.loose[int(owners[begin])].update(bought_with)
+
+    def _weigh_alike(self) -> None:
+        """Have the pairs of loose products again where all pairs were scaled, which is once in centuries."""
+        if self.counts.pairs_decay.landmark != self._landmark:
+            self.sort_out()
 
     def _keep_pairs(self) -> None:
         self.pair_log.add(self.pending_pairs())
@@ -171,12 +188,15 @@ class GoodsLearner:
         return lists_from_pairs(self.counts, numbers, self.loose, self.last_at, self.parameters.complements)
 
     def _note_loose(self, numbers: list[int]) -> None:
-        products = self.counts.products
+        products, pairs = self.counts.products, self.counts.pairs
         paired = numbers[: self.parameters.max_lines]
         for place, number in enumerate(numbers):
             if products[number] not in self._solved:
                 self.touched[products[number]] = None
-                others = self.loose.setdefault(number, set())
+                others = self.loose.setdefault(number, {})
                 if place < len(paired):
-                    others.update(paired)
-                    others.discard(number)
+                    for other in paired:
+                        if other < number:
+                            others[other] = pairs[other << PAIR_SHIFT | number]
+                        elif other > number:
+                            others[other] = pairs[number << PAIR_SHIFT | other]

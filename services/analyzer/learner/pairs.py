@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain, repeat
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
 from libs.common.clock import Millis
 from libs.common.contracts.learned_model import Neighbour
 from services.analyzer.learner.complements import ComplementParameters
-from services.analyzer.learner.counts import PAIR_SHIFT, Floats, Ints, OrderCounts
+from services.analyzer.learner.counts import Floats, Ints, OrderCounts
 
 Lists = dict[str, list[Neighbour]]
 
@@ -69,25 +69,27 @@ class PairLog:
 def lists_from_pairs(
     counts: OrderCounts,
     numbers: Sequence[int],
-    others: Mapping[int, Collection[int]],
+    others: Mapping[int, Mapping[int, float]],
     at: Millis,
     parameters: ComplementParameters,
 ) -> Lists:
     """Neighbours of each product of ``numbers`` among its ``others`` at ``at``, best first, ties by number.
 
+    ``others`` are numbers, with the forward weight of the pair as in ``counts.pairs``.
+
     The weight is the excess over chance, shrunken by the ridge: (n_ij − n_i·n_j/n) / (n_i + λ), the ridge
     coefficient of the pair alone, so that it may be added to those of EASE.
     """
     scale = 1.0 / counts.pairs_decay.weight(at)
-    among = [others.get(number, ()) for number in numbers]
+    none: Mapping[int, float] = {}
+    among = [others.get(number, none) for number in numbers]
     sizes = [len(each) for each in among]
     rows: Ints = np.repeat(np.arange(len(numbers)), sizes)
     theirs: Ints = np.fromiter(chain.from_iterable(among), dtype=np.int64, count=sum(sizes))
     asked: Ints = np.array(numbers, dtype=np.int64)
     support = _taken(map(counts.support.__getitem__, numbers), len(numbers)) * scale
     owner = asked[rows]
-    keys = np.minimum(owner, theirs) << PAIR_SHIFT | np.maximum(owner, theirs)
-    both = _taken(map(counts.pairs.get, keys.tolist(), repeat(0.0)), len(keys)) * scale
+    both = _taken(chain.from_iterable(each.values() for each in among), len(theirs)) * scale
     # Trap: what has faded to nothing would be divided by nothing.
     known = both > FADED
     rows, owner, theirs, both = rows[known], owner[known], theirs[known], both[known]
