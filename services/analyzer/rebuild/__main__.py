@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
+from multiprocessing import forkserver
 
 if __name__ == "__main__":
     # Trap: before numpy is loaded, as in the learner: other threads add up in another order.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Those who fold are forked from one who has imported all they need, while this one imports the rest.
+    multiprocessing.set_forkserver_preload(["services.analyzer.rebuild.workers"])
+    forkserver.ensure_running()
 
     import asyncio
 

@@ -57,7 +57,7 @@ class Plan:
 
 async def in_processes(plan: Plan, scratch: str) -> tuple[list[Folded], list[Difference]]:
     """Fold all partitions, and only when all of them could be folded switch any."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     pool = ProcessPoolExecutor(plan.processes, mp_context=context, initializer=_begin)
     loop = asyncio.get_running_loop()
 
