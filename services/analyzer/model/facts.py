@@ -118,6 +118,8 @@ def _fact_of(event: AboutCustomer) -> Fact | None:
     if type(event) is Touchpoint:
         if event.type in (CONSENT_GIVEN, CONSENT_REFUSED):
             return _word(event)
+        if event.type not in ORDERS and event.type not in ORDER_CHANGES:
+            return None
         return _sale(event) if event.learn and not event.echo and not is_nobody(event.customer) else None
     if type(event) is ConsentGiven:
         return Analysed(event.granted, event.channel) if event.purpose == ANALYTICS else None
@@ -139,14 +141,12 @@ def _word(event: Touchpoint) -> Fact | None:
     return Analysed(granted, event.properties.get("channel"))
 
 
-def _sale(event: Touchpoint) -> Fact | None:
+def _sale(event: Touchpoint) -> Fact:
     if event.type in ORDERS:
         order = msgspec.convert(event.properties, Order)
         return Ordered(order.order_id, _lines(order.products))
-    if event.type in ORDER_CHANGES:
-        change = msgspec.convert(event.properties, OrderChange)
-        return TakenBack(change.order_id, _lines(change.products))
-    return None
+    change = msgspec.convert(event.properties, OrderChange)
+    return TakenBack(change.order_id, _lines(change.products))
 
 
 def _lines(lines: list[OrderLine]) -> tuple[SoldLine, ...]:

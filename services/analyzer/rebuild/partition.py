@@ -179,7 +179,7 @@ class PartitionRebuild:
             except Invalid:
                 self.refused += 1
                 continue
-            if step is not None:
+            if step is not None and (step.lessons or step.looks):
                 self._lessons += lesson_rows(self._partition, past.number, past.journal_time, step)
             if (fact := fact_row(self._partition, past.number, event)) is not None:
                 self._facts.append(fact)
