@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from libs.common.errors import SpoolFull, Transient
 from libs.common.http.problems import refusal_of
 from libs.common.journal import Durability
 from libs.common.progress import ProgressBoard
-from libs.common.spool.file import SpoolFile
+from libs.common.spool.file import SpoolFile, SpoolState
 from libs.common.spool.journal import SpoolJournal, open_journal
 from libs.common.spool.metrics import SpoolMetrics
 from libs.common.spool.room import RoomLimits
@@ -197,3 +198,34 @@ async def test_long_log_is_moved_into_the_file_beside_commits_and_begins_anew(tm
         assert len(await store.local_rows(100)) > 40
     finally:
         await store.stop()
+
+
+async def test_local_rows_are_released_few_at_a_time_and_none_beyond(tmp_path: Path) -> None:
+    store = SpoolStore(tmp_path / "spool-00000000000000ac.sqlite", lambda: 1)
+    store.start()
+    try:
+        await store.put([], [(f"k{number}", b"x") for number in range(400)]).committed()
+        rows = await store.local_rows(1_000)
+        released = asyncio.create_task(store.release_local(rows[299].number))
+        await asyncio.sleep(0)
+        # In line behind the first of several deletions, and before the second.
+        await store.put([], [("between", b"x")]).committed()
+        assert not released.done()
+        await released
+        left = await store.local_rows(1_000)
+        assert [row.key for row in left] == [f"k{number}" for number in range(300, 400)] + ["between"]
+    finally:
+        await store.stop()
+
+
+def test_one_deletion_of_local_rows_is_short(tmp_path: Path) -> None:
+    file = SpoolFile(tmp_path / "spool-00000000000000ad.sqlite", 1 << 30)
+    zeros = [0] * PARTITIONS
+    file.write(SpoolState(zeros, zeros, {}, 0), [], [(f"k{number}", b"x") for number in range(400)])
+    last = file.local_rows(300)[-1][0]
+    left = [len(file.local_rows(1_000))]
+    while not file.forget_local(last):
+        left.append(len(file.local_rows(1_000)))
+    assert all(0 < before - after <= 100 for before, after in itertools.pairwise(left))
+    assert len(file.local_rows(1_000)) == 100
+    file.close()

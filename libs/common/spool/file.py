@@ -159,9 +159,11 @@ class SpoolFile:
         self._writer.execute("INSERT OR IGNORE INTO meta VALUES (?, '1')", (_ENDED,))
         self.ended = True
 
-    def forget_local(self, number: int) -> None:
-        """Delete local rows up to ``number``."""
-        self._sweeper.execute("DELETE FROM local WHERE number <= ?", (number,))
+    def forget_local(self, number: int) -> bool:
+        """Delete the oldest few local rows up to ``number``, as `forget` does; whether none is left."""
+        some = "SELECT number FROM local WHERE number <= ? ORDER BY number LIMIT ?"
+        gone = self._sweeper.execute(f"DELETE FROM local WHERE number IN ({some})", (number, _LOCAL_AT_ONCE))
+        return gone.rowcount < _LOCAL_AT_ONCE
 
     def read(self, number: int, max_bytes: int) -> list[tuple[int, list[Row]]]:
         """Packs from ``number`` on, in order, about ``max_bytes`` of them; at least one if there is any."""

@@ -293,7 +293,14 @@ class SpoolStore:
 
     async def release_local(self, number: int) -> None:
         """Delete local rows up to ``number``."""
-        await self._on_writer("local rows could not be released", lambda: self._file.forget_local(number))
+        gone = False
+
+        def forget_some() -> None:
+            nonlocal gone
+            gone = self._file.forget_local(number)
+
+        while not gone and not await self._on_writer("local rows could not be released", forget_some):
+            pass
 
     async def usage(self) -> Usage:
         """How much of the disk the spool takes."""
