@@ -6,7 +6,7 @@ from libs.common.contracts.identity import PARTITIONS
 from libs.common.telemetry import Metrics, Names
 
 FATES = ("applied", "duplicate", "rejected", "dead_lettered", "erased", "internal")
-NOTES = ("redelivered", "gaps", "unmatched", "crowded", "automatic")
+NOTES = ("redelivered", "gaps", "unmatched", "crowded", "automatic", "idle")
 ENDS = ("accepted", "applied", "duplicate", "rejected", "dead_lettered", "erased", "in_flight")
 """Columns of the ledger."""
 
@@ -47,7 +47,7 @@ class AnalyzerMetrics:
             "notes_total",
             "Records delivered again, sequence numbers that are missing, outcomes without decision,"
             " decisions forgotten before their time because a customer has so many,"
-            " touchpoints too fast for a person",
+            " touchpoints too fast for a person, visitors dropped because nobody heard of them for so long",
             {"note": NOTES},
         )
         self.slices = registry.counter("slices_total", "Slices committed")

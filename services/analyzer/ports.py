@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -11,6 +11,7 @@ from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
 from services.analyzer.model.erasures import Erased, ErasureRows, Notice, SuppressedRow
 from services.analyzer.model.facts import FactRow
+from services.analyzer.model.idle import IdleTimer
 from services.analyzer.model.letters import Buried, DeadLetter, LetterFilter, Replayed
 from services.analyzer.model.trials.rows import Due, TrialRow
 
@@ -24,7 +25,7 @@ class PartitionState:
     epoch:
         Which claim of the partition this is; only the newest may write.
     number:
-        Order number of the last event stored.
+        Order number of the last event stored, or of what was withdrawn after it.
     applied:
         By spool: highest sequence number whose fate is decided.
     leaves:
@@ -33,7 +34,8 @@ class PartitionState:
         Records by fate since the beginning.
     notes:
         Counts beside the fates: ``redelivered``, ``gaps`` (passed over, a record before them is missing; they
-        come again), ``unmatched``, ``crowded`` (decisions forgotten early), ``automatic`` (no person did it).
+        come again), ``unmatched``, ``crowded`` (decisions forgotten early), ``automatic`` (no person did it),
+        ``idle`` (visitors dropped).
     published:
         Models up to this revision are known to be on the bus.
     models_offset:
@@ -140,6 +142,7 @@ class SliceWrite:
     ids: Mapping[bytes, Seen] = field(default_factory=dict)
     models: Sequence[ModelRow] = ()
     trials: Sequence[TrialRow] = ()
+    timers: Sequence[IdleTimer] = ()
     lessons: Sequence[LessonRow] = ()
     facts: Sequence[FactRow] = ()
     dead_letters: Sequence[DeadLetter] = ()
@@ -208,9 +211,8 @@ class SliceStore(Protocol):
         ...
 
     async def write(self, slice_: SliceWrite) -> None:
-        """Write a slice in one transaction: `Fenced` where its epoch is not the newest, `Transient` where
-        the partition is not as ``slice_.before`` says (an earlier write was committed after all, or a
-        rebuild has switched it)."""
+        """Write a slice in one transaction: `Fenced` where its epoch is not the newest, `Transient` where the
+        partition is not as ``slice_.before`` says (an earlier write was committed, or a rebuild switched)."""
         ...
 
     async def unpublish(self, partition: int, epoch: int) -> None:
@@ -244,11 +246,9 @@ class ErrandStore(Protocol):
 
     async def notices(self, partitions: Sequence[int]) -> list[Notice]:
         """Notices of ``partitions`` that their targets have not acted on; those they have are forgotten."""
-        ...
 
     async def purge(self, partition: int, published: int) -> bool:
         """Drop tombstones of models that are published; whether others are left."""
-        ...
 
 
 class RestoreStore(SliceStore, Protocol):
@@ -367,7 +367,7 @@ class Publisher(Protocol):
         """Whether the bus turned out, since partitions were opened, to have lost models it acknowledged."""
         ...
 
-    async def open(self, state: PartitionState) -> None:
+    async def open(self, state: PartitionState, is_erased: Callable[[CustomerKey], bool]) -> None:
         """Begin to publish for a partition just claimed, on the cluster it was claimed for."""
         ...
 

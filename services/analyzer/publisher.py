@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
-from libs.common.bus.ports import Bus, ClusterChanged, Producer, Record
+from libs.common.bus.ports import Bus, ClusterChanged, Headers, Producer, Record
 from libs.common.bus.sender import Backoff
-from libs.common.contracts import customer_model, marker, progress
+from libs.common.contracts import customer_model, marker, progress, topics
 from libs.common.contracts.identity import CustomerKey
 from libs.common.contracts.marker import MARKER_KEY, Marker, encode_marker
 from libs.common.contracts.progress import Progress, encode_progress
-from libs.common.contracts.topics import CUSTOMER_MODELS, HEADER_REVISION, HEADER_SCHEMA, PROGRESS
 from libs.common.errors import Fenced, Invalid, Transient
 from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.ports import ModelRow, PartitionState
@@ -52,6 +51,7 @@ class _Lane:
     """What of one claimed partition is still to be published, and what is acknowledged."""
 
     epoch: int
+    is_erased: Callable[[CustomerKey], bool]
     sure_at: float
     published: int
     models_offset: int
@@ -116,14 +116,16 @@ class BusPublisher:
         """As `ports.Publisher.lost`."""
         return self._lost
 
-    async def open(self, state: PartitionState) -> None:
-        """Begin to publish for a partition just claimed, on the cluster it was claimed for."""
+    async def open(self, state: PartitionState, is_erased: Callable[[CustomerKey], bool]) -> None:
+        """As `ports.Publisher.open`."""
         self._lost = False
         if state.cluster != self._cluster:
             await self._leave_cluster()
             self._cluster = state.cluster
             self._producer = self._bus.producer(state.cluster)
-        self._lanes[state.partition] = _Lane(state.epoch, float("-inf"), state.published, state.models_offset)
+        self._lanes[state.partition] = _Lane(
+            state.epoch, is_erased, float("-inf"), state.published, state.models_offset
+        )
 
     def offer(self, state: PartitionState, models: Sequence[ModelRow], *, urgent: bool = True) -> None:
         lane = self._lanes[state.partition]
@@ -319,7 +321,7 @@ class BusPublisher:
         if not lane.unsent:
             return
         batch, marker_number = lane.take(), lane.marker
-        records = [_record(key, row) for key, row in batch.items()]
+        records = [_record(key, row, lane.is_erased) for key, row in batch.items()]
         if marker_number is not None:
             records.append(_marker(self._cluster or "", marker_number))
         try:
@@ -340,7 +342,7 @@ class BusPublisher:
 
     async def _send(self, producer: Producer, partition: int, records: list[Record]) -> int:
         try:
-            return await producer.send(CUSTOMER_MODELS, partition, records)
+            return await producer.send(topics.CUSTOMER_MODELS, partition, records)
         except Invalid:
             if len(records) == 1:
                 _log.error("a model is too large for the bus", extra={"partition": partition})
@@ -356,11 +358,11 @@ class BusPublisher:
             Record(
                 str(state.partition).encode(),
                 encode_progress(progress_of(state, lane.models_offset)),
-                ((HEADER_SCHEMA, progress.SCHEMA),),
+                ((topics.HEADER_SCHEMA, progress.SCHEMA),),
             )
             for lane, state in told
         ]
-        await producer.send(PROGRESS, 0, records)
+        await producer.send(topics.PROGRESS, 0, records)
         for lane, state in told:
             lane.published, lane.told_at = state.number, now
             if lane.state is state:
@@ -382,13 +384,15 @@ def progress_of(state: PartitionState, models_offset: int) -> Progress:
 
 def _marker(cluster: str, number: int) -> Record:
     value = encode_marker(Marker(cluster=cluster, number=number))
-    return Record(MARKER_KEY, value, ((HEADER_SCHEMA, marker.SCHEMA),))
+    return Record(MARKER_KEY, value, ((topics.HEADER_SCHEMA, marker.SCHEMA),))
 
 
-def _record(key: bytes, row: ModelRow) -> Record:
-    headers = (
-        (HEADER_SCHEMA, customer_model.SCHEMA),
-        (HEADER_REVISION, str(row.revision).encode()),
+def _record(key: bytes, row: ModelRow, is_erased: Callable[[CustomerKey], bool] = lambda key: True) -> Record:
+    headers: Headers = (
+        (topics.HEADER_SCHEMA, customer_model.SCHEMA),
+        (topics.HEADER_REVISION, str(row.revision).encode()),
     )
-    # An empty body is a tombstone: the customer was erased.
+    # An empty body is a tombstone: of somebody erased, or idle.
+    if not row.body and not is_erased(row.customer):
+        headers += ((topics.HEADER_DROPPED, b"1"),)
     return Record(key, row.body or None, headers)

@@ -8,6 +8,7 @@ from typing import Protocol
 from libs.common.bus.ports import Message
 from libs.common.contracts.customer_model import PROFILE, model_key
 from libs.common.contracts.identity import CustomerKey
+from libs.common.view.entries import is_dropped
 from services.recommender.metrics import RecommenderMetrics
 from services.recommender.ports import DecisionStore
 
@@ -60,7 +61,9 @@ class Forgetting:
 
     def on_batch(self, messages: Sequence[Message]) -> None:
         """Hear of what the view has just read."""
-        self._news.update(message.key for message in messages if message.value is None)
+        self._news.update(
+            message.key for message in messages if message.value is None and not is_dropped(message)
+        )
 
     def is_gone(self, customer: CustomerKey) -> bool:
         """Whether nothing may be kept of ``customer``."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from libs.common.contracts.customer_model import model_key
-from libs.common.contracts.topics import CUSTOMER_MODELS
+from libs.common.contracts.topics import CUSTOMER_MODELS, HEADER_DROPPED
 from tests.contract.recommender_world import World, ask, stocked, until
 
 
@@ -62,6 +62,26 @@ async def test_withdrawal_is_worked_off_once_the_store_is_back(world: World) -> 
     world.view = lambda topic, on_batch: _kept(world, view, topic, on_batch)  # type: ignore[method-assign]
     async with world.up():
         await until(lambda: not kept.decisions)
+
+
+async def test_a_visitor_who_was_dropped_keeps_his_decisions_and_those_he_gets_when_he_returns(
+    world: World,
+) -> None:
+    kept = world.stores.decisions
+    async with world.up() as client:
+        world.knows("anon:v-1", "tea")
+        world.progress()
+        await ask(client, anonymous_id="v-1", decision_id="d-1")
+        await until(lambda: set(kept.decisions) == {"d-1"})
+        view = world.views[CUSTOMER_MODELS]
+        for part in ("items", "profile"):
+            view.put(model_key("anon:v-1", part), None, 9, (HEADER_DROPPED, b"1"))
+        assert view.get(model_key("anon:v-1", "profile")) is None
+        # His model is not there again yet.
+        await ask(client, anonymous_id="v-1", decision_id="d-2")
+        await until(lambda: "d-2" in kept.decisions)
+        assert set(kept.decisions) == {"d-1", "d-2"}
+        assert view.gone() == []
 
 
 def _kept(world, view, topic, on_batch):  # type: ignore[no-untyped-def]

@@ -14,7 +14,9 @@ from deploy.local.market import report
 from deploy.local.market.figures import MarketFigures, market_figures
 from deploy.local.market.play import Play
 from deploy.local.market.world import Size, World
-from tests.e2e.rig import Up
+from libs.common.clock import DAY
+from libs.common.times import format_time
+from tests.e2e.rig import Up, eventually
 
 SIZE = Size(customers=150, history=3, days=6)
 
@@ -38,9 +40,40 @@ def test_platform_tells_the_margins_that_the_market_knows(start: Callable[..., U
     )
     assert figures.audit.draws > 300
     assert figures.audit.off < 4
+    assert_idle_visitors_are_dropped(up)
     section = report.section(figures)
     assert "no offers" in section
     assert "looked at" in section
+
+
+def assert_idle_visitors_are_dropped(up: Up) -> None:
+    """Ninety days of the journal's clock go by: who does not come back is unknown, what he did is kept."""
+
+    def look(visitor: str, at: int) -> None:
+        seen = {"type": "page_viewed", "channel": "web", "anonymous_id": visitor}
+        answer = up.post("collector", "/v1/touchpoints", {**seen, "occurred_at": format_time(at)})
+        assert answer.json()["accepted"] == 1
+
+    def status(visitor: str) -> int:
+        return up.get("analyzer", f"/v1/customers/anon:{visitor}").status_code
+
+    now = int(up.get("analyzer", "/v1/models").json()["learned"]["journal_time"]) + 10 * DAY
+    look("v-gone", now)
+    look("v-refused", now)
+    refusal = {"anonymous_id": "v-refused", "purpose": "marketing", "granted": False}
+    up.post("collector", "/v1/consents", refusal)
+    eventually(lambda: (status("v-gone"), status("v-refused")) == (200, 200))
+    look("v-later", now + 89 * DAY)
+    eventually(lambda: status("v-later") == 200)
+    assert status("v-gone") == 200
+    look("v-later", now + 92 * DAY)
+    eventually(lambda: status("v-gone") == 404)
+    assert (status("v-refused"), status("v-later")) == (200, 200)
+    line = up.get("analyzer", "/v1/customers/anon:v-gone/timeline").json()
+    assert [entry["type"] for entry in line] == ["page_viewed"]
+    look("v-gone", now + 93 * DAY)
+    eventually(lambda: status("v-gone") == 200)
+    assert up.get("analyzer", "/v1/customers/anon:v-gone").json()["totals"] == {"page_viewed": 1}
 
 
 def margins_since_first_decision(play: Play, group: str) -> list[float]:

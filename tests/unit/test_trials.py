@@ -32,6 +32,7 @@ from libs.common.contracts.vectors import pack
 from services.analyzer.handlers import slices
 from services.analyzer.handlers.folding import (
     Changed,
+    drop_idle,
     fire,
     fold_into,
     lesson_rows,
@@ -493,9 +494,11 @@ def one_partition(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.analyzer.model.arrival.partition_of", lambda key: 0)
 
 
-def anew(store: MemoryAnalyzerStore, journal_time: int) -> tuple[list[LessonRow], bytes]:
+def anew(
+    store: MemoryAnalyzerStore, journal_time: int, keys: Sequence[str] = CUSTOMERS
+) -> tuple[list[LessonRow], bytes]:
     """What a rebuild makes of the events stored."""
-    customers = {key: Changed(Models.new(key)) for key in CUSTOMERS}
+    customers = {key: Changed(Models.new(key)) for key in keys}
     rows: list[LessonRow] = []
     for stored in store.stored:
         event: Any = decode_event(stored.body)
@@ -503,7 +506,8 @@ def anew(store: MemoryAnalyzerStore, journal_time: int) -> tuple[list[LessonRow]
         assert step is not None
         rows += lesson_rows(0, stored.number, stored.journal_time, step)
     rows += fire(customers, 0, journal_time)
-    parts = [(row.customer, row.part, row.body) for row in model_rows(0, customers)]
+    drop_idle(customers, journal_time, 1)
+    parts = [(row.customer, row.part, row.body) for row in model_rows(0, customers) if row.body]
     parts += [(row.customer, TRIALS + row.decision, row.body) for row in trial_rows(0, customers)]
     return sorted(rows, key=lambda row: (row.second, row.number, row.part)), partition_digest(parts)
 

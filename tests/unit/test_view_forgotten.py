@@ -9,11 +9,12 @@ import pytest
 
 from libs.common.bus.memory import MemoryBus
 from libs.common.bus.ports import Record
-from libs.common.contracts.topics import CUSTOMER_MODELS, TOPICS
+from libs.common.contracts.topics import CUSTOMER_MODELS, HEADER_DROPPED, TOPICS
 from libs.common.view import View
 
 KEY = b"zz-a-customer-zz/profile"
 SECRET = b"zz-what-he-bought-zz"
+DROPPED = (HEADER_DROPPED, b"1")
 
 
 class Bench:
@@ -25,9 +26,9 @@ class Bench:
         self.view = View(bus, CUSTOMER_MODELS, path, map_size=1 << 24)
         self._producer = bus.producer()
 
-    async def put(self, key: bytes, value: bytes | None, revision: int) -> None:
+    async def put(self, key: bytes, value: bytes | None, revision: int, *more: tuple[str, bytes]) -> None:
         """Publish, and wait until the view has read it."""
-        record = Record(key, value, (("revision", b"%d" % revision),))
+        record = Record(key, value, (("revision", b"%d" % revision), *more))
         offset = await self._producer.send(CUSTOMER_MODELS, 0, [record])
         assert await self.view.reached(0, offset + 1, 5.0)
 
@@ -78,3 +79,26 @@ async def test_nothing_deleted_is_left_in_a_compacted_file(bench: Bench) -> None
     await bench.view.start()
     assert bench.view.get(b"after") == b"the swap"
     assert bench.view.was_deleted(KEY)
+
+
+async def test_who_was_only_dropped_leaves_nothing_and_may_come_back(bench: Bench) -> None:
+    await bench.put(KEY, SECRET, 3)
+    view = bench.view
+    await bench.put(KEY, None, 2, DROPPED)
+    assert view.get(KEY) == SECRET
+    await bench.put(KEY, None, 4, DROPPED)
+    assert (view.get(KEY), view.gone(), view.was_deleted(KEY)) == (None, [], False)
+    await bench.put(KEY, b"new", 5)
+    assert view.get(KEY) == b"new"
+
+
+async def test_who_was_erased_stays_so_where_a_late_owner_says_dropped(bench: Bench) -> None:
+    await bench.put(KEY, SECRET, 3)
+    await bench.put(KEY, None, 6)
+    await bench.put(KEY, None, 7, DROPPED)
+    assert (bench.view.gone(), bench.view.was_deleted(KEY)) == ([KEY], True)
+    await bench.view.forget([KEY])
+    await bench.put(KEY, None, 8, DROPPED)
+    assert bench.view.was_deleted(KEY)
+    await bench.put(KEY, SECRET, 3)
+    assert bench.view.get(KEY) is None

@@ -212,6 +212,7 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``satisfaction``; ``cases`` his open cases and since when, ``case_words`` the last words on these and on
     closed ones; ``account`` the company he belongs to, whose own model is under `account_key`; ``assets`` by
     asset id: of a person those that belong to no account; ``retired`` when others left.
+    ``seen_at`` is the journal time of the latest event that moved the model of a visitor, 0 for others.
     ``pace``, ``clicks`` (of the mail clicked last) and ``other_clicks`` (of a few before it) tell machines
     from him, and nothing else reads them.
     """
@@ -243,6 +244,7 @@ class Profile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     pace: Pace = Pace()
     clicks: Clicks = Clicks()
     other_clicks: tuple[Clicks, ...] = ()
+    seen_at: Millis = 0
 
 
 class Item(Struct, array_like=True, frozen=True, gc=False):

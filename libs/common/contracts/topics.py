@@ -40,6 +40,8 @@ HEADER_SCHEMA = "schema"
 HEADER_SPOOL = "spool"
 HEADER_SEQ = "seq"
 HEADER_REVISION = "revision"
+HEADER_DROPPED = "dropped"
+"""With the deletion of a model: nobody was erased, he may come back."""
 HEADER_FLOOR = "floor"
 """With the first record of a spool after a (re)start and with each one sent on suspicion: highest number the
 analyzer has confirmed to the spool before, in decimal. Only there may the numbers of a spool begin late."""

@@ -18,7 +18,7 @@ from libs.common.bus.ports import Bus, Message
 from libs.common.clock import DAY
 from libs.common.contracts.topics import TOMBSTONES_KEPT
 from libs.common.errors import Misconfigured, Transient
-from libs.common.view.entries import body_of, entry_of, pack, prefix_key, stored_key, unpack
+from libs.common.view.entries import body_of, entry_of, is_dropped, pack, prefix_key, stored_key, unpack
 from libs.common.view.follower import Follower, OnBatch
 from libs.common.view.forgotten import copy_anew, deleted_keys, forget, forgotten_key, is_outdated
 from libs.common.view.places import Places, decode_places, encode_places
@@ -310,6 +310,8 @@ def _put(transaction: lmdb.Transaction, message: Message, round: int) -> bool:
     held = None if packed is None else unpack(stored, bytes(packed))[1]
     if held is not None and not held.takes(message):
         return False
+    if is_dropped(message):
+        return held is not None and held.body is not None and transaction.delete(stored)
     entry = entry_of(message, round)
     if held != entry:
         transaction.put(stored, pack(message.key, entry))

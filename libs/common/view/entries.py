@@ -7,7 +7,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from libs.common.bus.ports import Message
-from libs.common.contracts.topics import HEADER_REVISION
+from libs.common.contracts.topics import HEADER_DROPPED, HEADER_REVISION
 
 LONGEST = 500
 _HEAD = Struct(">QIIH")
@@ -39,6 +39,11 @@ def revision_of(message: Message) -> int | None:
     if text.isdigit() and len(text) <= 18:
         return int(text)
     return int.from_bytes(text, "big") if len(text) == 8 else None
+
+
+def is_dropped(message: Message) -> bool:
+    """Whether it deletes what may come back: then nothing is to be remembered of the deletion."""
+    return message.value is None and message.header(HEADER_DROPPED) is not None
 
 
 def entry_of(message: Message, round: int) -> Entry:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from libs.common.bus.ports import Bus, Message
 from libs.common.contracts.topics import HEADER_REVISION
-from libs.common.view.entries import Entry, entry_of
+from libs.common.view.entries import Entry, entry_of, is_dropped
 from libs.common.view.follower import Follower, OnBatch
 from libs.common.view.places import Places
 
@@ -19,9 +19,11 @@ class MemoryView(Follower):
         self._entries: dict[bytes, Entry] = {}
         self._forgotten: dict[bytes, int] = {}
 
-    def put(self, key: bytes, value: bytes | None, revision: int | None = None) -> None:
+    def put(
+        self, key: bytes, value: bytes | None, revision: int | None = None, *more: tuple[str, bytes]
+    ) -> None:
         """Set (None: delete) one entry; a revision lower than the stored one is ignored."""
-        headers = () if revision is None else ((HEADER_REVISION, b"%d" % revision),)
+        headers = more if revision is None else ((HEADER_REVISION, b"%d" % revision), *more)
         message = Message(self._topic, 0, 0, key, value, headers, 0)
         if self._store(self._places, [message]) and self._on_batch is not None:
             self._on_batch([message])
@@ -67,6 +69,11 @@ class MemoryView(Follower):
         for message in messages:
             held = self._entries.get(message.key)
             if held is not None and not held.takes(message):
+                continue
+            if is_dropped(message):
+                if held is not None and held.body is not None:
+                    del self._entries[message.key]
+                    news.append(message)
                 continue
             entry = self._entries[message.key] = entry_of(message, places.round)
             if held is None or (held.revision, held.body) != (entry.revision, entry.body):

@@ -27,7 +27,7 @@ from libs.common.contracts.customer_model import ITEMS, PROFILE
 from libs.common.contracts.identity import ANONYMOUS, CustomerKey, frozen_key, is_anonymous
 from libs.common.errors import Invalid
 from services.analyzer.handlers.draft import ERASED, INTERNAL, Draft
-from services.analyzer.handlers.folding import Changed, fire, fold_into
+from services.analyzer.handlers.folding import Changed, drop_idle, fire, fold_into
 from services.analyzer.model.arrival import (
     FIRST_TIME,
     LAST_TIME,
@@ -201,15 +201,13 @@ def _fold_anew(draft: Draft, key: CustomerKey, kept: list[tuple[StoredEvent, Abo
             fold_into(anew, known, stored.journal_time, stored.number)
     # What falls due is not learned again.
     fire(anew, draft.state.partition, draft.state.journal_time)
+    drop_idle(anew, draft.state.journal_time, draft.number)
     changed = draft.customers[key]
     frozen = len(changed.models.profile.frozen)
     refolded, before = anew.pop(key), changed.models.items.items
     changed.models, changed.profile = refolded.models, draft.number
-    if refolded.items:
+    if refolded.items or before:
         changed.items = draft.number
-    elif before:
-        # Nothing that is left told of a product: a rebuild has no such part either.
-        draft.withdrawn.append(ModelRow(draft.state.partition, key, ITEMS, draft.number, b""))
     _withdraw(draft, {frozen_key(key, n) for n in range(1, frozen + 1)} - anew.keys())
     for part, models in anew.items():
         draft.customers[part] = Changed(models.models, draft.number, draft.number)

@@ -159,6 +159,8 @@ def _store(draft: Draft, event: AboutCustomer, body: bytes) -> None:
             draft.note("automatic")
         if step.lessons or step.looks:
             draft.lessons += lesson_rows(draft.state.partition, number, draft.journal_time, step)
+        if step.idle:
+            draft.note("idle")
         if step.dropped:
             draft.note("crowded", step.dropped)
     fact = fact_row(draft.state.partition, number, event)

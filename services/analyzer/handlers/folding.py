@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from libs.common.clock import Millis
@@ -19,6 +19,7 @@ from libs.common.contracts.customer_model import (
 )
 from libs.common.contracts.identity import CustomerKey, is_nobody
 from services.analyzer.model.fold import Models, Step, fold
+from services.analyzer.model.idle import IdleTimer, is_idle, is_kept, is_nothing, next_look
 from services.analyzer.model.lessons import encode_lesson, journal_second
 from services.analyzer.model.lessons import kind_of as lesson_kind
 from services.analyzer.model.panel import EVERYBODY, Panel
@@ -32,16 +33,18 @@ from services.analyzer.ports import LessonRow, ModelRow
 class Changed:
     """A customer's models within a slice, and which event changed which part last (0: unchanged).
 
-    ``stored`` are the records of his decisions as they were found.
+    ``stored`` are the records of his decisions as they were found, ``seen_at`` is when he had been heard of.
     """
 
     models: Models
     profile: int = 0
     items: int = 0
     stored: Mapping[str, Kept] = field(init=False)
+    seen_at: Millis = field(init=False)
 
     def __post_init__(self) -> None:
         self.stored = self.models.trials.kept
+        self.seen_at = self.models.profile.seen_at
 
 
 def assemble(rows: Sequence[ModelRow]) -> dict[CustomerKey, Models]:
@@ -101,6 +104,40 @@ def fire(customers: Mapping[CustomerKey, Changed], partition: int, journal_time:
     return rows
 
 
+def drop_idle(
+    customers: Mapping[CustomerKey, Changed],
+    journal_time: Millis,
+    number: int,
+    looked_at: Collection[CustomerKey] = (),
+) -> int:
+    """Drop the models of visitors who are idle, as of ``number``; how many. Of ``looked_at`` timers fired."""
+    dropped = 0
+    for key, changed in customers.items():
+        profile = changed.models.profile
+        # Before there were timers nobody noted when a visitor was heard of.
+        is_old = key in looked_at and not profile.seen_at and not is_nothing(profile)
+        if is_idle(profile, journal_time) or (is_old and not is_kept(profile)):
+            changed.models = changed.models.dropped()
+            changed.profile = changed.items = number
+            dropped += 1
+    return dropped
+
+
+def idle_timers(
+    partition: int,
+    customers: Mapping[CustomerKey, Changed],
+    looked_at: Collection[CustomerKey],
+    journal_time: Millis,
+) -> list[IdleTimer]:
+    """The timers of visitors who are new, were heard of earlier than was believed, or were ``looked_at``."""
+    rows = []
+    for key, changed in customers.items():
+        profile = changed.models.profile
+        if key in looked_at or (profile.seen_at and not 0 < changed.seen_at <= profile.seen_at):
+            rows.append(IdleTimer(partition, key, next_look(profile, journal_time)))
+    return rows
+
+
 def lesson_rows(partition: int, number: int, journal_time: Millis, step: Step) -> list[LessonRow]:
     """The lessons of event ``number``, and of what fell due before it, as they are stored."""
     second = journal_second(journal_time)
@@ -146,13 +183,15 @@ def trial_rows(partition: int, customers: dict[CustomerKey, Changed]) -> list[Tr
 
 
 def model_rows(partition: int, customers: dict[CustomerKey, Changed]) -> list[ModelRow]:
-    """The parts that changed, encoded."""
+    """The parts that changed, encoded; withdrawn where nothing is in them (any more)."""
     rows: list[ModelRow] = []
     for key, changed in customers.items():
         if changed.items:
-            rows.append(ModelRow(partition, key, ITEMS, changed.items, encode_model(changed.models.items)))
+            items = changed.models.items
+            body = encode_model(items) if items.items else b""
+            rows.append(ModelRow(partition, key, ITEMS, changed.items, body))
         if changed.profile:
-            rows.append(
-                ModelRow(partition, key, PROFILE, changed.profile, encode_model(changed.models.profile))
-            )
+            profile = changed.models.profile
+            body = b"" if is_nothing(profile) else encode_model(profile)
+            rows.append(ModelRow(partition, key, PROFILE, changed.profile, body))
     return rows

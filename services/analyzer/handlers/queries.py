@@ -23,6 +23,7 @@ from services.analyzer.handlers.certificate import ErasureView, certificate
 from services.analyzer.handlers.export import Held, export
 from services.analyzer.handlers.folding import assemble
 from services.analyzer.model.fold import Models
+from services.analyzer.model.idle import is_nothing
 from services.analyzer.model.ledger import Ledger, ledger
 from services.analyzer.model.letters import Buried, LetterFilter
 from services.analyzer.model.owners import names_owner, time_of
@@ -73,7 +74,8 @@ class Queries:
     async def _parts(self, key: CustomerKey) -> list[Models]:
         """His own models first; of his links those parts that no other customer owns."""
         own = assemble(await self._store.customer([key])).get(key)
-        if own is None:
+        # What was decided for a visitor may be remembered longer than he is.
+        if own is None or is_nothing(own.profile):
             raise UnknownCustomer(key)
         links = assemble(await self._store.customer(own.profile.links)) if own.profile.links else {}
         his = [part for part in links.values() if part.profile.owner in (None, key)]
@@ -169,7 +171,10 @@ class Queries:
             view, models = await self.customer(key), [part.profile.customer for part in parts]
             held = await self._held(key, parts)
         except UnknownCustomer:
-            if not await self._store.dead_letters_of([key]):
+            # Of a visitor who was dropped the events are kept.
+            if not await self._store.dead_letters_of([key]) and not await self._store.timeline(
+                [key], None, 1
+            ):
                 raise
         in_flight = (await self.ledger()).in_flight
         return export(self._store, key, view, models, held, in_flight)

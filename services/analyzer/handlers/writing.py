@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from libs.common.clock import DAY, Millis
+from libs.common.contracts.identity import CustomerKey
 from services.analyzer.handlers.draft import Draft
 from services.analyzer.handlers.fates import DEDUPE_WINDOW
-from services.analyzer.handlers.folding import model_rows, trial_rows
+from services.analyzer.handlers.folding import idle_timers, model_rows, trial_rows
 from services.analyzer.ports import SliceWrite
 
 SILENCE: Millis = 30 * DAY
 """How long a spool stays in `applied` that sends nothing, in journal time."""
 
 
-def written(draft: Draft) -> SliceWrite:
-    """All that ``draft`` changes, for one transaction."""
+def written(draft: Draft, looked_at: Collection[CustomerKey] = ()) -> SliceWrite:
+    """All that ``draft`` changes, for one transaction; the timers of ``looked_at`` are over."""
     counters = dict(draft.state.counters)
     for key, amount in draft.fates.items():
         counters[key.fate] = counters.get(key.fate, 0) + amount
@@ -38,6 +40,7 @@ def written(draft: Draft) -> SliceWrite:
         ids=draft.ids,
         models=[*model_rows(draft.state.partition, draft.customers), *draft.withdrawn],
         trials=trial_rows(draft.state.partition, draft.customers),
+        timers=idle_timers(draft.state.partition, draft.customers, looked_at, draft.journal_time),
         lessons=draft.lessons,
         facts=draft.facts,
         dead_letters=draft.dead_letters,

@@ -17,7 +17,7 @@ from libs.common.contracts.customer_event import (
 )
 from libs.common.contracts.customer_model import Items, Profile, refuses_analytics
 from libs.common.contracts.flags import is_automatic
-from libs.common.contracts.identity import CustomerKey, account_key, anonymous_key, is_nobody
+from libs.common.contracts.identity import CustomerKey, account_key, anonymous_key, is_anonymous, is_nobody
 from libs.common.contracts.outcome import OBJECTIONS
 from libs.common.contracts.touchpoint import (
     INSTALLED,
@@ -38,6 +38,7 @@ from services.analyzer.model import automatic
 from services.analyzer.model import items as item_folds
 from services.analyzer.model import profile as profile_folds
 from services.analyzer.model.effects import EFFECTS, refused
+from services.analyzer.model.idle import is_idle
 from services.analyzer.model.lessons import Lesson, LessonLine, OrderChangeLesson, OrderLesson
 from services.analyzer.model.panel import EVERYBODY, Panel
 from services.analyzer.model.trials import folds as trial_folds
@@ -67,13 +68,17 @@ class Models(NamedTuple):
         """A customer nothing is known about."""
         return cls(Profile(customer=customer), Items(customer=customer))
 
+    def dropped(self) -> Models:
+        """Without what was known; trials end by themselves."""
+        return Models.new(self.profile.customer)._replace(trials=self.trials)
+
 
 class Step(NamedTuple):
     """What an event made of a customer. A part that is the same object as before did not change.
 
     ``looks`` fell due before it; ``dropped`` decisions were forgotten for it before their time. ``frozen`` is
     what a visitor key did for its last owner, under a key of its own from now on. ``labelled`` is the event
-    as it is to be kept, where no person can have done it.
+    as it is to be kept, where no person can have done it. ``idle``: his models were dropped before it.
     """
 
     models: Models
@@ -83,6 +88,7 @@ class Step(NamedTuple):
     dropped: int = 0
     frozen: Models | None = None
     labelled: Touchpoint | None = None
+    idle: bool = False
 
 
 def type_of(event: AboutCustomer) -> str:
@@ -122,10 +128,18 @@ def fold(
         if refuses_analytics(models.profile.consents):
             looks = []
         models = models._replace(trials=trials)
+    if idle := is_idle(models.profile, journal_time):
+        models = models.dropped()
     step = _fold(models, event, journal_time, panel, number)
+    profile = step.models.profile
+    if is_anonymous(event.customer) and (
+        profile is not models.profile or step.models.items is not models.items
+    ):
+        seen = msgspec.structs.replace(profile, seen_at=journal_time)
+        step = step._replace(models=step.models._replace(profile=seen))
     if step.lessons and refuses_analytics(step.models.profile.consents):
         step = step._replace(lessons=())
-    return step._replace(looks=tuple(looks)) if looks else step
+    return step._replace(looks=tuple(looks), idle=idle) if looks or idle else step
 
 
 def _fold(models: Models, event: AboutCustomer, now: Millis, panel: Panel, number: int) -> Step:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from libs.common.clock import MINUTE, Millis
 from libs.common.contracts.customer_event import AboutCustomer, SpoolReported, Tick, decode_event
-from libs.common.contracts.identity import is_nobody
+from libs.common.contracts.identity import CustomerKey, is_nobody
 from libs.common.errors import Invalid
 from services.analyzer.handlers.folding import (
     Changed,
     assemble,
+    drop_idle,
     fire,
     fold_into,
+    idle_timers,
     lesson_rows,
     model_rows,
     trial_rows,
@@ -76,6 +78,7 @@ class PartitionRebuild:
         self._customers: dict[str, Changed] = {}
         self._lessons: list[LessonRow] = []
         self._facts: list[FactRow] = []
+        self._visitors: set[CustomerKey] = set()
         self._fresh = False
         self.refused = 0
 
@@ -115,8 +118,8 @@ class PartitionRebuild:
             await self._take(await live.events(folded.number))
             due = await self._store.due(self._partition, live.reached.journal_time, 1 << 31)
             await self._meet(set(due.customers))
-            self._fire(live.reached.journal_time)
-            await live.put(self._folded())
+            self._fire(live.reached, due.visitors)
+            await live.put(self._folded(live.reached))
             return await live.switch() if switch else await live.compare()
 
     async def _fold(self, after: int, upto: Reached) -> int:
@@ -126,7 +129,8 @@ class PartitionRebuild:
             count += len(events)
             if self._full():
                 # Trap: only what was folded is put away, so the place must be that of the last event.
-                await self._put(upto._replace(number=events[-1].number))
+                last = events[-1]
+                await self._put(upto._replace(number=last.number, journal_time=last.journal_time))
         await self._pass_time(upto)
         return count
 
@@ -136,30 +140,34 @@ class PartitionRebuild:
         while (due := await self._store.due(self._partition, upto.journal_time, self._held)).customers:
             for first in range(0, len(due.customers), DUE_AT_ONCE):
                 await self._meet(set(due.customers[first : first + DUE_AT_ONCE]))
-                self._fire(upto.journal_time)
+                self._fire(upto, due.visitors)
                 if self._full():
                     await self._put(upto)
             await self._put(upto)
 
-    def _fire(self, journal_time: Millis) -> None:
-        self._lessons += fire(self._customers, self._partition, journal_time)
+    def _fire(self, upto: Reached, visitors: Collection[CustomerKey]) -> None:
+        self._lessons += fire(self._customers, self._partition, upto.journal_time)
+        visitors = self._customers.keys() & visitors
+        drop_idle(self._customers, upto.journal_time, upto.number + 1, visitors)
+        self._visitors |= visitors
 
     def _full(self) -> bool:
         rows = len(self._lessons) + len(self._facts)
         return len(self._customers) > self._held or rows > self._held_rows
 
     async def _put(self, at: Reached) -> None:
-        await self._store.put(self._partition, at, self._folded())
+        await self._store.put(self._partition, at, self._folded(at))
         self._fresh = False
 
-    def _folded(self) -> Anew:
+    def _folded(self, at: Reached) -> Anew:
         anew = Anew(
             model_rows(self._partition, self._customers),
             trial_rows(self._partition, self._customers),
+            idle_timers(self._partition, self._customers, self._visitors, at.journal_time),
             self._lessons,
             self._facts,
         )
-        self._customers, self._lessons, self._facts = {}, [], []
+        self._customers, self._lessons, self._facts, self._visitors = {}, [], [], set()
         return anew
 
     async def _take(self, events: Sequence[PastEvent]) -> None:

@@ -16,7 +16,7 @@ from services.analyzer.ports import (
     StoredEvent,
 )
 from services.analyzer.store.days import spans
-from services.analyzer.store.trials import erase_trials
+from services.analyzer.store.trials import erase_due
 
 NOTICE_COLUMNS = "partition, erasure, mark, target, linked, owned, recorded_at"
 
@@ -118,7 +118,7 @@ def _by_day(events: Iterable[EventRow]) -> list[tuple[int, dict[int, bytes]]]:
 
 async def _erase_open(connection: asyncpg.Connection, schema: str, partition: int, erased: Erased) -> None:
     if erased.whole:
-        await erase_trials(connection, schema, partition, erased.customer)
+        await erase_due(connection, schema, partition, erased.customer)
     for since, until in erased.times:
         await connection.execute(
             f"DELETE FROM {schema}.waiting_outcomes"

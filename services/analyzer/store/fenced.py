@@ -22,7 +22,8 @@ class _Part(NamedTuple):
     conflict: str = ""
 
 
-_TRIAL_KEY = {"partition": "smallint", "customer": "text", "decision": "text"}
+_TIMER_KEY = {"partition": "smallint", "customer": "text"}
+_TRIAL_KEY = {**_TIMER_KEY, "decision": "text"}
 _PARTS = {
     "events": _Part(
         "events",
@@ -59,6 +60,11 @@ _PARTS = {
         {**_TRIAL_KEY, "number": "bigint", "due": "bigint", "body": "bytea"},
         "(partition, customer, decision) DO UPDATE SET number = EXCLUDED.number, due = EXCLUDED.due,"
         " body = EXCLUDED.body",
+    ),
+    "timers": _Part(
+        "idle_timers",
+        {**_TIMER_KEY, "due": "bigint"},
+        "(partition, customer) DO UPDATE SET due = EXCLUDED.due",
     ),
     "lessons": _Part(
         "lessons",
@@ -100,7 +106,8 @@ _PARTS = {
         "(partition, spool, source, fate) DO UPDATE SET count = known.count + EXCLUDED.count",
     ),
 }
-_GONE = "trials_gone"
+_GONE = {"trials_gone": _Part("trials", _TRIAL_KEY), "timers_gone": _Part("idle_timers", _TIMER_KEY)}
+"""Rows that go, by their keys."""
 
 # Trap: the epoch alone is not enough. A commit whose answer was lost may still be under way when the owner
 # has read the state again; this update then waits for it, and must not follow it.
@@ -121,7 +128,9 @@ def rows_of(slice_: SliceWrite) -> Rows:
         "ids": [(partition, hashed, *seen) for hashed, seen in slice_.ids.items()],
         "models": slice_.models,
         "trials": [row for row in slice_.trials if row.body],
-        _GONE: [row[:3] for row in slice_.trials if not row.body],
+        "trials_gone": [row[:3] for row in slice_.trials if not row.body],
+        "timers": [row for row in slice_.timers if row.due],
+        "timers_gone": [row[:2] for row in slice_.timers if not row.due],
         "lessons": slice_.lessons,
         "facts": slice_.facts,
         "reports": [(*report[:-1], _json(report.accepted)) for report in slice_.reports],
@@ -166,11 +175,11 @@ def _text(schema: str, names: tuple[str, ...], fence: bool) -> str:
     taken = _FENCE_VALUES if fence else 0
     steps = [f"fence AS ({_FENCE if fence else 'SELECT 1'})"]
     for name in names:
-        part = _PARTS["trials" if name == _GONE else name]
-        columns = _TRIAL_KEY if name == _GONE else part.columns
+        part = _GONE.get(name) or _PARTS[name]
+        columns = part.columns
         arrays = ", ".join(f"${taken + at}::{type_}[]" for at, type_ in enumerate(columns.values(), 1))
         taken += len(columns)
-        if name == _GONE:
+        if name in _GONE:
             body = (
                 f"DELETE FROM SCHEMA.{part.table} {_BEHIND} AND ({', '.join(columns)})"
                 f" IN (SELECT * FROM unnest({arrays}))"

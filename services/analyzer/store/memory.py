@@ -256,7 +256,7 @@ class MemoryAnalyzerStore:
         self.stored += slice_.events
         self.ids.update({(partition, h): at for h, at in slice_.ids.items()})
         self.rows.update({(row.customer, row.part): row for row in slice_.models})
-        self.trials.put(slice_.trials)
+        self.trials.put(slice_.trials, slice_.timers)
         self.lessons.update({(row.partition, row.number, row.part): row for row in slice_.lessons})
         self.told_facts.update({(row.partition, row.number): row for row in slice_.facts})
         for letter in slice_.dead_letters:

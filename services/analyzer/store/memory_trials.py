@@ -1,4 +1,4 @@
-"""Records of decisions in memory: the twin of `store.trials`."""
+"""What falls due in memory: the twin of `store.trials`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
+from services.analyzer.model.idle import IdleTimer
 from services.analyzer.model.trials.record import NEVER, TRIALS
 from services.analyzer.model.trials.rows import Due, TrialRow
 from services.analyzer.ports import ModelRow
@@ -14,12 +15,18 @@ from services.analyzer.ports import ModelRow
 
 @dataclass
 class MemoryTrials:
-    """The rows of all partitions, by customer and decision."""
+    """The rows of all partitions, by customer and decision, and the timers of visitors."""
 
     rows: dict[tuple[CustomerKey, str], TrialRow] = field(default_factory=dict)
+    timers: dict[CustomerKey, IdleTimer] = field(default_factory=dict)
 
-    def put(self, rows: Iterable[TrialRow]) -> None:
-        """Keep ``rows``; those without a body go."""
+    def put(self, rows: Iterable[TrialRow], timers: Iterable[IdleTimer]) -> None:
+        """Keep ``rows`` and ``timers``; rows without a body go, and timers that are over."""
+        for timer in timers:
+            if timer.due:
+                self.timers[timer.customer] = timer
+            else:
+                self.timers.pop(timer.customer, None)
         for row in rows:
             if row.body:
                 self.rows[row.customer, row.decision] = row
@@ -27,7 +34,8 @@ class MemoryTrials:
                 self.rows.pop((row.customer, row.decision), None)
 
     def erase(self, customer: CustomerKey) -> None:
-        """Forget all decisions of ``customer``."""
+        """Forget all decisions of ``customer``, and his timer."""
+        self.timers.pop(customer, None)
         self.rows = {key: row for key, row in self.rows.items() if row.customer != customer}
 
     def parts(self, customers: Container[CustomerKey]) -> list[ModelRow]:
@@ -44,7 +52,8 @@ class MemoryTrials:
 
     def due(self, partition: int, before: Millis, limit: int) -> Due:
         """As `ports.SliceStore.due`."""
-        rows = [row for row in self.rows.values() if row.partition == partition]
+        everything: list[TrialRow | IdleTimer] = [*self.rows.values(), *self.timers.values()]
+        rows = [row for row in everything if row.partition == partition]
         times = sorted(row.due for row in rows if row.due < before)
         if len(times) >= limit:
             before = times[limit - 1] + 1
@@ -52,4 +61,5 @@ class MemoryTrials:
             sorted({row.customer for row in rows if row.due < before}),
             before,
             min((row.due for row in rows if row.due >= before), default=NEVER),
+            {row.customer for row in rows if row.due < before and isinstance(row, IdleTimer)},
         )

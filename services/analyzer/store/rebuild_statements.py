@@ -21,6 +21,7 @@ _STATEMENTS = {
         CREATE SCHEMA SCRATCH;
         CREATE UNLOGGED TABLE SCRATCH.models (LIKE LIVE.models INCLUDING INDEXES);
         CREATE UNLOGGED TABLE SCRATCH.trials (LIKE LIVE.trials INCLUDING INDEXES);
+        CREATE UNLOGGED TABLE SCRATCH.idle_timers (LIKE LIVE.idle_timers INCLUDING INDEXES);
         CREATE UNLOGGED TABLE SCRATCH.lessons (LIKE LIVE.lessons INCLUDING INDEXES);
         CREATE UNLOGGED TABLE SCRATCH.facts (LIKE LIVE.facts INCLUDING INDEXES);
         CREATE UNLOGGED TABLE SCRATCH.folded (
@@ -32,7 +33,7 @@ _STATEMENTS = {
     "event_days": "SELECT day FROM LIVE.event_days ORDER BY day",
     "models": """
         SELECT partition, customer, part, revision, body FROM SCRATCH.models
-        WHERE partition = $1 AND customer = ANY($2)
+        WHERE partition = $1 AND customer = ANY($2) AND body <> ''
         UNION ALL SELECT partition, customer, 'trials/' || decision, number, body FROM SCRATCH.trials
         WHERE partition = $1 AND customer = ANY($2)""",
     "put_models": """
@@ -47,6 +48,7 @@ _STATEMENTS = {
     "folded": "SELECT number, erasures, journal_time FROM SCRATCH.folded WHERE partition = $1",
     "forget_models": "DELETE FROM SCRATCH.models WHERE partition = $1",
     "forget_trials": "DELETE FROM SCRATCH.trials WHERE partition = $1",
+    "forget_timers": "DELETE FROM SCRATCH.idle_timers WHERE partition = $1",
     "forget_lessons": "DELETE FROM SCRATCH.lessons WHERE partition = $1",
     "forget_facts": "DELETE FROM SCRATCH.facts WHERE partition = $1",
     "forget_folded": "DELETE FROM SCRATCH.folded WHERE partition = $1",
@@ -54,7 +56,7 @@ _STATEMENTS = {
         INSERT INTO LIVE.models (partition, customer, part, revision, body)
         SELECT anew.partition, anew.customer, anew.part, $2, anew.body FROM SCRATCH.models AS anew
         LEFT JOIN LIVE.models AS live USING (partition, customer, part)
-        WHERE anew.partition = $1 AND live.body IS DISTINCT FROM anew.body
+        WHERE anew.partition = $1 AND coalesce(live.body, '') <> anew.body
         ON CONFLICT (partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision,
             body = EXCLUDED.body""",
     "switch_gone": """
@@ -72,6 +74,11 @@ _STATEMENTS = {
         INSERT INTO LIVE.trials (partition, customer, decision, number, due, body)
         SELECT partition, customer, decision, number, due, body FROM SCRATCH.trials WHERE partition = $1
         ON CONFLICT DO NOTHING""",
+    # None of them later than it was: a live slice knows when the next one falls due.
+    "switch_timers": """
+        INSERT INTO LIVE.idle_timers AS live (partition, customer, due)
+        SELECT partition, customer, due FROM SCRATCH.idle_timers WHERE partition = $1
+        ON CONFLICT (partition, customer) DO UPDATE SET due = EXCLUDED.due WHERE live.due > EXCLUDED.due""",
     "switch_lessons_gone": """
         DELETE FROM LIVE.lessons AS live WHERE partition = $1
         AND NOT EXISTS (SELECT FROM SCRATCH.lessons AS anew

@@ -18,6 +18,7 @@ from libs.common.contracts.identity import CustomerKey
 from libs.common.db import Database
 from libs.common.errors import ClosedloopError
 from services.analyzer.model.facts import FactRow
+from services.analyzer.model.idle import IdleTimer
 from services.analyzer.model.trials.rows import Due, TrialRow
 from services.analyzer.ports import LessonRow, ModelRow
 from services.analyzer.store import trials
@@ -55,6 +56,7 @@ class Anew(NamedTuple):
 
     models: Sequence[ModelRow]
     trials: Sequence[TrialRow]
+    timers: Sequence[IdleTimer]
     lessons: Sequence[LessonRow]
     facts: Sequence[FactRow]
 
@@ -144,8 +146,8 @@ class PostgresRebuildStore:
     async def begin(self, partition: int) -> None:
         """Forget what was folded of ``partition``."""
         async with self._database.bulk() as connection:
-            for name in ("forget_models", "forget_trials", "forget_lessons", "forget_facts", "forget_folded"):
-                await connection.execute(self._sql[name], partition)
+            for kind in ("models", "trials", "timers", "lessons", "facts", "folded"):
+                await connection.execute(self._sql[f"forget_{kind}"], partition)
 
     async def events(self, partition: int, after: int, upto: int) -> AsyncIterator[Sequence[PastEvent]]:
         """Events numbered over ``after`` up to ``upto``, in order, some thousand at a time."""
@@ -204,6 +206,7 @@ class PostgresRebuildStore:
             await connection.execute(self._sql["put_models"], *columns(anew.models))
         if anew.trials:
             await trials.put_trials(connection, self._scratch, partition, anew.trials)
+        await trials.put_timers(connection, self._scratch, anew.timers)
         if anew.lessons:
             await connection.copy_records_to_table("lessons", schema_name=self._scratch, records=anew.lessons)
         if anew.facts:
@@ -268,6 +271,7 @@ class Settling:
             await self._execute(name, self._partition)
         for name in ("switch_trials_gone", "switch_trials"):
             models += _rows(await self._execute(name, self._partition))
+        await self._execute("switch_timers", self._partition)
         if models:
             # The live slice finds another number than it left, forgets what it knew and publishes.
             await self._execute("number", self._partition, revision)

@@ -1,4 +1,4 @@
-"""Records of decisions in PostgreSQL: table ``trials``, with an index by what falls due next."""
+"""What falls due in PostgreSQL: records of decisions, and timers of visitors, each with an index by when."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import asyncpg
 
 from libs.common.clock import Millis
 from libs.common.contracts.identity import CustomerKey
+from services.analyzer.model.idle import IdleTimer
 from services.analyzer.model.trials.record import NEVER
 from services.analyzer.model.trials.rows import Due, TrialRow
 
@@ -37,31 +38,63 @@ async def put_trials(
         )
 
 
-async def erase_trials(
+async def put_timers(connection: asyncpg.Connection, schema: str, rows: Sequence[IdleTimer]) -> None:
+    """Keep ``rows``; those that are over go."""
+    if not rows:
+        return
+    await connection.execute(
+        f"INSERT INTO {schema}.idle_timers (partition, customer, due)"
+        " SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[])"
+        " ON CONFLICT (partition, customer) DO UPDATE SET due = EXCLUDED.due",
+        *(list(column) for column in zip(*rows, strict=True)),
+    )
+    await connection.execute(
+        f"DELETE FROM {schema}.idle_timers WHERE partition = $1 AND customer = ANY($2)",
+        rows[0].partition,
+        [row.customer for row in rows if not row.due],
+    )
+
+
+async def erase_due(
     connection: asyncpg.Connection, schema: str, partition: int, customer: CustomerKey
 ) -> None:
-    """Forget all decisions of ``customer``."""
-    await connection.execute(
-        f"DELETE FROM {schema}.trials WHERE partition = $1 AND customer = $2", partition, customer
-    )
+    """Forget all decisions of ``customer``, and his timer."""
+    for table in ("trials", "idle_timers"):
+        await connection.execute(
+            f"DELETE FROM {schema}.{table} WHERE partition = $1 AND customer = $2", partition, customer
+        )
 
 
 async def due(connection: asyncpg.Connection, schema: str, partition: int, before: Millis, limit: int) -> Due:
     """As `ports.SliceStore.due`."""
-    rows = await connection.fetch(
-        f"SELECT customer, due FROM {schema}.trials WHERE partition = $1 AND due < $2 ORDER BY due LIMIT $3",
+    rows = await _due(connection, schema, partition, before, limit)
+    if len(rows) >= limit:
+        before = rows[limit - 1]["due"] + 1
+        rows = await _due(connection, schema, partition, before, None)
+    following = await connection.fetchval(
+        f"SELECT least((SELECT min(due) FROM {schema}.trials WHERE partition = $1 AND due >= $2),"
+        f" (SELECT min(due) FROM {schema}.idle_timers WHERE partition = $1 AND due >= $2))",
+        partition,
+        before,
+    )
+    return Due(
+        sorted({row["customer"] for row in rows}),
+        before,
+        NEVER if following is None else following,
+        {row["customer"] for row in rows if row["timer"]},
+    )
+
+
+async def _due(
+    connection: asyncpg.Connection, schema: str, partition: int, before: Millis, limit: int | None
+) -> list[asyncpg.Record]:
+    """What falls due before ``before``, the first first: at least ``limit`` where there are as many."""
+    some = "WHERE partition = $1 AND due < $2 ORDER BY due LIMIT $3"
+    rows: list[asyncpg.Record] = await connection.fetch(
+        f"(SELECT customer, due, false AS timer FROM {schema}.trials {some}) UNION ALL"
+        f" (SELECT customer, due, true AS timer FROM {schema}.idle_timers {some}) ORDER BY due",
         partition,
         before,
         limit,
     )
-    if len(rows) == limit:
-        before = rows[-1]["due"] + 1
-        rows = await connection.fetch(
-            f"SELECT customer FROM {schema}.trials WHERE partition = $1 AND due < $2", partition, before
-        )
-    following = await connection.fetchval(
-        f"SELECT due FROM {schema}.trials WHERE partition = $1 AND due >= $2 ORDER BY due LIMIT 1",
-        partition,
-        before,
-    )
-    return Due(sorted({row["customer"] for row in rows}), before, NEVER if following is None else following)
+    return rows

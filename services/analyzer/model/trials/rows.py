@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from libs.common.clock import Millis
@@ -25,8 +25,12 @@ class TrialRow(NamedTuple):
 
 
 class Due(NamedTuple):
-    """All customers for whom something falls due before ``before``; ``next`` is when the next thing does."""
+    """All customers for whom something falls due before ``before``; ``next`` is when the next thing does.
+
+    ``visitors`` are those of them at whom to look because they may be idle.
+    """
 
     customers: Sequence[CustomerKey]
     before: Millis
     next: Millis
+    visitors: Collection[CustomerKey] = ()
