@@ -373,8 +373,20 @@ def test_of_later_orders_a_share_is_asked_and_first_purchases_are_counted_of_all
         cut = restored
     assert checkpoint.digest(cut) == checkpoint.digest(half)
     later = whole.choice.logit.samples - 100
-    assert 0.4 * later < half.choice.logit.samples - 100 < 0.6 * later
+    assert 0.45 * later < half.choice.logit.samples - 100 < 0.7 * later
     assert half.choice.firsts.state() == whole.choice.firsts.state()
+
+
+def test_of_later_orders_all_discoveries_are_asked() -> None:
+    """Customers who come once discover everything; where no share is asked, one order in five still is."""
+    none = Parameters(goods=FEW, choice=ChoiceParameters(young=100, share=0.0))
+    lessons = [
+        (place, replace(lesson, customer=f"n{n}", before=Items(customer=f"n{n}")))
+        for n, (place, lesson) in enumerate(shopping(600))
+    ]
+    every, few = run(Fold(SMALL, shop()), lessons), run(Fold(none, shop()), lessons)
+    asked = (few.choice.logit.samples - 100) / (every.choice.logit.samples - 100)
+    assert 0.1 < asked < 0.3
 
 
 def odd(item: Item) -> Items:

@@ -52,9 +52,9 @@ class ChoiceParameters(Struct, frozen=True, kw_only=True):
         All orders are learned from while their decayed number (half-life in ms of journal time) is at most
         ``panel``, which is about 2,500 a day; of more, that many. Which ones, a hash of their ids decides.
     young, share:
-        After ``young`` orders that were learned from, this share of all is asked: most of what the weights
-        learn is learned by then, and a question is most of what an order costs. First purchases are counted
-        of the others too.
+        After ``young`` orders that were learned from, this share is asked, and all discoveries, which are few
+        and slow to learn: most of what the weights learn is learned by then, and a question is most of what
+        an order costs. First purchases are counted of the others too.
     top, top_discoveries:
         So many candidates, the best of the model's own ranking, are the alternatives: of discoveries more,
         because the model's own best ten hold few of them.
@@ -204,9 +204,9 @@ class ChoiceLearner:
         """Whether an order of the panel is a question: what is none by now will not be one later."""
         if lesson.before is None or not lesson.lines:
             return False
-        if self.logit.samples >= self.parameters.young and draw.share >= self.parameters.share:
-            return False
-        return draw.kind != "discovery" or _discovers(lesson)
+        if draw.kind == "discovery":
+            return _discovers(lesson)
+        return self.logit.samples < self.parameters.young or draw.share < self.parameters.share
 
     def _exercise(self, tables: ScoringTables, lesson: OrderLesson, draw: Draw) -> Exercise:
         """The question of an order; with it are made those of the next ones that will see the same tables."""
