@@ -27,7 +27,8 @@ from services.analyzer.handlers import slices
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.model.idle import IDLE
 from services.analyzer.model.trials.record import NEVER
-from tests.unit.test_trials import T0, Shop, anew, base, decision, one_partition, order
+from services.analyzer.ports import ModelRow
+from tests.unit.test_trials import T0, Shop, anew, base, decision, one_partition, order, outcome
 
 __all__ = ["one_partition"]
 
@@ -67,6 +68,11 @@ async def after(*events: CustomerEvent) -> Shop:
 def known(shop: Shop, customer: str = X) -> Profile | None:
     row = shop.store.rows.get((customer, PROFILE))
     return decode_profile(row.body) if row is not None and row.body else None
+
+
+def without_time(row: ModelRow) -> ModelRow:
+    """As it was written before there were timers."""
+    return row._replace(body=encode_model(replace(decode_profile(row.body), seen_at=0)))
 
 
 async def test_a_visitor_is_dropped_after_ninety_days_and_not_before() -> None:
@@ -161,6 +167,24 @@ async def test_who_comes_back_begins_anew_above_the_withdrawal(cut: int) -> None
     assert anew(shop.store, T0 + 100 * DAY, (X,)) == await shop.all()
 
 
+@pytest.mark.parametrize("cuts", [(4,), (1, 4), (1, 2, 4), (2, 4)])
+async def test_what_a_dropped_visitor_was_shown_is_not_known_any_more(cuts: Sequence[int]) -> None:
+    journal = [
+        decision("d", T0, ["tea"], assumed_shown=1, customer=X),
+        tick(T0 + 95 * DAY),
+        outcome("d", "tea", "clicked", T0 + 100 * DAY, customer=X),
+        tick(T0 + 100 * DAY + 5),
+    ]
+    shop, taken = Shop(), 0
+    for cut in cuts:
+        await shop.take(journal[taken:cut])
+        taken = cut
+    assert [event.id for event in shop.store.stored] == ["d"]
+    assert known(shop) is None
+    notes = shop.store.states[0].notes
+    assert (notes["unmatched"], notes["idle"]) == (1, 1)
+
+
 async def test_what_machines_do_wakes_nobody() -> None:
     robot = Touchpoint(
         **base("2", T0 + 100 * DAY, X),
@@ -226,10 +250,7 @@ async def test_very_many_are_dropped_in_portions(monkeypatch: pytest.MonkeyPatch
 
 async def test_visitors_of_a_time_without_timers_are_dropped_by_the_timer_alone() -> None:
     shop = await after(view("1", T0))
-    row = shop.store.rows[X, PROFILE]
-    shop.store.rows[X, PROFILE] = row._replace(
-        body=encode_model(replace(decode_profile(row.body), seen_at=0))
-    )
+    shop.store.rows[X, PROFILE] = without_time(shop.store.rows[X, PROFILE])
     shop.restart()
     await shop.take([tick(T0 + 90 * DAY)])
     assert known(shop) is not None
@@ -237,17 +258,51 @@ async def test_visitors_of_a_time_without_timers_are_dropped_by_the_timer_alone(
     assert known(shop) is None
 
 
+async def test_who_has_no_time_noted_is_not_dropped_before_his_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = await after(view("1", T0), view("2", T0 + DAY, Y), view("3", T0 + 2 * DAY, "anon:z"))
+    shop.store.rows[Y, PROFILE] = without_time(shop.store.rows[Y, PROFILE])
+    shop.restart()
+    monkeypatch.setattr(slices, "DUE_AT_ONCE", 2)
+    journal = [tick(T0 + IDLE + n) for n in (1, 1 + DAY // 2, DAY, DAY + 1)]
+    end = tick(T0 + IDLE + 9 * DAY)
+    there = []
+    write = shop.store.write
+
+    async def note(slice_: Any) -> None:
+        await write(slice_)
+        there.append((slice_.state.journal_time - T0 - IDLE, known(shop, Y) is not None))
+
+    shop.store.write = note  # type: ignore[method-assign]
+    await shop.take([*journal[:2], end])
+    assert [(at > DAY, here) for at, here in there] == [(False, True), (True, False), (True, False)]
+
+
+@pytest.mark.parametrize("cuts", [(2,), (1, 2)])
+async def test_who_has_no_time_noted_comes_back_anew_however_slices_are_cut(cuts: Sequence[int]) -> None:
+    shop = await after(view("1", T0))
+    shop.store.rows[X, PROFILE] = without_time(shop.store.rows[X, PROFILE])
+    shop.restart()
+    journal, taken = [tick(T0 + IDLE + 1), view("2", T0 + IDLE + 2)], 0
+    for cut in cuts:
+        await shop.take(journal[taken:cut])
+        taken = cut
+    profile = known(shop)
+    assert profile is not None
+    assert profile.totals == {"product_viewed": 1}
+
+
 # --- any journal, any cut
 
 
 @st.composite
 def journals(draw: st.DrawFn) -> list[AboutCustomer]:
-    """Visitors who look, buy, refuse, log in and out, with pauses of up to half a year."""
-    at, events = T0, []
+    """Visitors who look, answer, buy, refuse, log in and out, with pauses of up to half a year."""
+    at, events, made = T0, [], {X: "d", Y: "d", "c": "d"}
     for n in range(draw(st.integers(1, 18))):
         at += draw(st.sampled_from([0, 1, HOUR, 20 * DAY, 45 * DAY, IDLE, IDLE + 1, 100 * DAY]))
         customer = draw(st.sampled_from([X, X, Y, "c"]))
-        what = draw(st.sampled_from(["view", "page", "order", "word", "owner", "decision", "echo"]))
+        kinds = ["view", "page", "order", "word", "owner", "echo", "decision", "answer", "answer"]
+        what = draw(st.sampled_from(kinds))
         if what == "view":
             events.append(view(f"{n}", at, customer, occurred_at=at - draw(st.sampled_from([0, 200 * DAY]))))
         elif what == "word":
@@ -257,7 +312,13 @@ def journals(draw: st.DrawFn) -> list[AboutCustomer]:
             events.append(linked(f"{n}", at, owner, customer, unlinked=back))
         elif what == "decision":
             window = draw(st.sampled_from([DAY, 150 * DAY]))
+            made[customer] = f"{n}"
             events.append(decision(f"{n}", at, ["tea"], assumed_shown=1, window=window, customer=customer))
+        elif what == "answer":
+            word = draw(st.sampled_from(["shown", "clicked", "dismissed"]))
+            # Another id each time: what is said twice is a duplicate only for a while.
+            said = outcome(made[customer], "tea", word, at, customer=customer)
+            events.append(replace(said, id=f"{n}"))
         elif what in ("order", "echo"):
             echo = what == "echo"
             events.append(order(f"{n}", at, "tea", customer=customer, echo=echo, internal=echo))
@@ -276,7 +337,7 @@ def taught(rows: Sequence[Any]) -> list[Any]:
     return [(row.second, row.kind, row.part, row.body) for row in rows]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(journals(), st.data())
 def test_no_cut_no_tick_and_no_restart_changes_a_bit(
     journal: list[AboutCustomer], data: st.DataObject
@@ -291,16 +352,16 @@ def test_no_cut_no_tick_and_no_restart_changes_a_bit(
             size = data.draw(st.integers(1, len(rest)))
             part, rest = rest[:size], rest[size:]
             if rest and data.draw(st.booleans()):
-                at = data.draw(st.integers(part[-1].recorded_at, rest[0].recorded_at))
-                part.append(tick(at))
+                since, until = part[-1].recorded_at, rest[0].recorded_at
+                part.append(tick(data.draw(st.one_of(st.just(until), st.integers(since, until)))))
             await cut.take(part)
             if data.draw(st.booleans()):
                 cut.restart()
         (lessons, digest), (others, other) = await whole.all(), await cut.all()
         assert (taught(lessons), digest) == (taught(others), other)
         assert anew(whole.store, end.recorded_at, named(whole)) == (lessons, digest)
-        notes = [shop.store.states[0].notes.get("idle", 0) for shop in (whole, cut)]
-        assert notes[0] == notes[1]
+        assert [event.id for event in whole.store.stored] == [event.id for event in cut.store.stored]
+        assert whole.store.states[0].notes == cut.store.states[0].notes
         for shop in (whole, cut):
             for (key, part_), row in shop.store.rows.items():
                 timer = shop.store.trials.timers.get(key)

@@ -33,7 +33,8 @@ def holds_at_once(event: Outcome) -> bool:
 def is_unmatched(draft: Draft, event: Outcome) -> bool:
     """Whether its decision is unknown, or another customer's, or did not show this offer."""
     if not is_nobody(event.customer):
-        for made in draft.customers[event.customer].models.profile.decisions:
+        known = draft.customers[event.customer].models.at(draft.journal_time)
+        for made in known.profile.decisions:
             if made.decision_id == event.decision_id:
                 return event.offer_id not in made.offers and len(made.offers) < MAX_OFFERS
     decided = draft.known.get(decision_hash(event))

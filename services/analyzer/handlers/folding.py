@@ -19,7 +19,7 @@ from libs.common.contracts.customer_model import (
 )
 from libs.common.contracts.identity import CustomerKey, is_nobody
 from services.analyzer.model.fold import Models, Step, fold
-from services.analyzer.model.idle import IdleTimer, is_idle, is_kept, is_nothing, next_look
+from services.analyzer.model.idle import IdleTimer, is_nothing, next_look
 from services.analyzer.model.lessons import encode_lesson, journal_second
 from services.analyzer.model.lessons import kind_of as lesson_kind
 from services.analyzer.model.panel import EVERYBODY, Panel
@@ -104,20 +104,13 @@ def fire(customers: Mapping[CustomerKey, Changed], partition: int, journal_time:
     return rows
 
 
-def drop_idle(
-    customers: Mapping[CustomerKey, Changed],
-    journal_time: Millis,
-    number: int,
-    looked_at: Collection[CustomerKey] = (),
-) -> int:
-    """Drop the models of visitors who are idle, as of ``number``; how many. Of ``looked_at`` timers fired."""
+def drop_idle(customers: Mapping[CustomerKey, Changed], journal_time: Millis, number: int) -> int:
+    """Drop the models of visitors who are idle, as of ``number``; how many."""
     dropped = 0
-    for key, changed in customers.items():
-        profile = changed.models.profile
-        # Before there were timers nobody noted when a visitor was heard of.
-        is_old = key in looked_at and not profile.seen_at and not is_nothing(profile)
-        if is_idle(profile, journal_time) or (is_old and not is_kept(profile)):
-            changed.models = changed.models.dropped()
+    for changed in customers.values():
+        models = changed.models.at(journal_time)
+        if models is not changed.models:
+            changed.models = models
             changed.profile = changed.items = number
             dropped += 1
     return dropped

@@ -33,6 +33,7 @@ from services.analyzer.model.arrival import Arrival, arrive, decision_hash
 from services.analyzer.model.cache import ModelCache
 from services.analyzer.model.erased import NOBODY_ERASED, KeyHasher, Suppressed
 from services.analyzer.model.fold import Models
+from services.analyzer.model.idle import noted
 from services.analyzer.model.letters import Buried, DeadLetter
 from services.analyzer.model.panel import EVERYBODY, Panel
 from services.analyzer.model.trials.rows import Due
@@ -166,7 +167,10 @@ class SliceHandler:
         return Draft(
             state=state,
             known=known,
-            customers={key: Changed(models) for key, models in customers.items()},
+            customers={
+                key: Changed(models._replace(profile=noted(models.profile, alarm.visitors.get(key))))
+                for key, models in customers.items()
+            },
             number=state.number,
             next_offset=state.next_offset,
             journal_time=state.journal_time,
@@ -239,14 +243,17 @@ class SliceHandler:
 def _finished(draft: Draft, alarm: Due) -> Slice:
     """The write of ``draft``, after all that has fallen due by its end."""
     draft.lessons += fire(draft.customers, draft.state.partition, draft.journal_time)
-    if dropped := drop_idle(draft.customers, draft.journal_time, draft.number + 1, alarm.visitors):
+    if dropped := drop_idle(draft.customers, draft.journal_time, draft.number + 1):
         # Trap: a number of its own. Under one that is published already a crash would lose the withdrawals.
         draft.number += 1
         draft.note("idle", dropped)
-    write = written(draft, alarm.visitors)
+    # Where the slice ends before all that was asked for, some are not due yet.
+    later = {key: due for key, due in alarm.visitors.items() if due >= draft.journal_time}
+    write = written(draft, alarm.visitors.keys() - later.keys())
     due = min(
         [
             alarm.next,
+            *later.values(),
             *(changed.models.trials.due for changed in draft.customers.values()),
             *(timer.due for timer in write.timers if timer.due),
         ]

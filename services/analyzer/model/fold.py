@@ -68,8 +68,14 @@ class Models(NamedTuple):
         """A customer nothing is known about."""
         return cls(Profile(customer=customer), Items(customer=customer))
 
-    def dropped(self) -> Models:
-        """Without what was known; trials end by themselves."""
+    def at(self, journal_time: Millis) -> Models:
+        """What is known at that time: nothing of a visitor who is idle. Trials end by themselves.
+
+        Trap: whoever asks what is known before an event is folded asks here. When the models are dropped
+        hangs on how slices are cut.
+        """
+        if not is_idle(self.profile, journal_time):
+            return self
         return Models.new(self.profile.customer)._replace(trials=self.trials)
 
 
@@ -128,8 +134,8 @@ def fold(
         if refuses_analytics(models.profile.consents):
             looks = []
         models = models._replace(trials=trials)
-    if idle := is_idle(models.profile, journal_time):
-        models = models.dropped()
+    known = models.at(journal_time)
+    idle, models = known is not models, known
     step = _fold(models, event, journal_time, panel, number)
     profile = step.models.profile
     if is_anonymous(event.customer) and (

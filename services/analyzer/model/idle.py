@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from libs.common.clock import DAY, Millis
 from libs.common.contracts.customer_model import Profile
 from libs.common.contracts.identity import CustomerKey, is_anonymous
@@ -40,6 +42,11 @@ def is_idle(visitor: Profile, now: Millis) -> bool:
     return 0 < visitor.seen_at < now - IDLE and not is_kept(visitor)
 
 
+def noted(visitor: Profile, due: Millis | None) -> Profile:
+    """``visitor`` as his timer tells of him: before there were timers nobody noted when he was heard of."""
+    return visitor if visitor.seen_at or due is None else replace(visitor, seen_at=due - IDLE)
+
+
 def is_nothing(profile: Profile) -> bool:
     """Whether it is the profile of a visitor of whom nothing is known."""
     return (
@@ -57,6 +64,4 @@ def next_look(visitor: Profile, now: Millis) -> Millis:
     if is_nothing(visitor):
         return 0
     due = visitor.seen_at + IDLE
-    # Before there were timers nobody noted when a visitor was heard of.
-    again = not visitor.seen_at or (due < now and is_kept(visitor))
-    return now + IDLE if again else due
+    return now + IDLE if due < now and is_kept(visitor) else due

@@ -147,9 +147,8 @@ class PartitionRebuild:
 
     def _fire(self, upto: Reached, visitors: Collection[CustomerKey]) -> None:
         self._lessons += fire(self._customers, self._partition, upto.journal_time)
-        visitors = self._customers.keys() & visitors
-        drop_idle(self._customers, upto.journal_time, upto.number + 1, visitors)
-        self._visitors |= visitors
+        drop_idle(self._customers, upto.journal_time, upto.number + 1)
+        self._visitors |= self._customers.keys() & visitors
 
     def _full(self) -> bool:
         rows = len(self._lessons) + len(self._facts)

@@ -61,5 +61,5 @@ class MemoryTrials:
             sorted({row.customer for row in rows if row.due < before}),
             before,
             min((row.due for row in rows if row.due >= before), default=NEVER),
-            {row.customer for row in rows if row.due < before and isinstance(row, IdleTimer)},
+            {row.customer: row.due for row in rows if row.due < before and isinstance(row, IdleTimer)},
         )

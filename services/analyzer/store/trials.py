@@ -81,7 +81,7 @@ async def due(connection: asyncpg.Connection, schema: str, partition: int, befor
         sorted({row["customer"] for row in rows}),
         before,
         NEVER if following is None else following,
-        {row["customer"] for row in rows if row["timer"]},
+        {row["customer"]: row["due"] for row in rows if row["timer"]},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from libs.common.clock import Millis
@@ -27,10 +27,10 @@ class TrialRow(NamedTuple):
 class Due(NamedTuple):
     """All customers for whom something falls due before ``before``; ``next`` is when the next thing does.
 
-    ``visitors`` are those of them at whom to look because they may be idle.
+    ``visitors`` are those of them at whom to look because they may be idle, and when each look is due.
     """
 
     customers: Sequence[CustomerKey]
     before: Millis
     next: Millis
-    visitors: Collection[CustomerKey] = ()
+    visitors: Mapping[CustomerKey, Millis] = {}
