@@ -1,4 +1,4 @@
-"""Where questions meet: those of one round of the event loop are decided and recorded together."""
+"""Where questions meet: those that come while others are served are decided and recorded together."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from services.recommender.handlers.decide import Question
 
 MOST = 20
 """Questions that are answered together, before others get their turn."""
+PATIENCE = 0.01
+"""Seconds that a question waits for those before it to be answered: a disk may be slow."""
 
 Answers = Sequence[bytes | Exception]
 
 
 class Desk:
-    """Hands questions on as they come, up to `MOST` at a time, and gives each its answer.
+    """Hands questions on, up to `MOST` at a time, and gives each its answer.
 
-    A question waits for nobody: those that are here already share a round, as appended events share a commit.
+    Who comes while nobody is served waits for nobody. Who comes while others are served waits until their
+    answers are out, at most `PATIENCE`, or until a round is full: the busier it is, the more share a round,
+    as appended events share a commit.
 
     Parameters
     ----------
@@ -28,24 +32,37 @@ class Desk:
         self._answers = serve
         self._line: list[tuple[Question, asyncio.Future[bytes]]] = []
         self._busy: set[asyncio.Task[None]] = set()
+        self._patience: asyncio.TimerHandle | None = None
 
     async def answer(self, question: Question) -> bytes:
         """The answer to ``question``; raises what kept it from being made."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bytes] = loop.create_future()
         self._line.append((question, waiter))
-        if len(self._line) == 1:
-            # Not at once: whoever else asks in this round comes along.
+        if len(self._line) == (MOST if self._busy else 1):
+            # Not at once: whoever else asks in this round of the event loop comes along.
             loop.call_soon(self._next)
+        elif len(self._line) == 1:
+            self._patience = loop.call_later(PATIENCE, self._next)
         return await waiter
 
     def _next(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if not self._line:
+            return
         some, self._line = self._line[:MOST], self._line[MOST:]
         task = asyncio.create_task(self._serve(some))
         self._busy.add(task)
-        task.add_done_callback(self._busy.discard)
+        task.add_done_callback(self._served)
         if self._line:
+            # Trap: not in this round of the event loop, or whoever asks for anything else waits for all of them.
             asyncio.get_running_loop().call_soon(self._next)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._busy.discard(task)
+        self._next()
 
     async def _serve(self, some: Sequence[tuple[Question, asyncio.Future[bytes]]]) -> None:
         answers: Answers
