@@ -19,6 +19,7 @@ from libs.common.scoring.response import HEADS, ResponseModel, intercepts_of
 from libs.common.telemetry import Metrics
 from libs.common.tokens import TokenSealer
 from services.recommender.handlers import decide
+from services.recommender.handlers import desk as desk_module
 from services.recommender.handlers.decide import Decided, Decider, Holdout, Question
 from services.recommender.handlers.desk import MOST, Desk
 from services.recommender.metrics import RecommenderMetrics
@@ -200,6 +201,64 @@ async def test_who_asks_in_one_round_is_answered_together_up_to_a_bound() -> Non
     assert kitchen.rounds == [MOST, MOST, 5]
     assert await desk.answer(question("alone")) == b"alone"
     assert kitchen.rounds[-1] == 1
+
+
+class SlowKitchen(Kitchen):
+    """Answers nobody until it is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+
+    async def serve(self, questions: Sequence[Question]) -> list[bytes | Exception]:
+        self.rounds.append(len(questions))
+        await self.open.wait()
+        return [one.decision_id.encode() for one in questions]
+
+
+async def asked_one_by_one(desk: Desk, names: Sequence[str]) -> list[asyncio.Task[bytes]]:
+    """Each in a round of the event loop of its own."""
+    tasks = []
+    for name in names:
+        tasks.append(asyncio.create_task(desk.answer(question(name))))
+        for _ in range(4):
+            await asyncio.sleep(0)
+    return tasks
+
+
+async def test_who_comes_while_others_are_served_gathers_for_the_next_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(desk_module, "PATIENCE", 3_600)
+    kitchen = SlowKitchen()
+    desk = Desk(kitchen.serve)
+    tasks = await asked_one_by_one(desk, ["first", "a", "b", "c"])
+    assert kitchen.rounds == [1]
+    kitchen.open.set()
+    assert await asyncio.gather(*tasks) == [b"first", b"a", b"b", b"c"]
+    assert kitchen.rounds == [1, 3]
+
+
+async def test_a_full_round_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk_module, "PATIENCE", 3_600)
+    kitchen = SlowKitchen()
+    desk = Desk(kitchen.serve)
+    tasks = await asked_one_by_one(desk, [f"q{n}" for n in range(MOST + 4)])
+    assert kitchen.rounds == [1, MOST]
+    kitchen.open.set()
+    await asyncio.gather(*tasks)
+    assert kitchen.rounds == [1, MOST, 3]
+
+
+async def test_a_round_that_takes_long_holds_up_the_next_one_for_a_moment_only() -> None:
+    kitchen = SlowKitchen()
+    desk = Desk(kitchen.serve)
+    tasks = await asked_one_by_one(desk, ["first", "second"])
+    async with asyncio.timeout(30):
+        while kitchen.rounds != [1, 1]:
+            await asyncio.sleep(0.01)
+    kitchen.open.set()
+    await asyncio.gather(*tasks)
 
 
 async def test_at_the_desk_too_a_failure_is_nobody_elses() -> None:

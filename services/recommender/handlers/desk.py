@@ -57,7 +57,7 @@ class Desk:
         self._busy.add(task)
         task.add_done_callback(self._served)
         if self._line:
-            # Trap: not in this round of the event loop, or whoever asks for anything else waits for all of them.
+            # Trap: not in this round of the event loop, or who asks for anything else waits for all of them.
             asyncio.get_running_loop().call_soon(self._next)
 
     def _served(self, task: asyncio.Task[None]) -> None:
