@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -228,4 +230,120 @@ def test_one_deletion_of_local_rows_is_short(tmp_path: Path) -> None:
         left.append(len(file.local_rows(1_000)))
     assert all(0 < before - after <= 100 for before, after in itertools.pairwise(left))
     assert len(file.local_rows(1_000)) == 100
+    file.close()
+
+
+class Interposed:
+    """A connection that calls ``before`` first, as another thread might come first."""
+
+    def __init__(self, connection: sqlite3.Connection, before: Callable[[], None]) -> None:
+        self._connection = connection
+        self._before = before
+        self.said: list[tuple[int, int, int]] = []
+
+    def execute(self, statement: str) -> sqlite3.Cursor:
+        self._before()
+        self.said += self._connection.execute(statement).fetchall()
+        return self._connection.execute("SELECT 0")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def filled(path: Path) -> tuple[SpoolFile, Callable[[], None], Callable[[], bytes]]:
+    """A spool of which nothing is moved, how to commit to it, and how to tell whether its log began anew."""
+    file = SpoolFile(path, 1 << 30)
+    zeros = [0] * PARTITIONS
+
+    def commit() -> None:
+        file.write(SpoolState(zeros, zeros, {}, 0), [], [("k", bytes(50_000))])
+
+    commit()
+    log = path.with_name(path.name + "-wal")
+    return file, commit, lambda: log.read_bytes()[16:24]
+
+
+def test_log_does_not_begin_anew_while_it_is_moved_beside_commits(tmp_path: Path) -> None:
+    file, commit, salt = filled(tmp_path / "spool-00000000000000ae.sqlite")
+    before = salt()
+
+    def all_moved_and_one_commit_more() -> None:
+        file.move()
+        commit()
+        assert salt() == before
+
+    mover = Interposed(file._mover, all_moved_and_one_commit_more)
+    file._mover = mover  # type: ignore[assignment]
+    file.move_beside()
+    ((busy, frames, moved),) = mover.said
+    assert not busy
+    assert 0 < moved < frames
+    file.move()
+    commit()
+    assert salt() != before
+    file.close()
+
+
+def test_log_that_is_all_moved_is_left_alone_by_who_moves_it_beside_commits(tmp_path: Path) -> None:
+    file, commit, salt = filled(tmp_path / "spool-00000000000000af.sqlite")
+    file.move()
+    before = salt()
+    mover = Interposed(file._mover, commit)
+    file._mover = mover  # type: ignore[assignment]
+    file.move_beside()
+    assert salt() != before
+    ((_, frames, moved),) = mover.said
+    assert frames > 0
+    assert moved == 0
+    file.close()
+
+
+def test_file_is_not_compacted_while_its_log_is_moved(tmp_path: Path) -> None:
+    file, _, _ = filled(tmp_path / "spool-00000000000000b1.sqlite")
+    held: list[bool] = []
+
+    def note() -> None:
+        held.append(file._moving.locked())
+
+    file._writer = Interposed(file._writer, note)  # type: ignore[assignment]
+    file._mover = Interposed(file._mover, note)  # type: ignore[assignment]
+    file.compact()
+    file.move_beside()
+    assert held == [False, True, True]
+    file.close()
+
+
+async def test_reads_do_not_wait_for_the_log_and_closing_and_compacting_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SpoolStore(tmp_path / "spool-00000000000000b0.sqlite", lambda: 1)
+    begun, go_on, over = threading.Event(), threading.Event(), []
+
+    def wait() -> None:
+        begun.set()
+        over.append(go_on.wait(30))
+
+    monkeypatch.setattr(store._file, "_mover", Interposed(store._file._mover, wait))
+    store.start()
+    for number in range(45):
+        await store.put([], [(f"k{number}", bytes(100_000))]).committed()
+    async with asyncio.timeout(10):
+        assert await asyncio.to_thread(begun.wait, 10)
+        assert await store.find_local("k1") == bytes(100_000)
+        await store.put([], [("while it is moved", b"x")]).committed()
+        compacted = asyncio.create_task(store.compact())
+        await store.find_local("k2")
+        asyncio.get_running_loop().call_later(0.1, go_on.set)
+        await compacted
+        assert over == [True]
+        go_on.clear()
+        begun.clear()
+        store._logged = 100 * MB
+        while not begun.is_set():
+            await store.put([], [("once more", b"x")]).committed()
+        asyncio.get_running_loop().call_later(0.1, go_on.set)
+        await store.stop()
+    assert over == [True, True]
+    file = SpoolFile(tmp_path / "spool-00000000000000b0.sqlite", 1 << 30)
+    assert file.find_local("once more") == b"x"
     file.close()

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ _LOCAL_AT_ONCE = 64
 _GIVE_BACK_AT_ONCE = 2_048
 _LOG_BYTES = 8 << 20
 _LOG_PAGES = 4_000
-"""Where SQLite itself moves the log into the file, within a commit: only where `SpoolFile.move` has not."""
+"""Where SQLite itself moves the log into the file, within a commit: only where `move_beside` has not."""
 
 
 class SpoolState(msgspec.Struct, array_like=True, frozen=True):
@@ -64,16 +65,16 @@ _encoder = msgspec.msgpack.Encoder()
 class SpoolFile:
     """One spool on disk, locked for this process.
 
-    `write` and the two `forget` methods belong to one thread, `read` and `query` to another (or the same);
-    `move` to both. Raises `Misconfigured` where the file cannot be used, BlockingIOError where another
-    process holds it, FileNotFoundError where it is gone and ``create`` is false. ``ended``: it was given up,
-    see `give_up`.
+    Whatever writes belongs to one thread, what reads to another (or the same), `move_beside` to a third.
+    Raises `Misconfigured` where the file cannot be used, BlockingIOError where another process holds it,
+    FileNotFoundError where it is gone and ``create`` is false. ``ended``: it was given up, see `give_up`.
     """
 
     def __init__(self, path: Path, max_bytes: int, *, create: bool = True) -> None:
         self.path = path
         self.spool = path.stem.removeprefix("spool-")
         self._lock = _hold(path, create)
+        self._moving = threading.Lock()
         try:
             self._writer = _connect(path, "FULL")
             self._writer.execute(f"PRAGMA max_page_count = {max_bytes // _PAGE}")
@@ -83,6 +84,8 @@ class SpoolFile:
             self._sweeper = _connect(path, "NORMAL")
             self._reader = _connect(path, "NORMAL")
             self._reader.execute("PRAGMA query_only = ON")
+            self._mover = _connect(path, "NORMAL")
+            self._pin = _connect(path, "NORMAL")
         except (sqlite3.Error, Misconfigured) as error:
             os.close(self._lock)
             raise Misconfigured(f"the spool {path} cannot be used: {error}") from error
@@ -211,14 +214,26 @@ class SpoolFile:
         ).fetchone()
         return found[0] if found else None
 
-    def move(self, *, writing: bool) -> None:
-        """Move the log into the file, as far as it goes; ``writing``: on the thread that writes.
+    def move_beside(self) -> None:
+        """Move what is in the log by now into the file while commits go on.
 
-        Commits go on beside one on the other thread. What they add meanwhile is little, and once that is
-        moved between two commits the log begins anew.
+        What they add meanwhile is little, and once `move` has moved that too the log begins anew.
         """
-        connection = self._sweeper if writing else self._reader
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        with self._moving:
+            try:
+                self._pin.execute("BEGIN")
+                # Trap: SQLite before 3.51.3 loses commits where one begins the log anew just as a checkpoint
+                # looks at a log that is all moved (sqlite.org/wal.html, "The WAL-reset bug"). No log begins
+                # anew while somebody reads from it; and where all of it is moved, so that this one reads
+                # from the file, the checkpoint finds the file in use and does nothing.
+                self._pin.execute("SELECT count(*) FROM meta").fetchone()
+                self._mover.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            finally:
+                _roll_back(self._pin)
+
+    def move(self) -> None:
+        """Move the log into the file, as far as it goes; on the thread that writes, so between commits."""
+        self._sweeper.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def usage(self) -> Usage:
         """How much of the disk the spool takes; for the reading thread."""
@@ -232,30 +247,33 @@ class SpoolFile:
         # Trap: `execute` would take a single step of it, which is a single page.
         self._sweeper.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK_AT_ONCE})")
         # The file is cut off only where the log is moved into it.
-        self.move(writing=True)
+        self.move()
 
     def compact(self) -> None:
         """Write the file anew without anything that was deleted, the log included; raises sqlite3.Error."""
         self._writer.execute("VACUUM")
-        busy, *_ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        with self._moving:
+            busy, *_ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise sqlite3.OperationalError("its log is in use")
 
     def close(self) -> None:
         """Close the file and give it up to others. No thread may be using it any more."""
-        for connection in (self._reader, self._sweeper, self._writer):
-            connection.close()
+        self._disconnect()
         os.close(self._lock)
 
     def delete(self) -> None:
         """Close the file and remove it: everything in it is applied."""
-        for connection in (self._reader, self._sweeper, self._writer):
-            connection.close()
+        self._disconnect()
         for name in (self.path, *(self.path.with_name(self.path.name + tail) for tail in ("-wal", "-shm"))):
             name.unlink(missing_ok=True)
         # Trap: the lock last and while it is held, or somebody would make the spool anew, from number 1.
         self.path.with_suffix(".lock").unlink(missing_ok=True)
         os.close(self._lock)
+
+    def _disconnect(self) -> None:
+        for connection in (self._pin, self._mover, self._reader, self._sweeper, self._writer):
+            connection.close()
 
 
 def _hold(path: Path, create: bool) -> int:

@@ -116,11 +116,12 @@ class SpoolStore:
         self._launching = False
         self._uncommitted: dict[str, bytes] = {}
         self._releasing = False
-        self._logged, self._moving = 0, False
+        self._logged = 0
+        self._mover: threading.Thread | None = None
         self._levels: Heads = [0] * PARTITIONS
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"spool-{self.spool}", daemon=True)
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="spool-reader")
 
@@ -146,16 +147,16 @@ class SpoolStore:
     async def stop(self, delete: bool = False) -> None:
         """Commit what is in line, at most for three seconds, and close the file, or ``delete`` it."""
         await self.flush()
-        if self._loop is not None:
-            self._jobs.put(None)
-            await asyncio.to_thread(self._thread.join, 2)
-        self._readers.shutdown(wait=True, cancel_futures=True)
-        if self._thread.is_alive():
+        self._jobs.put(None)
+        threads = [thread for thread in (self._thread, self._mover) if thread and thread.is_alive()]
+        await asyncio.gather(*(asyncio.to_thread(thread.join, 2) for thread in threads))
+        stuck = any(thread.is_alive() for thread in threads)
+        self._readers.shutdown(wait=not stuck, cancel_futures=True)
+        if stuck:
             _log.error("spool %s: the disk does not answer, left open", self.spool)
-        elif delete:
-            self._file.delete()
         else:
-            self._file.close()
+            # In a thread: the last of the log is moved.
+            await asyncio.to_thread(self._file.delete if delete else self._file.close)
 
     def put(
         self, parts: Sequence[Part], local: Sequence[tuple[str, bytes]] = (), sources: Sequence[str] = ()
@@ -219,16 +220,18 @@ class SpoolStore:
                 waiter.set_result(None)
         self._flying, self._landed_last, self._launching = None, pack, False
         self._wake()
-        self._log(pack)
         self.on_commit(pack)
+        self._log(pack)
 
     def _log(self, pack: Pack) -> None:
         """Have the log moved into the file where it has become long, while commits go on."""
         # Twice: what is committed is deleted again before long.
         self._logged += 2 * (_COMMIT_BYTES + pack.size)
-        if self._logged > _LOG_BYTES and not (self._moving or self._closed):
-            self._logged, self._moving = 0, True
-            self._readers.submit(self._move, writing=False)
+        busy = self._closed or (self._mover is not None and self._mover.is_alive())
+        if self._logged > _LOG_BYTES and not busy:
+            mover = threading.Thread(target=self._move_beside, name=f"spool-log-{self.spool}", daemon=True)
+            mover.start()
+            self._logged, self._mover = 0, mover
 
     def _crashed(self, pack: Pack, error: Exception) -> None:
         _log.error("spool %s: commit of %d rows failed: %s", self.spool, len(pack.rows), error)
@@ -264,9 +267,6 @@ class SpoolStore:
         if floor is not None:
             self.floor = floor
             self._release_some()
-
-    def _moved(self) -> None:
-        self._moving = False
 
     async def read(self, number: int, max_bytes: int) -> list[tuple[int, list[Row]]]:
         """Committed packs from ``number`` on, in order, about ``max_bytes`` of them."""
@@ -340,17 +340,11 @@ class SpoolStore:
             # RuntimeError: it was closed meanwhile, as an adopted one is when it has ended.
             raise Transient(f"the spool cannot be read: {error}", retry_after=5.0) from error
 
-    # --- on the reading thread, and the rest on the writer thread
+    # --- on a thread of its own
 
-    def _move(self, *, writing: bool) -> None:
-        try:
-            self._file.move(writing=writing)
-        except sqlite3.Error as error:
-            _log.warning("spool %s: its log was not moved: %s", self.spool, error)
-        if writing:
-            self._tell(self._moved)
-        else:
-            self._jobs.put(lambda: self._move(writing=True))
+    def _move_beside(self) -> None:
+        self._try("the log was not moved", self._file.move_beside)
+        self._jobs.put(lambda: self._try("the log was not moved", self._file.move))
 
     # --- on the writer thread
 
@@ -386,13 +380,16 @@ class SpoolStore:
     def _attempt(
         self, otherwise: str, work: Callable[[], None], done: asyncio.Future[sqlite3.Error | None]
     ) -> None:
-        failed = None
+        failed = self._try(otherwise, work)
+        self._tell(lambda: _settle(done, failed))
+
+    def _try(self, otherwise: str, work: Callable[[], None]) -> sqlite3.Error | None:
         try:
             work()
         except sqlite3.Error as error:
             _log.warning("spool %s: %s: %s", self.spool, otherwise, error)
-            failed = error
-        self._tell(lambda: _settle(done, failed))
+            return error
+        return None
 
 
 def _settle(done: asyncio.Future[sqlite3.Error | None], failed: sqlite3.Error | None) -> None:
