@@ -8,13 +8,12 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from random import Random
 
 from libs.common.bus.ports import Assignment, Message
 from libs.common.bus.sender import Backoff
 from libs.common.clock import Clock, JournalClock, Millis
-from libs.common.contracts.identity import CustomerKey, unfrozen
+from libs.common.contracts.customer_model import PROFILE
 from libs.common.errors import Fenced, Transient
 from services.analyzer.errors import TooManyDeadLetters
 from services.analyzer.handlers.draft import DEAD_LETTERED, ID_REUSE
@@ -23,7 +22,6 @@ from services.analyzer.metrics import AnalyzerMetrics
 from services.analyzer.model.cache import ModelCache
 from services.analyzer.model.erased import KeyHasher
 from services.analyzer.model.erasures import SuppressedRow
-from services.analyzer.model.idle import is_nothing
 from services.analyzer.model.panel import EVERYBODY, Panel
 from services.analyzer.ports import PartitionState, Publisher, SliceStore
 
@@ -102,7 +100,6 @@ class AnalyzerProcessor:
         self._random = random
         self._cache_bytes = cache_bytes
         self._share = dead_letter_share
-        self._hasher = hasher
         self._handler = SliceHandler(store, hasher, panel)
         self._owned: dict[int, _Owned] = {}
         self.errands = asyncio.Event()
@@ -127,20 +124,17 @@ class AnalyzerProcessor:
         for partition in sorted(assignment.partitions):
             claiming = time.monotonic()
             state = await self._store.claim(partition, assignment.generation, assignment.cluster)
-            owned = _Owned(state, ModelCache(size), {}, state.next_offset)
-            await self._publisher.open(state, partial(self._is_erased, owned))
+            await self._publisher.open(state)
             self._publisher.renew(partition, claiming)
             # Trap: read after the claim. Only an owner adds to it, so from here on it is ours to keep.
-            owned.suppressed = await self._store.suppressed(partition)
+            suppressed = await self._store.suppressed(partition)
+            owned = _Owned(state, ModelCache(size), suppressed, state.next_offset)
             owned.catching_up = asyncio.create_task(self._catch_up(owned))
             self._owned[partition] = owned
             self._metrics.claims.add(1, "claimed")
         self._metrics.partitions.set(len(self._owned))
         self.errands.set()
         return {p: self._owned[p].state.next_offset for p in assignment.partitions}
-
-    def _is_erased(self, owned: _Owned, key: CustomerKey) -> bool:
-        return self._hasher(unfrozen(key)) in owned.suppressed
 
     def lags(self) -> dict[int, Millis]:
         """How far each owned partition is behind the clock, where it has seen anything."""
@@ -261,7 +255,7 @@ class AnalyzerProcessor:
         owned.caught_up.clear()
         owned.catching_up = asyncio.create_task(self._catch_up(owned))
         owned.certain = True
-        # A rebuild may have come between, and have withdrawn models.
+        # The write may have erased somebody.
         self.errands.set()
 
     async def _wait_until_caught_up(self, owned: _Owned) -> None:
@@ -305,22 +299,21 @@ class AnalyzerProcessor:
     def _remember(self, owned: _Owned, state: PartitionState, slice_: Slice) -> None:
         owned.state, owned.due = state, slice_.due
         sizes: dict[str, int] = {}
-        withdrawn = False
         for row in slice_.write.models:
             sizes[row.customer] = sizes.get(row.customer, 0) + len(row.body)
-            withdrawn |= not row.body
         for key, changed in slice_.customers.items():
             remembered = RECORD_BYTES * len(changed.models.trials.kept)
             owned.cache.put(key, changed.models, sizes.get(key, 0) + remembered)
-            if is_nothing(changed.models.profile):
+        for row in slice_.write.models:
+            if row.dropped and row.part == PROFILE:
                 # Many may be dropped at once, and few of them come back.
-                owned.cache.drop(key)
+                owned.cache.drop(row.customer)
         if (erased := slice_.write.erased) is not None:
             owned.suppressed[erased.suppressed] = erased.erasure
             if erased.whole:
                 owned.cache.drop(erased.customer)
                 self._metrics.erasures.add()
-        if erased is not None or withdrawn or slice_.write.notices:
+        if erased is not None or slice_.write.notices:
             self.errands.set()
 
     def _judge(self, slice_: Slice) -> tuple[int, int]:

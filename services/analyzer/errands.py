@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from libs.common.bus.ports import Bus, Producer, Record
 from libs.common.bus.sender import Backoff
@@ -23,6 +24,9 @@ PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 AGAIN = 5.0
 """Seconds after which a notice that was not acted on is put on the journal again."""
+DROPPED_KEPT = 3600.0
+"""Seconds for which the withdrawal of an idle visitor is kept at least once it is published: should the
+broker be lost before a reader has it, it is published again and not taken for an erasure."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +43,14 @@ class Owner(Protocol):
     def suppressed(self) -> list[SuppressedRow]:
         """All keys erased in them."""
         ...
+
+
+class _Published(NamedTuple):
+    """How far a partition was published at a time, and long before that."""
+
+    since: float
+    number: int
+    before: int
 
 
 class Errands:
@@ -66,12 +78,15 @@ class Errands:
         self._metrics = metrics
         self._file = file
         self._sent: dict[bytes, float] = {}
+        self._long_ago: dict[int, _Published] = {}
         self._producer: Producer | None = None
 
     async def run(self) -> None:
-        """Wait for errands and do them, for ever."""
+        """Wait for errands and do them, and see to dropped models now and then, for ever."""
         while True:
-            await self._processor.errands.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DROPPED_KEPT):
+                    await self._processor.errands.wait()
             self._processor.errands.clear()
             pause = PAUSE
             try:
@@ -98,9 +113,18 @@ class Errands:
         for partition in owned:
             if partition in self._processor.standing():
                 published, _ = self._publisher.published(partition)
-                left += await self._store.purge(partition, published)
+                left += await self._store.purge(partition, published, self._since_long(partition, published))
         self._metrics.notices.set(len(notices) + left)
         return bool(notices or left)
+
+    def _since_long(self, partition: int, published: int) -> int:
+        """What was published for `DROPPED_KEPT` by now, at least, as ``published`` is."""
+        now = time.monotonic()
+        known = self._long_ago.setdefault(partition, _Published(now, published, 0))
+        if now - known.since < DROPPED_KEPT:
+            return known.before
+        self._long_ago[partition] = _Published(now, published, known.number)
+        return known.number
 
     async def _send(self, notices: list[Notice]) -> None:
         self._producer = self._producer or self._bus.producer()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -74,13 +74,17 @@ class StoredEvent(NamedTuple):
 
 
 class ModelRow(NamedTuple):
-    """One part of a customer's model; ``revision`` is the number of the event that changed it last."""
+    """One part of a customer's model; ``revision`` is the number of the event that changed it last.
+
+    Withdrawn where ``body`` is empty: ``dropped`` where nothing was erased, and it may come back.
+    """
 
     partition: int
     customer: CustomerKey
     part: str
     revision: int
     body: bytes
+    dropped: bool = False
 
 
 class LessonRow(NamedTuple):
@@ -247,8 +251,9 @@ class ErrandStore(Protocol):
     async def notices(self, partitions: Sequence[int]) -> list[Notice]:
         """Notices of ``partitions`` that their targets have not acted on; those they have are forgotten."""
 
-    async def purge(self, partition: int, published: int) -> bool:
-        """Drop tombstones of models that are published; whether others are left."""
+    async def purge(self, partition: int, published: int, long_ago: int) -> bool:
+        """Forget withdrawals published, of models that were ``dropped`` those of ``long_ago``; whether more
+        of the others are left."""
 
 
 class RestoreStore(SliceStore, Protocol):
@@ -365,36 +370,27 @@ class Publisher(Protocol):
     @property
     def lost(self) -> bool:
         """Whether the bus turned out, since partitions were opened, to have lost models it acknowledged."""
-        ...
 
-    async def open(self, state: PartitionState, is_erased: Callable[[CustomerKey], bool]) -> None:
+    async def open(self, state: PartitionState) -> None:
         """Begin to publish for a partition just claimed, on the cluster it was claimed for."""
-        ...
 
     def offer(self, state: PartitionState, models: Sequence[ModelRow], *, urgent: bool = True) -> None:
         """Publish ``models``, then the progress of ``state``; what is not urgent at most once a second."""
-        ...
 
     def offer_models(self, partition: int, models: Sequence[ModelRow]) -> None:
         """Publish ``models`` of a partition that has not caught up yet; says nothing about progress."""
-        ...
 
     def renew(self, partition: int, at: float) -> None:
         """The claim of ``partition`` was known to hold at monotonic time ``at``."""
-        ...
 
     def close_republication(self, partition: int, number: int) -> None:
         """Follow the models offered so far, which are all there are, by marker ``number``."""
-        ...
 
     def published(self, partition: int) -> tuple[int, int]:
         """Revision up to which everything is acknowledged, and the next offset of ``customer-models``."""
-        ...
 
     async def room(self, partition: int) -> bool:
         """Wait while very much of ``partition`` is unsent; False where that lasts."""
-        ...
 
     async def close(self, partitions: frozenset[int]) -> None:
         """Forget ``partitions``, after a short time to send what waits; the next claim sends the rest."""
-        ...

@@ -51,7 +51,6 @@ class _Lane:
     """What of one claimed partition is still to be published, and what is acknowledged."""
 
     epoch: int
-    is_erased: Callable[[CustomerKey], bool]
     sure_at: float
     published: int
     models_offset: int
@@ -116,16 +115,14 @@ class BusPublisher:
         """As `ports.Publisher.lost`."""
         return self._lost
 
-    async def open(self, state: PartitionState, is_erased: Callable[[CustomerKey], bool]) -> None:
+    async def open(self, state: PartitionState) -> None:
         """As `ports.Publisher.open`."""
         self._lost = False
         if state.cluster != self._cluster:
             await self._leave_cluster()
             self._cluster = state.cluster
             self._producer = self._bus.producer(state.cluster)
-        self._lanes[state.partition] = _Lane(
-            state.epoch, is_erased, float("-inf"), state.published, state.models_offset
-        )
+        self._lanes[state.partition] = _Lane(state.epoch, float("-inf"), state.published, state.models_offset)
 
     def offer(self, state: PartitionState, models: Sequence[ModelRow], *, urgent: bool = True) -> None:
         lane = self._lanes[state.partition]
@@ -321,7 +318,7 @@ class BusPublisher:
         if not lane.unsent:
             return
         batch, marker_number = lane.take(), lane.marker
-        records = [_record(key, row, lane.is_erased) for key, row in batch.items()]
+        records = [_record(key, row) for key, row in batch.items()]
         if marker_number is not None:
             records.append(_marker(self._cluster or "", marker_number))
         try:
@@ -387,12 +384,11 @@ def _marker(cluster: str, number: int) -> Record:
     return Record(MARKER_KEY, value, ((topics.HEADER_SCHEMA, marker.SCHEMA),))
 
 
-def _record(key: bytes, row: ModelRow, is_erased: Callable[[CustomerKey], bool] = lambda key: True) -> Record:
+def _record(key: bytes, row: ModelRow) -> Record:
     headers: Headers = (
         (topics.HEADER_SCHEMA, customer_model.SCHEMA),
         (topics.HEADER_REVISION, str(row.revision).encode()),
     )
-    # An empty body is a tombstone: of somebody erased, or idle.
-    if not row.body and not is_erased(row.customer):
+    if row.dropped:
         headers += ((topics.HEADER_DROPPED, b"1"),)
     return Record(key, row.body or None, headers)

@@ -13,14 +13,18 @@ from libs.common.clock import DAY
 from libs.common.contracts.customer_event import CustomerEvent, Tick, encode_event
 from libs.common.contracts.customer_model import ITEMS, PROFILE, model_key
 from libs.common.contracts.identity import PARTITIONS, partition_of
-from libs.common.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_MODELS
+from libs.common.contracts.topics import CUSTOMER_EVENTS, CUSTOMER_MODELS, TOPICS
+from libs.common.errors import Transient
 from libs.common.view.memory import MemoryView
+from services.analyzer import errands
 from services.analyzer.errors import UnknownCustomer
+from services.analyzer.handlers.certificate import certificate
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.rebuild.partition import PartitionRebuild
 from services.analyzer.store.memory import MemoryAnalyzerStore
 from services.analyzer.store.rebuilding import PostgresRebuildStore
 from tests.integration.test_analyzer_erasures import (
+    KEY,
     TRACES,
     VISITOR,
     World,
@@ -127,6 +131,70 @@ async def test_a_dropped_visitor_can_be_erased_and_nothing_of_him_is_left(world:
     assert not [trace for trace in TRACES if trace in held]
     # Readers must know that he is not to come back.
     assert told(world, VISITOR, PROFILE)[-1].header("dropped") is None
+
+
+async def test_what_an_erasure_withdraws_of_a_shared_visitor_does_not_come_back(world: World) -> None:
+    visitor = "anon:v-shared"
+    await world.post(*link(KEY, "v-shared", "l-1"), his(visitor, view("v-1", T0 + 500)))
+    await world.post(*link("c-other", "v-shared", "l-2", T0 + 1_000), his(visitor, view("v-2", T0 + 2_000)))
+    await world.settle()
+    assert told(world, f"{visitor}~1", PROFILE)[-1].value is not None
+    before = len(told(world, visitor, PROFILE))
+    await world.post(erasure(KEY))
+    await world.settle()
+    assert len(told(world, visitor, PROFILE)) > before
+    for part in (PROFILE, ITEMS):
+        gone = told(world, f"{visitor}~1", part)[-1]
+        assert (gone.value, gone.header("dropped")) == (None, None)
+    await rebuilds_the_same(world.rig.stores)
+
+
+async def test_who_is_dropped_keeps_no_erasure_waiting(world: World) -> None:
+    await world.post(his(VISITOR, view("v-1")), *ticks(T0 + 89 * DAY))
+    await world.post(erasure("c-gone", at=T0 + 89 * DAY))
+    await world.settle()
+    world.rig.processor.errands.clear()
+    publisher = world.rig.publisher
+    send, publisher._send = publisher._send, held  # type: ignore[method-assign]
+    await world.post(*ticks(T0 + 91 * DAY))
+    await world.apply()
+    assert await rows(world, VISITOR) == []
+    assert not world.rig.processor.errands.is_set()
+    assert (await certificate(world.rig.stores.reading, "e-1")).complete
+    assert not await world.errands.round()
+    publisher._send = send  # type: ignore[method-assign]
+    await world.settle()
+
+
+async def test_a_broker_lost_before_readers_knew_tells_of_no_erasure(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.post(his(VISITOR, view("v-1")), *ticks(T0 + 91 * DAY))
+    await world.settle()
+    world.rig.bus.replace_cluster("memory-2")
+    await world.rig.bus.ensure_topics(TOPICS)
+    world.read = dict.fromkeys(range(PARTITIONS), 0)
+    await world.rig.claim(*range(PARTITIONS), generation=0)
+    await world.settle()
+    gone = told(world, VISITOR, PROFILE)[-1]
+    assert (gone.value, gone.header("dropped")) == (None, b"1")
+    monkeypatch.setattr(errands, "DROPPED_KEPT", 0.0)
+    for _ in range(3):
+        await world.errands.round()
+    assert VISITOR.encode() not in await stored_models(world)
+
+
+async def stored_models(world: World) -> bytes:
+    """All rows of models, those withdrawn too."""
+    found = []
+    for partition in range(PARTITIONS):
+        found += await world.rig.stores.slices.unpublished(partition, 0, ("", ""), 99)
+    return repr(found).encode()
+
+
+async def held(*_: Any) -> int:
+    """A broker that cannot be reached."""
+    raise Transient("held")
 
 
 def wandering(length: int, seed: int) -> Sequence[CustomerEvent]:

@@ -590,7 +590,7 @@ async def test_zombie_leaves_no_model_of_who_was_erased_meanwhile(rig: Rig, bus:
         await heir.processor.process(C7, heir.messages(Erasure(**base("e")), first=2))
         told = await heir.told()
         store = rig.stores.slices
-        await getattr(store, "_erasures", store).purge(C7, told.counters["applied"])
+        await getattr(store, "_erasures", store).purge(C7, told.counters["applied"], 0)
         assert await store.unpublished(C7, 0, ("", ""), 10) == []
 
     freezer.thaw = others_erase

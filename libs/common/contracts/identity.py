@@ -44,11 +44,6 @@ def frozen_key(visitor: CustomerKey, number: int) -> CustomerKey:
     return f"{visitor}~{number}"
 
 
-def unfrozen(key: CustomerKey) -> CustomerKey:
-    """The visitor's key where ``key`` is that of a frozen part, else ``key``."""
-    return _FROZEN.sub("", key) if "~" in key and key.startswith(ANONYMOUS) else key
-
-
 def may_be_frozen(anonymous_id: str) -> bool:
     """Whether ``anonymous_id`` could be taken for a frozen part of another."""
     return "~" in anonymous_id and _FROZEN.search(anonymous_id) is not None
@@ -69,4 +64,6 @@ def is_nobody(key: CustomerKey) -> bool:
 
 def partition_of(key: CustomerKey) -> int:
     """The partition of the journal, and of the model, of this customer; of a frozen part its visitor's."""
-    return crc32(unfrozen(key).encode("utf-8", "surrogatepass")) % PARTITIONS
+    if "~" in key and key.startswith(ANONYMOUS):
+        key = _FROZEN.sub("", key)
+    return crc32(key.encode("utf-8", "surrogatepass")) % PARTITIONS

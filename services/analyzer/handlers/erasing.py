@@ -205,12 +205,12 @@ def _fold_anew(draft: Draft, key: CustomerKey, kept: list[tuple[StoredEvent, Abo
     changed = draft.customers[key]
     frozen = len(changed.models.profile.frozen)
     refolded, before = anew.pop(key), changed.models.items.items
-    changed.models, changed.profile = refolded.models, draft.number
+    changed.models, changed.profile, changed.erased = refolded.models, draft.number, True
     if refolded.items or before:
         changed.items = draft.number
     _withdraw(draft, {frozen_key(key, n) for n in range(1, frozen + 1)} - anew.keys())
     for part, models in anew.items():
-        draft.customers[part] = Changed(models.models, draft.number, draft.number)
+        draft.customers[part] = Changed(models.models, draft.number, draft.number, erased=True)
 
 
 def _notices(

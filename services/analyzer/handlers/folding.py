@@ -33,12 +33,14 @@ from services.analyzer.ports import LessonRow, ModelRow
 class Changed:
     """A customer's models within a slice, and which event changed which part last (0: unchanged).
 
-    ``stored`` are the records of his decisions as they were found, ``seen_at`` is when he had been heard of.
+    ``erased``: an erasure took from it. ``stored`` are the records of his decisions as they were found,
+    ``seen_at`` is when he had been heard of.
     """
 
     models: Models
     profile: int = 0
     items: int = 0
+    erased: bool = False
     stored: Mapping[str, Kept] = field(init=False)
     seen_at: Millis = field(init=False)
 
@@ -182,9 +184,11 @@ def model_rows(partition: int, customers: dict[CustomerKey, Changed]) -> list[Mo
         if changed.items:
             items = changed.models.items
             body = encode_model(items) if items.items else b""
-            rows.append(ModelRow(partition, key, ITEMS, changed.items, body))
+            dropped = not body and not changed.erased
+            rows.append(ModelRow(partition, key, ITEMS, changed.items, body, dropped))
         if changed.profile:
             profile = changed.models.profile
             body = b"" if is_nothing(profile) else encode_model(profile)
-            rows.append(ModelRow(partition, key, PROFILE, changed.profile, body))
+            dropped = not body and not changed.erased
+            rows.append(ModelRow(partition, key, PROFILE, changed.profile, body, dropped))
     return rows

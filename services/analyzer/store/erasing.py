@@ -162,15 +162,18 @@ class PostgresErasureStore:
             )
         return [Notice(*row) for row in rows]
 
-    async def purge(self, partition: int, published: int) -> bool:
+    async def purge(self, partition: int, published: int, long_ago: int) -> bool:
         async with self._database.connection() as connection:
             await connection.execute(
-                f"DELETE FROM {self._schema}.models WHERE partition = $1 AND withdrawn AND revision <= $2",
+                f"DELETE FROM {self._schema}.models WHERE partition = $1 AND withdrawn"
+                " AND revision <= CASE WHEN dropped THEN $3::bigint ELSE $2 END",
                 partition,
                 published,
+                long_ago,
             )
             left = await connection.fetchval(
-                f"SELECT EXISTS (SELECT FROM {self._schema}.models WHERE partition = $1 AND withdrawn)",
+                f"SELECT EXISTS (SELECT FROM {self._schema}.models"
+                " WHERE partition = $1 AND withdrawn AND NOT dropped)",
                 partition,
             )
         return bool(left)

@@ -52,8 +52,10 @@ _PARTS = {
             "part": "text",
             "revision": "bigint",
             "body": "bytea",
+            "dropped": "boolean",
         },
-        "(partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision, body = EXCLUDED.body",
+        "(partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision, body = EXCLUDED.body,"
+        " dropped = EXCLUDED.dropped",
     ),
     "trials": _Part(
         "trials",

@@ -147,12 +147,13 @@ class MemoryAnalyzerStore:
         self.told = {key: notice for key, notice in self.told.items() if key[1:] not in done}
         return [notice for notice in self.told.values() if notice.partition in partitions]
 
-    async def purge(self, partition: int, published: int) -> bool:
+    async def purge(self, partition: int, published: int, long_ago: int) -> bool:
         self._reach()
-        gone = {key for key, row in self.rows.items() if not row.body and row.partition == partition}
-        left = {key for key in gone if self.rows[key].revision > published}
-        self.rows = {key: row for key, row in self.rows.items() if key not in gone - left}
-        return bool(left)
+        gone = [row for row in self.rows.values() if not row.body and row.partition == partition]
+        for row in gone:
+            if row.revision <= (long_ago if row.dropped else published):
+                del self.rows[row.customer, row.part]
+        return any(row.revision > published for row in gone if not row.dropped)
 
     def restoring(self) -> AbstractAsyncContextManager[None]:
         return nullcontext()
@@ -364,7 +365,7 @@ class MemoryAnalyzerStore:
         return ErasureRows(
             [row for row in self.erasures.values() if row.erasure == id_],
             sum(1 for notice in self.told.values() if notice.erasure == id_),
-            sum(1 for row in self.rows.values() if not row.body),
+            sum(1 for row in self.rows.values() if not row.body and not row.dropped),
         )
 
     async def facts(self) -> AsyncIterator[Sequence[FactRow]]:

@@ -236,7 +236,7 @@ class PostgresReadStore:
                 f"SELECT count(*) FROM {self._schema}.erasure_notices WHERE erasure = $1", id_
             )
             unpublished = await connection.fetchval(
-                f"SELECT count(*) FROM {self._schema}.models WHERE withdrawn"
+                f"SELECT count(*) FROM {self._schema}.models WHERE withdrawn AND NOT dropped"
             )
         return ErasureRows([ErasedRow(*row) for row in done], waiting, unpublished)
 

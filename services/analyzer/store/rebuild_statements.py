@@ -37,10 +37,10 @@ _STATEMENTS = {
         UNION ALL SELECT partition, customer, 'trials/' || decision, number, body FROM SCRATCH.trials
         WHERE partition = $1 AND customer = ANY($2)""",
     "put_models": """
-        INSERT INTO SCRATCH.models (partition, customer, part, revision, body)
-        SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bigint[], $5::bytea[])
+        INSERT INTO SCRATCH.models (partition, customer, part, revision, body, dropped)
+        SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bigint[], $5::bytea[], $6::boolean[])
         ON CONFLICT (partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision,
-            body = EXCLUDED.body""",
+            body = EXCLUDED.body, dropped = EXCLUDED.dropped""",
     "put_folded": """
         INSERT INTO SCRATCH.folded (partition, number, erasures, journal_time) VALUES ($1, $2, $3, $4)
         ON CONFLICT (partition) DO UPDATE SET number = EXCLUDED.number, erasures = EXCLUDED.erasures,
@@ -53,14 +53,15 @@ _STATEMENTS = {
     "forget_facts": "DELETE FROM SCRATCH.facts WHERE partition = $1",
     "forget_folded": "DELETE FROM SCRATCH.folded WHERE partition = $1",
     "switch_models": """
-        INSERT INTO LIVE.models (partition, customer, part, revision, body)
-        SELECT anew.partition, anew.customer, anew.part, $2, anew.body FROM SCRATCH.models AS anew
-        LEFT JOIN LIVE.models AS live USING (partition, customer, part)
+        INSERT INTO LIVE.models (partition, customer, part, revision, body, dropped)
+        SELECT anew.partition, anew.customer, anew.part, $2, anew.body, anew.dropped
+        FROM SCRATCH.models AS anew LEFT JOIN LIVE.models AS live USING (partition, customer, part)
         WHERE anew.partition = $1 AND coalesce(live.body, '') <> anew.body
         ON CONFLICT (partition, customer, part) DO UPDATE SET revision = EXCLUDED.revision,
-            body = EXCLUDED.body""",
+            body = EXCLUDED.body, dropped = EXCLUDED.dropped""",
+    # A rebuild erases nobody.
     "switch_gone": """
-        UPDATE LIVE.models AS live SET revision = $2, body = ''
+        UPDATE LIVE.models AS live SET revision = $2, body = '', dropped = true
         WHERE partition = $1 AND body <> '' AND NOT EXISTS (SELECT FROM SCRATCH.models AS anew
             WHERE (anew.partition, anew.customer, anew.part)
                 = (live.partition, live.customer, live.part))""",

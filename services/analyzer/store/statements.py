@@ -49,7 +49,7 @@ _STATEMENTS = {
         WHERE partition = $1 AND epoch = $2""",
     "rewind": "UPDATE SCHEMA.partitions SET next_offset = $3 WHERE partition = $1 AND epoch = $2",
     "unpublished": """
-        SELECT partition, customer, part, revision, body FROM SCHEMA.models
+        SELECT partition, customer, part, revision, body, dropped FROM SCHEMA.models
         WHERE partition = $1 AND revision > $2 AND (customer, part) > ($3, $4)
         ORDER BY customer, part LIMIT $5""",
     "waiting": f"""

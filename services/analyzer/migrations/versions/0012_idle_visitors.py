@@ -1,4 +1,4 @@
-"""When to look whether a visitor is idle, so that his models are dropped."""
+"""When to look whether a visitor is idle; which models are withdrawn of whom nothing was erased."""
 
 from alembic import op
 
@@ -19,6 +19,7 @@ def upgrade() -> None:
         ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 1)
         """
     )
+    op.execute("ALTER TABLE models ADD COLUMN dropped boolean NOT NULL DEFAULT false")
     op.execute("CREATE INDEX idle_timers_due ON idle_timers (partition, due)")
     # When those were heard of who are there already is not known. Spread, lest all fall due at once.
     op.execute(
@@ -33,3 +34,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP TABLE idle_timers")
+    op.execute("ALTER TABLE models DROP COLUMN dropped")
