@@ -74,11 +74,14 @@ class Played(NamedTuple):
         Caused by a decision, on average, in the second half.
     learned, true:
         κ by kind, and of what was shown P(not bought without it | bought).
+    ghosts:
+        How many there were, by kind.
     """
 
     margin: float
     learned: dict[str, float]
     true: dict[str, float]
+    ghosts: dict[str, int]
 
 
 def play(truth: Regulars, objective: Objective, rounds: int, seed: int) -> Played:
@@ -89,6 +92,7 @@ def play(truth: Regulars, objective: Objective, rounds: int, seed: int) -> Playe
     kinds = truth.kinds.astype(np.int8)
     cells = cells_of(kinds, category_codes(["shop/all"] * len(ids), np.zeros(len(ids))))
     gained, sums = [], np.zeros((len(KINDS), 2))
+    ghosts = dict.fromkeys(KINDS_HERE, 0)
     for round_ in range(rounds):
         if round_ and round_ % PUBLISHED_EVERY == 0:
             model = publisher.model(learner)
@@ -111,6 +115,7 @@ def play(truth: Regulars, objective: Objective, rounds: int, seed: int) -> Playe
         for one in drawn:
             anyway, caused = truth.anyway[customer, one.chosen], truth.caused[customer, one.chosen]
             bought = draw.random() < anyway
+            ghosts[KINDS[kinds[one.chosen]]] += one.ghost
             if not one.ghost:
                 bought = bought or draw.random() < caused
                 # Who buys anyway brings nothing more.
@@ -130,7 +135,7 @@ def play(truth: Regulars, objective: Objective, rounds: int, seed: int) -> Playe
                 learner.learn_one(lesson)
     shares = learner.caused.shares().get(PLACEMENT, {})
     true = {KINDS[at]: caused / bought for at, (caused, bought) in enumerate(sums.tolist()) if bought > 0}
-    return Played(float(np.mean(gained[len(gained) // 2 :])), shares, true)
+    return Played(float(np.mean(gained[len(gained) // 2 :])), shares, true, ghosts)
 
 
 def _features(truth: Regulars, customer: int, at: int) -> tuple[Floats, Floats]:
@@ -159,20 +164,26 @@ def main() -> None:
     """Print what each objective caused, and κ beside the truth."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=6_000)
-    parser.add_argument("--worlds", type=int, default=3)
+    parser.add_argument("--worlds", type=int, default=4)
     chosen = parser.parse_args()
     print("| objective | margin caused a decision | κ learned / true, by kind |")
     print("|---|---|---|")
     for objective in OBJECTIVES:
         played = [play(Regulars.make(seed), objective, chosen.rounds, seed) for seed in range(chosen.worlds)]
         margins = [one.margin for one in played]
-        shares = "; ".join(
-            f"{kind} {np.mean([one.learned.get(kind, math.nan) for one in played]):.2f} / "
-            f"{np.mean([one.true.get(kind, math.nan) for one in played]):.2f}"
-            for kind in KINDS_HERE
-        )
-        error = np.std(margins) / math.sqrt(len(margins))
-        print(f"| {objective} | {np.mean(margins):.3f} ± {error:.3f} | {shares} |", flush=True)
+        shares = "; ".join(_share(kind, played) for kind in KINDS_HERE)
+        print(f"| {objective} | {np.mean(margins):.3f} ± {_error(margins):.3f} | {shares} |", flush=True)
+
+
+def _share(kind: str, played: list[Played]) -> str:
+    learned = [one.learned.get(kind, math.nan) for one in played]
+    true = np.mean([one.true.get(kind, math.nan) for one in played])
+    ghosts = np.mean([one.ghosts[kind] for one in played])
+    return f"{kind} {np.mean(learned):.2f} ± {_error(learned):.2f} / {true:.2f} ({ghosts:,.0f} ghosts)"
+
+
+def _error(found: list[float]) -> float:
+    return float(np.std(found, ddof=1) / math.sqrt(len(found)))
 
 
 if __name__ == "__main__":
