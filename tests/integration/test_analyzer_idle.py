@@ -18,6 +18,7 @@ from libs.common.errors import Transient
 from libs.common.view.memory import MemoryView
 from services.analyzer import errands
 from services.analyzer.errors import UnknownCustomer
+from services.analyzer.handlers import slices
 from services.analyzer.handlers.certificate import certificate
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.rebuild.partition import PartitionRebuild
@@ -35,7 +36,17 @@ from tests.integration.test_analyzer_erasures import (
     rebuilds_the_same,
     world,
 )
-from tests.integration.test_analyzer_slices import SPOOL, T0, bus, order, postgres, rig, stores, view
+from tests.integration.test_analyzer_slices import (
+    SPOOL,
+    T0,
+    bus,
+    decision,
+    order,
+    postgres,
+    rig,
+    stores,
+    view,
+)
 
 __all__ = ["bus", "postgres", "rig", "stores", "world"]
 
@@ -182,6 +193,30 @@ async def test_a_broker_lost_before_readers_knew_tells_of_no_erasure(
     for _ in range(3):
         await world.errands.round()
     assert VISITOR.encode() not in await stored_models(world)
+
+
+async def test_very_many_of_one_millisecond_are_dropped_in_portions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "DUE_AT_ONCE", 5)
+    many = [key for n in range(300) if partition_of(key := f"anon:v{n}") == PLACE][:13]
+    await world.post(*(his(key, view(f"v-{n}")) for n, key in enumerate(many)))
+    await world.post(his(many[0], decision("d-1", T0 + 80 * DAY)), *ticks(T0 + 89 * DAY))
+    await world.settle()
+    writes: list[int] = []
+    store = world.rig.stores.slices
+    write = store.write
+
+    async def note(slice_: Any) -> None:
+        await write(slice_)
+        writes.append(sum(row.part == PROFILE and row.dropped for row in slice_.models))
+
+    monkeypatch.setattr(store, "write", note)
+    await world.post(Tick(partition=PLACE, recorded_at=T0 + 99 * DAY))
+    await world.settle()
+    assert writes == [5, 5, 2]
+    assert {row.customer for row in await rows(world, *many)} == {many[0]}
+    await rebuilds_the_same(world.rig.stores)
 
 
 async def stored_models(world: World) -> bytes:

@@ -52,14 +52,24 @@ class MemoryTrials:
 
     def due(self, partition: int, before: Millis, limit: int) -> Due:
         """As `ports.SliceStore.due`."""
-        everything: list[TrialRow | IdleTimer] = [*self.rows.values(), *self.timers.values()]
-        rows = [row for row in everything if row.partition == partition]
-        times = sorted(row.due for row in rows if row.due < before)
-        if len(times) >= limit:
+        trials = sorted((row.due, row.customer) for row in self.rows.values() if row.partition == partition)
+        timers = sorted((row.due, row.customer) for row in self.timers.values() if row.partition == partition)
+        if len(times := [due for due, _ in trials if due < before]) >= limit:
             before = times[limit - 1] + 1
+        looks = [timer for timer in timers if timer[0] < before]
+        if len(looks) > limit:
+            looks = looks[:limit]
+            before = looks[-1][0] + 1
+        visitors = {customer: due for due, customer in looks}
         return Due(
-            sorted({row.customer for row in rows if row.due < before}),
+            sorted(visitors.keys() | {customer for due, customer in trials if due < before}),
             before,
-            min((row.due for row in rows if row.due >= before), default=NEVER),
-            {row.customer: row.due for row in rows if row.due < before and isinstance(row, IdleTimer)},
+            min(
+                [
+                    NEVER,
+                    *(due for due, _ in trials if due >= before),
+                    *(due for due, _ in timers[len(looks) :]),
+                ]
+            ),
+            visitors,
         )

@@ -67,34 +67,31 @@ async def erase_due(
 
 async def due(connection: asyncpg.Connection, schema: str, partition: int, before: Millis, limit: int) -> Due:
     """As `ports.SliceStore.due`."""
-    rows = await _due(connection, schema, partition, before, limit)
-    if len(rows) >= limit:
-        before = rows[limit - 1]["due"] + 1
-        rows = await _due(connection, schema, partition, before, None)
+    some = "WHERE partition = $1 AND due < $2 ORDER BY due"
+    trials = await connection.fetch(
+        f"SELECT customer, due FROM {schema}.trials {some} LIMIT $3", partition, before, limit
+    )
+    if len(trials) >= limit:
+        before = trials[-1]["due"] + 1
+        trials = await connection.fetch(
+            f"SELECT customer, due FROM {schema}.trials {some}", partition, before
+        )
+    timers = await connection.fetch(
+        f"SELECT customer, due FROM {schema}.idle_timers {some}, customer LIMIT $3",
+        partition,
+        before,
+        limit + 1,
+    )
+    left, timers = timers[limit:], timers[:limit]
+    if left:
+        before = timers[-1]["due"] + 1
     following = await connection.fetchval(
         f"SELECT least((SELECT min(due) FROM {schema}.trials WHERE partition = $1 AND due >= $2),"
-        f" (SELECT min(due) FROM {schema}.idle_timers WHERE partition = $1 AND due >= $2))",
+        f" (SELECT min(due) FROM {schema}.idle_timers WHERE partition = $1 AND due >= $2), $3)",
         partition,
         before,
+        min((row["due"] for row in left), default=NEVER),
     )
-    return Due(
-        sorted({row["customer"] for row in rows}),
-        before,
-        NEVER if following is None else following,
-        {row["customer"]: row["due"] for row in rows if row["timer"]},
-    )
-
-
-async def _due(
-    connection: asyncpg.Connection, schema: str, partition: int, before: Millis, limit: int | None
-) -> list[asyncpg.Record]:
-    """What falls due before ``before``, the first first: at least ``limit`` where there are as many."""
-    some = "WHERE partition = $1 AND due < $2 ORDER BY due LIMIT $3"
-    rows: list[asyncpg.Record] = await connection.fetch(
-        f"(SELECT customer, due, false AS timer FROM {schema}.trials {some}) UNION ALL"
-        f" (SELECT customer, due, true AS timer FROM {schema}.idle_timers {some}) ORDER BY due",
-        partition,
-        before,
-        limit,
-    )
-    return rows
+    visitors = {row["customer"]: row["due"] for row in timers}
+    customers = visitors.keys() | {row["customer"] for row in trials if row["due"] < before}
+    return Due(sorted(customers), before, following, visitors)

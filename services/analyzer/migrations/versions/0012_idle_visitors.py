@@ -20,7 +20,7 @@ def upgrade() -> None:
         """
     )
     op.execute("ALTER TABLE models ADD COLUMN dropped boolean NOT NULL DEFAULT false")
-    op.execute("CREATE INDEX idle_timers_due ON idle_timers (partition, due)")
+    op.execute("CREATE INDEX idle_timers_due ON idle_timers (partition, due, customer)")
     # When those were heard of who are there already is not known. Spread, lest all fall due at once.
     op.execute(
         f"""

@@ -27,6 +27,9 @@ class TrialRow(NamedTuple):
 class Due(NamedTuple):
     """All customers for whom something falls due before ``before``; ``next`` is when the next thing does.
 
+    Of visitors there may be more, should very many be due in the last millisecond before it: then that is
+    ``next``. Whoever comes back meanwhile is found idle by his own event, so they may wait for a slice.
+
     ``visitors`` are those of them at whom to look because they may be idle, and when each look is due.
     """
 
