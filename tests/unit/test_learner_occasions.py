@@ -220,3 +220,15 @@ def test_shop_is_ranked_by_hour_and_channel_once_orders_have_told_of_them() -> N
     assert first_six(models, 8, "phone").count("parts") >= 3
     weights = dict(zip(FEATURES, models.choice.weights.tolist(), strict=True))
     assert min(weights["hour_fit"], weights["channel_fit"]) > 0.3
+
+
+def test_what_is_saved_holds_no_category_that_nobody_bought() -> None:
+    counts, shelf = OccasionCounts(HALF_LIFE), Shelf(goods(*(f"c{n}-1" for n in range(50)), "beer-1"))
+    counts.learn_one(order(T0, "beer-1"), shelf)
+    state, restored = counts.state(), OccasionCounts(HALF_LIFE)
+    assert state.categories == ["beer"]
+    restored.restore(state)
+    assert restored.told() == counts.told()
+    for both in (counts, restored):
+        both.learn_one(order(T0 + 1, "c7-1"), shelf)
+    assert restored.state() == counts.state()

@@ -113,13 +113,15 @@ class OccasionCounts:
         ]
 
     def state(self) -> OccasionsState:
+        """Without categories in no order: a shelf may have as many as products."""
+        held = np.flatnonzero(self.counts.any(axis=1))
         return OccasionsState(
             landmark=self.decay.landmark,
             last=self.last,
-            categories=list(self.categories),
+            categories=[self.categories[row] for row in held.tolist()],
             channels=list(self.channels),
             orders=packed(self.orders),
-            counts=packed(self.counts),
+            counts=packed(self.counts[held]),
         )
 
     def restore(self, saved: OccasionsState) -> None:
