@@ -49,3 +49,14 @@ class LetterFilter(NamedTuple):
     partition: int | None = None
     since: Millis | None = None
     until: Millis | None = None
+
+    def holds(self, row: Buried) -> bool:
+        """Whether a dead letter is one of them."""
+        letter = row.letter
+        return (
+            self.id in (None, row.id)
+            and self.code in (None, letter.code)
+            and self.partition in (None, letter.partition)
+            and (self.since is None or letter.journal_time >= self.since)
+            and (self.until is None or letter.journal_time < self.until)
+        )

@@ -323,14 +323,14 @@ class MemoryAnalyzerStore:
 
     async def dead_letters(self, which: LetterFilter, before: int | None, limit: int) -> list[Buried]:
         self._reach()
-        found = [row for row in self.letters if _is_one(which, row) and row.id < (before or 1 << 62)]
+        found = [row for row in self.letters if which.holds(row) and row.id < (before or 1 << 62)]
         if which.id is None:
             found = [row._replace(letter=row.letter._replace(key=b"", value=None)) for row in found]
         return found[::-1][:limit]
 
     async def ask_replay(self, which: LetterFilter) -> int:
         self._reach()
-        asked = [row for row in self.letters if _is_one(which, row) and row.replayed_at is None]
+        asked = [row for row in self.letters if which.holds(row) and row.replayed_at is None]
         self.letters = [row._replace(asked=True) if row in asked else row for row in self.letters]
         return len(asked)
 
@@ -381,17 +381,6 @@ class MemoryAnalyzerStore:
 
 def _stand(state: PartitionState) -> tuple[int, int, Millis]:
     return state.next_offset, state.number, state.journal_time
-
-
-def _is_one(which: LetterFilter, row: Buried) -> bool:
-    letter = row.letter
-    return (
-        which.id in (None, row.id)
-        and which.code in (None, letter.code)
-        and which.partition in (None, letter.partition)
-        and (which.since is None or letter.journal_time >= which.since)
-        and (which.until is None or letter.journal_time < which.until)
-    )
 
 
 def _replayed(row: Buried, outcome: Replayed, at: Millis) -> Buried:
