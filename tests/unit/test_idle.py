@@ -91,6 +91,25 @@ async def test_a_visitor_is_dropped_after_ninety_days_and_not_before() -> None:
     assert [event.id for event in shop.store.stored] == ["1"]
 
 
+async def test_when_he_was_heard_of_is_no_part_of_what_was_frozen() -> None:
+    shop = await after(view("1", T0), linked("2", T0 + 1, "a"), linked("3", T0 + 2, "b"))
+    part, visitor = known(shop, f"{X}~1"), known(shop)
+    assert part is not None
+    assert visitor is not None
+    assert (part.owner, part.seen_at, visitor.seen_at) == ("a", 0, T0 + 2)
+
+
+async def test_of_whom_nothing_is_left_a_timer_drops_nothing() -> None:
+    shop = await after(view("1", T0))
+    shop.store.rows.clear()
+    shop.restart()
+    await shop.take([tick(T0 + 90 * DAY + 1)])
+    assert shop.store.rows == {}
+    assert shop.store.trials.timers == {}
+    assert shop.store.states[0].notes == {}
+    assert shop.store.states[0].number == 1
+
+
 async def test_customers_stay_however_long_they_are_silent() -> None:
     shop = await after(order("o", T0, "tea", customer="c"), tick(T0 + 2_000 * DAY))
     assert known(shop, "c") is not None

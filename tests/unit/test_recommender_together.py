@@ -261,6 +261,17 @@ async def test_a_round_that_takes_long_holds_up_the_next_one_for_a_moment_only()
     await asyncio.gather(*tasks)
 
 
+async def test_who_gave_up_in_line_is_not_decided_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk_module, "PATIENCE", 3_600)
+    kitchen = SlowKitchen()
+    desk = Desk(kitchen.serve)
+    first, gone, stays = await asked_one_by_one(desk, ["first", "gone", "stays"])
+    gone.cancel()
+    kitchen.open.set()
+    assert await asyncio.gather(first, stays) == [b"first", b"stays"]
+    assert kitchen.rounds == [1, 1]
+
+
 async def test_at_the_desk_too_a_failure_is_nobody_elses() -> None:
     desk = Desk(Kitchen().serve)
     good, bad = await asyncio.gather(

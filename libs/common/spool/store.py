@@ -149,7 +149,7 @@ class SpoolStore:
         await self.flush()
         self._jobs.put(None)
         threads = [thread for thread in (self._thread, self._mover) if thread and thread.is_alive()]
-        await asyncio.gather(*(asyncio.to_thread(thread.join, 2) for thread in threads))
+        await asyncio.gather(*(asyncio.to_thread(thread.join, 5) for thread in threads))
         stuck = any(thread.is_alive() for thread in threads)
         self._readers.shutdown(wait=not stuck, cancel_futures=True)
         if stuck:

@@ -42,11 +42,6 @@ def is_idle(visitor: Profile, now: Millis) -> bool:
     return 0 < visitor.seen_at < now - IDLE and not is_kept(visitor)
 
 
-def noted(visitor: Profile, due: Millis | None) -> Profile:
-    """``visitor`` as his timer tells of him: before there were timers nobody noted when he was heard of."""
-    return visitor if visitor.seen_at or due is None else replace(visitor, seen_at=due - IDLE)
-
-
 def is_nothing(profile: Profile) -> bool:
     """Whether it is the profile of a visitor of whom nothing is known."""
     return (
@@ -54,6 +49,16 @@ def is_nothing(profile: Profile) -> bool:
         and is_anonymous(profile.customer)
         and profile == Profile(customer=profile.customer)
     )
+
+
+def noted(visitor: Profile, due: Millis | None) -> Profile:
+    """``visitor`` as his timer tells of him: before there were timers nobody noted when he was heard of.
+
+    Of one of whom nothing is left, as after an erasure, a timer tells nothing.
+    """
+    if visitor.seen_at or due is None or is_nothing(visitor):
+        return visitor
+    return replace(visitor, seen_at=due - IDLE)
 
 
 def next_look(visitor: Profile, now: Millis) -> Millis:

@@ -242,7 +242,7 @@ def owned(profile: Profile, event: IdentityLinked) -> tuple[Profile, Profile | N
         frozen=(*profile.frozen, before),
         decisions=profile.decisions,
     )
-    return anew, replace(profile, customer=key, frozen=(), decisions=())
+    return anew, replace(profile, customer=key, frozen=(), decisions=(), seen_at=0)
 
 
 def belonging(profile: Profile, account_id: str) -> Profile:

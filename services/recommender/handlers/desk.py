@@ -50,6 +50,8 @@ class Desk:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+        # Who has gone meanwhile is not decided for: his id may be asked for again.
+        self._line = [one for one in self._line if not one[1].done()]
         if not self._line:
             return
         some, self._line = self._line[:MOST], self._line[MOST:]
