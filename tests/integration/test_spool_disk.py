@@ -108,8 +108,8 @@ async def test_full_disk_refuses_loses_nothing_and_is_left_behind(
         assert (ready.status_code, ready.json()["code"]) == (503, "not_ready")
         free = shutil.disk_usage(disk).free
         assert free >= least_free // 2
-        # SQLite may just have given its log back, which is moved from 4 MB on, while more is written.
-        assert free < least_free + 6 * MB
+        # SQLite may just have given its log back, which is moved from 4 MB on and may have 8.
+        assert free < least_free + 8 * MB
 
         # Killed and started on the full disk it neither crashes nor forgets.
         await collector.end(signal.SIGKILL)
