@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deploy.local.client import PlatformClient
+from deploy.local.ledger import ENDS
 from libs.common.times import format_time
-
-_FATES = ("accepted", "applied", "duplicate", "rejected", "dead_lettered", "erased", "in_flight")
 
 
 def gather(client: PlatformClient) -> dict[str, Any]:
@@ -24,7 +23,7 @@ def report_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """The report in plain text, line by line."""
     ledger, learned = figures["ledger"], figures["learned"]
     yield "Events"
-    for fate in _FATES:
+    for fate, _ in ENDS:
         yield f"  {fate.replace('_', ' '):<14}{ledger[fate]:>12,}"
     yield f"  the ledger {'balances' if ledger['balanced'] else 'does NOT balance: see closedloop verify'}"
     for source in ledger["by_source"]:

@@ -203,7 +203,7 @@ class Manifest(Struct, frozen=True, kw_only=True, omit_defaults=True, tag="manif
         return self.versions.get(name) or [self.version] * self.parts.get(name, 0)
 
 
-LearnedModel = (
+LearnedPart = (
     PopularityPart
     | ComplementsPart
     | PairsPart
@@ -212,8 +212,8 @@ LearnedModel = (
     | ResponsePart
     | InterceptsPart
     | CausedPart
-    | Manifest
 )
+LearnedModel = LearnedPart | Manifest
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder: msgspec.msgpack.Decoder[LearnedModel] = msgspec.msgpack.Decoder(LearnedModel)

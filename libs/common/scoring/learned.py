@@ -25,6 +25,7 @@ from libs.common.contracts.learned_model import (
     ChoicePart,
     ComplementsPart,
     InterceptsPart,
+    LearnedPart,
     Manifest,
     Neighbour,
     OccasionsPart,
@@ -42,16 +43,6 @@ from libs.common.scoring.response import ResponseModel, response_of
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-Part = (
-    PopularityPart
-    | ComplementsPart
-    | PairsPart
-    | OccasionsPart
-    | ChoicePart
-    | ResponsePart
-    | InterceptsPart
-    | CausedPart
-)
 _Part = TypeVar(
     "_Part",
     PopularityPart,
@@ -198,7 +189,7 @@ class LearnedAssembler:
 
     def __init__(self) -> None:
         self.models = LearnedModels()
-        self._held: dict[bytes, Part] = {}
+        self._held: dict[bytes, LearnedPart] = {}
         self._manifest: Manifest | None = None
         self._built: dict[str, tuple[int, ...]] = {}
         self._solved = NO_COMPLEMENTS
@@ -305,7 +296,7 @@ class LearnedAssembler:
             return replace(self.models.response, version=version)
         return response_of(version, heads, intercepts, caused)
 
-    def _unchanged(self, name: str, parts: Sequence[Part]) -> bool:
+    def _unchanged(self, name: str, parts: Sequence[LearnedPart]) -> bool:
         versions = tuple(part.version for part in parts)
         if self._built.get(name) == versions:
             return True
