@@ -6,14 +6,13 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from libs.common.keys import KeyFile
-from tests.contract.test_collector_touchpoints import Collector, collecting
+from tests.contract.collector_world import Collector, collecting
 
 EVENT = {
     "specversion": "1.0",
@@ -35,12 +34,6 @@ def binary(event: dict[str, Any]) -> dict[str, str]:
     """The attributes of ``event`` as headers."""
     left_out = ("data", "datacontenttype")
     return {f"ce-{name}": value for name, value in event.items() if name not in left_out}
-
-
-@pytest.fixture
-async def collector(tmp_path: Path) -> AsyncIterator[Collector]:
-    async with collecting(tmp_path) as one:
-        yield one
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.contract.test_collector_touchpoints import collecting
+from tests.contract.collector_world import collecting
 
 
 async def test_events_are_counted_by_key_and_known_channel(tmp_path: Path) -> None:

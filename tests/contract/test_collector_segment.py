@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 
 from libs.common.contracts.customer_event import IdentityLinked, Touchpoint, encode_event
 from libs.common.keys import KeyFile, Scope
-from tests.contract.test_collector_touchpoints import NOW, Collector, collecting
+from tests.contract.collector_world import NOW, Collector, collecting
 
 TRACK = {
     "userId": "c1",
@@ -26,12 +25,6 @@ TRACK = {
     "timestamp": "2025-10-09T08:00:00Z",
 }
 BATCH = {"batch": [{"type": "track", **TRACK}], "sentAt": "2025-10-09T08:53:20Z", "writeKey": "dev-key"}
-
-
-@pytest.fixture
-async def collector(tmp_path: Path) -> AsyncIterator[Collector]:
-    async with collecting(tmp_path) as one:
-        yield one
 
 
 async def only(collector: Collector, message: dict[str, Any], path: str = "/v1/track") -> Touchpoint:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
-from tests.contract.test_collector_touchpoints import collecting
+from tests.contract.collector_world import collecting
 
 
 async def test_tag_is_small_readable_and_the_same_packed_or_not(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from libs.common.contracts.touchpoint import VOCABULARY
 from libs.common.http.tables import lines_of
 from libs.common.keys import KeyFile
 from services.collector.model import AssetIn
+from tests.contract.collector_world import Collector, collecting
 from tests.contract.test_analyzer_api import Caller, analyzing
-from tests.contract.test_collector_touchpoints import Collector, collecting
 
 DAY_1, DAY_2 = "2025-10-07T09:00:00Z", "2025-10-08T10:00:00Z"
 

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from libs.common.contracts.touchpoint import VOCABULARY
-from tests.contract.test_collector_touchpoints import Collector, collecting
-
-
-@pytest.fixture
-async def collector(tmp_path: Path) -> AsyncIterator[Collector]:
-    async with collecting(tmp_path) as one:
-        yield one
+from tests.contract.collector_world import Collector
 
 
 def posted(type_: str, properties: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
