@@ -181,3 +181,7 @@ async def ask(client: httpx.AsyncClient, status: int = 200, **body: Any) -> dict
 
 def products(answer: dict[str, Any]) -> list[str]:
     return [offer["product_id"] for offer in answer["offers"]]
+
+
+def repeats(answer: dict[str, Any]) -> set[str]:
+    return {offer["product_id"] for offer in answer["offers"] if offer["kind"] == "repeat"}

@@ -15,11 +15,6 @@ from libs.common.contracts.customer_model import MAX_ITEMS
 from tests.contract.recommender_world import URL, World, ask, products, stocked
 
 
-@pytest.fixture
-async def world(tmp_path: Path) -> World:
-    return await stocked(tmp_path)
-
-
 def goods(product_id: str, **more: Any) -> dict[str, Any]:
     fields = {"name": product_id, "category": "odd", "price": 5.0, "currency": "EUR"}
     return {"product_id": product_id, **fields, **more}

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from libs.common.contracts.customer_model import model_key
 from libs.common.contracts.topics import CUSTOMER_MODELS, HEADER_DROPPED
-from tests.contract.recommender_world import World, ask, stocked, until
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> World:
-    return await stocked(tmp_path)
+from tests.contract.recommender_world import World, ask, until
 
 
 def withdraw(world: World, customer: str) -> None:

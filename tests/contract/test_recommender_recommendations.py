@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,12 +16,7 @@ from libs.common.secrets import Secrets
 from libs.common.tokens import TokenSealer
 from services.recommender.memory import MemoryDecisionStore
 from services.recommender.ports import KeptDecision
-from tests.contract.recommender_world import URL, World, ask, products, stocked, until
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> World:
-    return await stocked(tmp_path)
+from tests.contract.recommender_world import URL, World, ask, products, until
 
 
 async def test_answer_has_the_shape_of_the_contract(world: World) -> None:
