@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import math
+import re
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -43,6 +45,8 @@ from services.analyzer.learner.memory import MemoryLearnerStore
 from services.analyzer.learner.metrics import LearnerMetrics
 from services.analyzer.learner.parts import Publications, Solved, content_of
 from services.analyzer.model.lessons import LessonLine, OrderLesson, encode_lesson
+from tests.unit.trial_world import lesson as trial
+from tests.unit.trial_world import vector
 
 T0 = 1_700_000_000_000
 S0 = T0 // SECOND
@@ -374,6 +378,40 @@ async def test_learner_waits_for_the_catalogue_and_publishes_what_it_learned_of_
     learned = rig.assembler.models.choice.weights
     assert learned.tobytes() == learner.fold.choice.logit.mean.tobytes()
     assert learned.tobytes() != START.weights.tobytes()
+
+
+async def test_lessons_that_teach_nothing_are_counted_by_why_and_leave_every_weight_finite() -> None:
+    odd = Items(customer="c", items={"p1": Item(orders=1, bought=Decayed(math.nan, T0), last_bought_at=T0)})
+    rig = await Rig.ready([msgspec.structs.replace(one, before=odd) for one in orders(40)])
+    bad = {"feature_set": {"feature_set": "old"}, "features": {"vector": b""}, "window": {"window": 0}}
+    bad["not_finite"] = {"vector": vector(price=1e30)[0]}
+    for n, changes in enumerate(bad.values(), 40):
+        told = trial(T0, step="converted", age_to=1, **changes)
+        rig.store.rows[Place(S0 + 1, 0, n)] = encode_lesson(told)
+    rig.passes(S0 + 60)
+    catalogue = Catalogue()
+    catalogue.remember(
+        [Product(product_id=f"p{n}", name="-", category="c", price=1.0, currency="EUR") for n in range(40)]
+    )
+    learner = rig.learner(catalogue=catalogue)
+    async with rig.running(learner):
+        await until(lambda: rig.store.state.orders == 40)
+    told_of = dict(refusals(learner))
+    assert told_of.pop(("choice", "not_finite")) > 5
+    assert told_of == {("response", why): 1 for why in bad}
+    assert learner.fold is not None
+    assert not learner.fold.choice.logit.samples
+    heads = learner.fold.response.heads.values()
+    assert not any(head.seen for head in heads)
+    assert all(np.isfinite(head.mean).all() for head in heads)
+
+
+def refusals(learner: Learner) -> Iterator[tuple[tuple[str, str], float]]:
+    """What a scrape says of lessons refused, by model and reason."""
+    for line in learner._metrics.registry.render().decode().splitlines():
+        said = re.match(r'closedloop_learner_lessons_refused_total{model="(.*)",reason="(.*)"} (.*)', line)
+        if said and float(said[3]):
+            yield (said[1], said[2]), float(said[3])
 
 
 async def test_shop_without_a_catalogue_has_the_rest_learned() -> None:

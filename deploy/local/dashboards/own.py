@@ -222,9 +222,10 @@ def _learner() -> tuple[PanelBuilder, ...]:
     return (
         graph(
             "Lessons",
-            "Lessons folded: orders and judged trials.",
+            "Lessons folded, orders and judged trials; and those that taught a model nothing, by why.",
             "cps",
             rate("lessons", "learner"),
+            rate("lessons_refused", "learner", "reason", "refused: {{reason}}"),
         ),
         graph(
             "Behind",

@@ -107,6 +107,10 @@ class Honesty:
         if self._drift.alarms(-math.log(said)):
             self._metrics.drift.add(1, "response")
 
+    def refused(self, why: str) -> None:
+        """A lesson of a trial taught nothing."""
+        self._metrics.refused.add(1, "response", why)
+
     def compare(self, model: str, said: float, before: float) -> None:
         """Show what learning made of the loss ``before`` any; of the choice model, that of both is known."""
         if before > 0.0:

@@ -186,6 +186,8 @@ class Learner:
         self._honesty.compare("choice", choice.honest.loss, choice.honest.prior)
         self._metrics.drift.add(self._drift.alarms(choice.losses), "choice")
         choice.losses.clear()
+        self._metrics.refused.add(choice.logit.refused, "choice", "not_finite")
+        choice.logit.refused = 0
 
     def _settle(self, fold: Fold, now: Millis) -> None:
         if fold.goods.due(now) is not None:

@@ -6,6 +6,9 @@ from libs.common.contracts.catalogue import KINDS
 from libs.common.scoring.response import HEADS
 from libs.common.telemetry import Metrics
 
+REFUSALS = ("feature_set", "features", "not_finite", "window")
+"""Why: features of other code, none or too few of them, a number that is none or too large, no window."""
+
 
 class LearnerMetrics:
     """Everything the learner counts, declared in one registry."""
@@ -13,6 +16,11 @@ class LearnerMetrics:
     def __init__(self, registry: Metrics) -> None:
         self.registry = registry
         self.lessons = registry.counter("lessons_total", "Lessons folded")
+        self.refused = registry.counter(
+            "lessons_refused_total",
+            "Lessons that taught a model nothing, because it cannot learn from what they say",
+            {"model": ("choice", "response"), "reason": REFUSALS},
+        )
         self.publications = registry.counter("publications_total", "Versions published")
         self.publication_bytes = registry.counter("publication_bytes_total", "Bytes of models published")
         self.failed = registry.counter(

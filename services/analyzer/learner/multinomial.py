@@ -54,6 +54,8 @@ class ConditionalLogit:
         Arrays (d,): mean square of each feature's spread within the sets where it had any, and how many.
     samples:
         Sets learned from.
+    refused:
+        Sets with a number that is none, for whoever counts them; no part of what is known.
     """
 
     def __init__(self, start: Floats, scales: Floats, doubt: float, memory: float) -> None:
@@ -65,6 +67,7 @@ class ConditionalLogit:
         self.variance = scales**2
         self.seen = np.zeros(len(start))
         self.samples = 0
+        self.refused = 0
 
     def predict_one(self, x: Floats) -> Floats:
         """Probabilities (n,) of the alternatives ``x`` (n, d)."""
@@ -76,7 +79,10 @@ class ConditionalLogit:
         False where that says nothing: none or all were taken, or a number is not one.
         """
         taken = int(np.count_nonzero(chosen))
-        if taken in (0, len(chosen)) or not bool((np.abs(x) <= MOST_FEATURE).all()):
+        if taken in (0, len(chosen)):
+            return False
+        if not bool((np.abs(x) <= MOST_FEATURE).all()):
+            self.refused += 1
             return False
         wanted = x[chosen].sum(axis=0)
         chance, spread = self._at(x, self.mean)
@@ -90,6 +96,7 @@ class ConditionalLogit:
             gradient = wanted - taken * (chance @ x) - before @ moved - pull
             step = np.linalg.solve(before + taken * spread, gradient)
             if not bool(np.isfinite(step).all()):
+                self.refused += 1
                 return False
             small = float(np.abs(x @ step).max()) < CLOSE
             if not small:

@@ -90,6 +90,8 @@ class Observer(Protocol):
 
     def judged(self, lesson: TrialLesson, chance: float) -> None: ...
 
+    def refused(self, why: str) -> None: ...
+
 
 class ResponseLearner:
     """Three regressions, delays and κ from the lessons of trials.
@@ -145,6 +147,8 @@ class ResponseLearner:
         refused, x = _vector(lesson)
         if refused is not None:
             self.refused[refused] += 1
+            if self.observer is not None:
+                self.observer.refused(refused)
             return
         self.learned += 1
         seen = Seen(x, lesson.offer_id, lesson.cell, _slot(lesson))
