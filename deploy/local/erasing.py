@@ -131,35 +131,24 @@ def certificate_of(
         By store that was written anew: what could not be cleared.
     """
     when = at.isoformat(timespec="seconds").replace("+00:00", "Z")
-    retention = next(int(topic.config["retention.ms"]) for topic in TOPICS if topic.name == CUSTOMER_EVENTS)
-    gone = (at + timedelta(days=retention / DAY)).date().isoformat()
 
     def deleted(store: str, rows: int | None = None) -> dict[str, Any]:
         line: dict[str, Any] = {"store": store, "done": "deleted", "at": done["applied_at"]}
         return line if rows is None else {**line, "rows": rows}
 
-    def later(store: str, how: str) -> dict[str, Any]:
-        return {"store": store, "done": "ages out", "how": how}
-
     stores = [
         deleted("events", done["events"]),
         deleted("hashes of event ids"),
         deleted("lessons", done["lessons"]),
+        deleted("facts that insights are counted from"),
+        deleted("trials, and outcomes that wait for their decision"),
         deleted("dead letters", done["dead_letters"]),
         deleted("customer models"),
         deleted("views of the recommender"),
         deleted("decisions and their pools"),
         deleted("spools of collector, recommender and feedback"),
-        later("learned models", "they hold no keys; his orders leave their counts at the next rebuild"),
-        later("journal and dead letters on Kafka", f"by retention, until {gone}"),
-        later(
-            "customer models on Kafka",
-            "a tombstone is written; the log cleaner removes what lies before it, and it 30 days later",
-        ),
-        later("backups", "as long as you keep them; a restored one is cleared before it serves"),
+        *({"store": store, "done": "ages out", "how": how} for store, how in _later(compacted, at).items()),
     ]
-    if not compacted:
-        stores.append(later("deleted bytes in files", "until they are overwritten, or erase --compact"))
     for store, left in rewritten.items():
         stores.append(
             {"store": store, "done": "written anew", "at": when, **({"left": left} if left else {})}
@@ -176,6 +165,26 @@ def certificate_of(
         "stores": stores,
         "kept": "a keyed hash of each erased key, so that nothing under it is ever stored again",
     }
+
+
+def _later(compacted: bool, at: datetime) -> dict[str, str]:
+    """What holds something of him for a while yet, and how it goes."""
+    retention = next(int(topic.config["retention.ms"]) for topic in TOPICS if topic.name == CUSTOMER_EVENTS)
+    gone = (at + timedelta(days=retention / DAY)).date().isoformat()
+    log = "its files go, or are written over, after two checkpoints (checkpoint_timeout, 5 min by default)"
+    if compacted:
+        log = "ended by a checkpoint; a server that uses its files again (wal_recycle) writes them over later"
+    stores = {
+        "learned models": "they hold no keys; his orders leave their counts at the next rebuild",
+        "journal and dead letters on Kafka": f"by retention, until {gone}",
+        "customer models on Kafka": "a tombstone is written; the log cleaner removes what lies before it, "
+        "and it 30 days later",
+        "write-ahead log of PostgreSQL": f"{log}; archived ones as long as you keep them",
+        "backups": "as long as you keep them; a restored one is cleared before it serves",
+    }
+    if not compacted:
+        stores["deleted bytes in files"] = "until they are overwritten, or erase --compact"
+    return stores
 
 
 def certificates(data_dir: Path) -> list[dict[str, Any]]:
