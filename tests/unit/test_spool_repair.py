@@ -267,5 +267,15 @@ def test_suspicion_probes_ever_more_rarely_and_is_sure_only_by_its_probe() -> No
     assert verdicts == [fine, fine, probe, fine, probe, probe]
     assert suspicion.look(23.0, 8, 9) is fine
     assert suspicion.look(27.0, 8, 9) is probe
-    assert suspicion.look(27.1, 9, 12) is Verdict.LOST
-    assert suspicion.look(27.2, 9, 9) is fine
+    assert [suspicion.look(at, 9, 12) for at in (27.1, 31.0, 31.2)] == [fine, fine, Verdict.LOST]
+    assert suspicion.look(31.3, 9, 9) is fine
+
+
+def test_analyzer_that_stood_still_with_one_record_in_hand_has_lost_nothing() -> None:
+    """Ticks are one a second: a pause finds one in work and some behind it, all of them on the bus."""
+    suspicion = Suspicion(first=4, most=10)
+    assert suspicion.look(0.0, 10, 11) is Verdict.FINE
+    assert suspicion.look(4.0, 10, 15) is Verdict.PROBE
+    # It has just written the one, and takes the others next.
+    seen = [suspicion.look(at, applied, 16) for at, applied in ((5.0, 11), (6.0, 15), (7.0, 16))]
+    assert seen == [Verdict.FINE] * 3
