@@ -96,6 +96,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             for turn in range(4):
                 turn_the_loop(up, turn)
                 time.sleep(1.5)
+            meet_many(up)
             yield Watched(up, prometheus)
         finally:
             prometheus.stop()
@@ -143,6 +144,39 @@ def turn_the_loop(up: Up, turn: int) -> None:
     link = {"customer_id": "c-1", "anonymous_id": "v-1"}
     assert up.post("collector", "/v1/identities", link).status_code == 202
     produce_nonsense(up.record["kafka"])
+
+
+CUSTOMERS = 240
+"""So many that of each group, three tenths of them or more, nobody is left with fewer than 30."""
+
+
+def meet_many(up: Up) -> None:
+    """What takes days in a shop: trials judged when their window ends, ghosts, lift of whole groups."""
+    short = {"window": 2, "ghosts": 0.3, "exploration": 0.2}
+    assert up.put("recommender", "/v1/placements/shop", short).status_code == 200
+    time.sleep(1.0)
+    for turn in range(2):
+        asked = {"requests": [{"placement": "shop", "customer_id": f"m-{n}"} for n in range(CUSTOMERS)]}
+        answers = up.post("recommender", "/v1/recommendations/batch", asked).json()["answers"]
+        outcomes, orders = [], []
+        for n, answer in enumerate(answers):
+            offers = answer["offers"][:2]
+            outcomes += [{"token": offer["token"], "outcome": "shown"} for offer in offers]
+            outcomes += [{"token": offer["token"], "outcome": "clicked"} for offer in offers[: n % 2]]
+            if n % 3 == 0:
+                bought = offers[0]["product_id"] if offers else "p-0"
+                lines = [{"product_id": bought, "quantity": 1 + n % 4, "price": 3}]
+                orders.append(
+                    {
+                        "type": "order_completed",
+                        "channel": "web",
+                        "customer_id": f"m-{n}",
+                        "properties": {"order_id": f"m-{turn}-{n}", "currency": "EUR", "products": lines},
+                    }
+                )
+        assert up.post("feedback", "/v1/outcomes", outcomes).status_code == 202
+        assert up.post("collector", "/v1/touchpoints", orders).status_code == 202
+        time.sleep(2.5)
 
 
 def produce_nonsense(kafka: str) -> None:
@@ -197,23 +231,21 @@ def spoken(series: list[dict[str, Any]]) -> str:
     return " | ".join(said)
 
 
-TAKES_DAYS = {
-    "Worst gain over the prior",
-    "Log loss",
-    "Gain over the prior",
-    "Order",
-    "Calibration",
-    "Caused",
-    "Lift",
-    "Group shares",
-}
-"""Panels of *Model honesty* that are empty at first: a trial is judged when its window ends, a group of fewer
-than 30 customers is small, and customers are counted once a minute for placements of the catalogue."""
+COUNTED = [
+    ("closedloop: Pipes", "Dead letters by reason"),
+    ("closedloop: Pipes", "Duplicates"),
+    ("closedloop: Pipes", "Items refused at the door"),
+    ("closedloop: Pipes", "Outcomes refused at the door"),
+]
+"""Panels that must show more than 0: each has been given something."""
 
 
 def test_every_panel_shows_data(watched: Watched) -> None:
-    """Not only a series: a number. A quantile of a histogram that nobody fed is NaN, and an empty panel."""
-    asked = [query for query in queries() if query.panel not in TAKES_DAYS]
+    """Not only a series: a number. A quantile of a histogram that nobody fed is NaN, and an empty panel.
+
+    Takes up to a minute where the machine is not busy: as often is the lift counted.
+    """
+    asked = queries()
     shown: dict[Asked, list[dict[str, Any]]] = {}
 
     def all_there() -> bool:
@@ -226,10 +258,11 @@ def test_every_panel_shows_data(watched: Watched) -> None:
                     shown[query] = series
         if len(shown) < len(asked):
             turn_the_loop(watched.up, int(time.time()))
+            time.sleep(1.0)
         return len(shown) == len(asked)
 
     try:
-        eventually(all_there, 25)
+        eventually(all_there, 240)
     finally:
         lines = [
             f"{query.dashboard} / {query.panel} [{query.legend}]: {spoken(shown.get(query, [])) or 'NO DATA'}"
@@ -239,17 +272,17 @@ def test_every_panel_shows_data(watched: Watched) -> None:
         print(text)
         if path := os.environ.get("CLOSEDLOOP_PANELS"):
             Path(path).write_text(text)
-    numbers = {
-        (query.dashboard, query.panel): sum(float(s["value"][1]) for s in series)
-        for query, series in shown.items()
-    }
-    for panel in (
-        "Dead letters by reason",
-        "Duplicates",
-        "Items refused at the door",
-        "Outcomes refused at the door",
-    ):
-        assert numbers["closedloop: Pipes", panel] > 0, panel
+
+    def counted() -> bool:
+        turn_the_loop(watched.up, int(time.time()))
+        time.sleep(1.0)
+        series = {
+            panel: [s for query in asked if query[:2] == panel for s in watched.prometheus.ask(query.expr)]
+            for panel in COUNTED
+        }
+        return all(sum(float(s["value"][1]) for s in some) > 0 for some in series.values())
+
+    eventually(counted, 20)
 
 
 def test_template_variables_find_their_values(watched: Watched) -> None:
@@ -257,8 +290,9 @@ def test_template_variables_find_their_values(watched: Watched) -> None:
         for variable in json.loads(path.read_text())["templating"]["list"]:
             if variable["type"] == "query":
                 metric, label = re.match(r"label_values\((.*), (\w+)\)", variable["query"]).groups()  # type: ignore[union-attr]
-                found = watched.prometheus.get(f"/label/{label}/values", **{"match[]": metric})
-                assert found or "lift" in metric, variable["query"]
+                assert watched.prometheus.get(f"/label/{label}/values", **{"match[]": metric}), variable[
+                    "query"
+                ]
 
 
 def test_every_rule_evaluates_and_every_recording_has_data(watched: Watched) -> None:
@@ -271,8 +305,7 @@ def test_every_rule_evaluates_and_every_recording_has_data(watched: Watched) -> 
     assert kinds == {"recording", "alerting"}
     for rule in rules():
         if rule["type"] == "recording":
-            slow = rule["name"] == "closedloop:calibration:ratio1d"
-            assert slow or watched.prometheus.ask(rule["name"]), rule["name"]
+            assert watched.prometheus.ask(rule["name"]), rule["name"]
         else:
             watched.prometheus.ask(rule["query"])
 
