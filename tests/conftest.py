@@ -62,13 +62,13 @@ async def embedded_postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIt
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def postgres_url(embedded_postgres: EmbeddedPostgres) -> AsyncIterator[str]:
-    """URL of an empty database, a fresh one for each test module."""
+async def postgres_url(embedded_postgres: EmbeddedPostgres) -> str:
+    """URL of an empty database, a fresh one for each test module; it goes with the server."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     admin = await asyncpg.connect(embedded_postgres.url("postgres"))
     try:
+        # Trap: to drop it at the end would have PostgreSQL write and sync all files of the run at once.
         await admin.execute(f"create database {name}")
-        yield embedded_postgres.url(name)
-        await admin.execute(f"drop database {name} with (force)")
     finally:
         await admin.close()
+    return embedded_postgres.url(name)

@@ -34,8 +34,8 @@ from services.analyzer.metrics import ENDS
 from services.analyzer.ports import LearnedState
 from services.analyzer.settings import AnalyzerSettings
 from services.analyzer.store.memory import MemoryAnalyzerStore
-from tests.unit.test_trials import decision as offered
-from tests.unit.test_trials import outcome as showing
+from tests.unit.offer_world import decision as offered
+from tests.unit.offer_world import outcome as showing
 
 T0 = 1_790_000_000_000
 SPOOL = "0f3a9c1e"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from libs.common.clock import DAY, MINUTE
 from libs.common.contracts.customer_event import ConsentGiven, Outcome, Touchpoint
 from libs.common.contracts.customer_model import decode_profile
 from libs.common.contracts.identity import partition_of
@@ -16,8 +17,8 @@ from libs.common.intake import Admitted
 from services.feedback.model import Offer, OutcomeIn, outcome_event, refusals
 from services.recommender.model.consent import Policy, allowed
 from tests.contract.test_analyzer_api import Caller, analyzing, touch
+from tests.unit.offer_world import T0, decision, order, outcome
 from tests.unit.test_analyzer_lift import decided, owned, sold
-from tests.unit.test_trials import DAY, MINUTE, T0, decision, order, outcome
 
 
 @pytest.fixture

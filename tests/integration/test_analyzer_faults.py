@@ -25,9 +25,9 @@ from services.analyzer.rebuild.run import rebuild
 from services.analyzer.rebuild.workers import Plan
 from services.analyzer.settings import AnalyzerSettings
 from tests.freezing import freeze, thaw
-from tests.integration.test_analyzer_loop import Platform, many, platform, postgres
+from tests.integration.test_analyzer_loop import Platform, many, platform
 
-__all__ = ["platform", "postgres"]
+__all__ = ["platform"]
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
 
 

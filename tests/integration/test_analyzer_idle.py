@@ -24,7 +24,8 @@ from services.analyzer.handlers.queries import Queries
 from services.analyzer.rebuild.partition import PartitionRebuild
 from services.analyzer.store.memory import MemoryAnalyzerStore
 from services.analyzer.store.rebuilding import PostgresRebuildStore
-from tests.integration.test_analyzer_erasures import (
+from tests.integration.analyzer_world import SPOOL, T0, decision, order, view
+from tests.integration.erasure_world import (
     KEY,
     TRACES,
     VISITOR,
@@ -34,21 +35,7 @@ from tests.integration.test_analyzer_erasures import (
     his,
     link,
     rebuilds_the_same,
-    world,
 )
-from tests.integration.test_analyzer_slices import (
-    SPOOL,
-    T0,
-    bus,
-    decision,
-    order,
-    postgres,
-    rig,
-    stores,
-    view,
-)
-
-__all__ = ["bus", "postgres", "rig", "stores", "world"]
 
 OTHER = "anon:v-linked"
 PLACE = partition_of(VISITOR)

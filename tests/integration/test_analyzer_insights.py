@@ -22,10 +22,8 @@ from services.analyzer.model.lift import LiftView
 from services.analyzer.model.margins import Margins
 from services.analyzer.rebuild.run import rebuild
 from services.analyzer.store.reading import PostgresReadStore
-from tests.integration.test_rebuild import Live, live, postgres
+from tests.integration.rebuild_world import Live
 from tests.unit.test_analyzer_lift import T0, base, decided, margins, owned, sold
-
-__all__ = ["live", "postgres"]
 
 pytestmark = pytest.mark.embedded
 

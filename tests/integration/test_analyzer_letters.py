@@ -17,23 +17,8 @@ from services.analyzer.letters import LetterPublisher
 from services.analyzer.model.letters import LetterFilter
 from services.analyzer.store import postgres as store
 from services.analyzer.store.memory import MemoryAnalyzerStore
-from tests.integration.test_analyzer_slices import (
-    C7,
-    SPOOL,
-    T0,
-    Rig,
-    base,
-    bus,
-    clicked,
-    decision,
-    ledger_of,
-    postgres,
-    rig,
-    stores,
-    view,
-)
+from tests.integration.analyzer_world import C7, SPOOL, T0, Rig, base, clicked, decision, ledger_of, view
 
-__all__ = ["bus", "postgres", "rig", "stores"]
 pytestmark = pytest.mark.embedded
 
 FEEDBACK = "feedbac4"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,27 +93,18 @@ class Platform:
             await asyncio.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    with asyncio.Runner() as runner:
-        server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
-        runner.run(server.start(60))
-        yield server
-        runner.run(server.stop())
-
-
 @pytest.fixture
-async def platform(tmp_path: Path, postgres: EmbeddedPostgres) -> AsyncIterator[Platform]:
+async def platform(tmp_path: Path, embedded_postgres: EmbeddedPostgres) -> AsyncIterator[Platform]:
     broker = EmbeddedBroker(tmp_path / "broker")
     await broker.start()
     bus = KafkaBus(broker.address)
     await bus.ensure_topics(TOPICS)
     await bus.close()
-    database = Database(postgres.address, size=1)
+    database = Database(embedded_postgres.address, size=1)
     async with database.bulk() as connection:
         await connection.execute("DROP SCHEMA IF EXISTS analyzer CASCADE")
     await database.close()
-    yield Platform(tmp_path, broker, postgres)
+    yield Platform(tmp_path, broker, embedded_postgres)
     await broker.stop()
 
 

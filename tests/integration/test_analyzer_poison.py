@@ -10,21 +10,8 @@ import pytest
 
 from libs.common.contracts.customer_event import Erasure, IdentityLinked, Touchpoint
 from libs.common.contracts.identity import partition_of
-from tests.integration.test_analyzer_slices import (
-    C7,
-    Rig,
-    base,
-    bus,
-    clicked,
-    decision,
-    ledger_of,
-    postgres,
-    rig,
-    stores,
-    view,
-)
+from tests.integration.analyzer_world import C7, Rig, base, clicked, decision, ledger_of, view
 
-__all__ = ["bus", "postgres", "rig", "stores"]
 pytestmark = pytest.mark.embedded
 
 LONG = "".join(chr(0x4E00 + 7 * n) for n in range(1_200))

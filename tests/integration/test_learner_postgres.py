@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from random import Random
 
@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from deploy.local.postgres import EmbeddedPostgres
 from libs.common.bus.memory import MemoryBus
 from libs.common.clock import SECOND
 from libs.common.contracts.identity import PARTITIONS
@@ -44,18 +43,9 @@ SMALL = Parameters(
 )
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    with asyncio.Runner() as runner:
-        server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
-        runner.run(server.start(60))
-        yield server
-        runner.run(server.stop())
-
-
 @pytest.fixture
-async def database(postgres: EmbeddedPostgres) -> AsyncIterator[Database]:
-    database = Database(postgres.address, size=6)
+async def database(postgres_url: str) -> AsyncIterator[Database]:
+    database = Database(postgres_url, size=6)
     yield database
     await database.close()
 
@@ -200,12 +190,12 @@ async def test_one_learner_is_elected_and_the_next_fences_it_off(database: Datab
 
 
 async def test_service_publishes_what_the_models_page_says(
-    postgres: EmbeddedPostgres, database: Database, tmp_path: Path
+    postgres_url: str, database: Database, tmp_path: Path
 ) -> None:
     """The learner as put together for real, on the analyzer's own schema."""
     bus = MemoryBus()
     settings = LearnerSettings(
-        data_dir=tmp_path, postgres=SecretStr(postgres.address), poll_seconds=0.02, publish_seconds=0.1
+        data_dir=tmp_path, postgres=SecretStr(postgres_url), poll_seconds=0.02, publish_seconds=0.1
     )
     async with running(create_service(settings, bus=bus)):
         await write(database, "analyzer", rows())

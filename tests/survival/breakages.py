@@ -20,7 +20,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 NOT_COPIED = (".venv", ".git", "build", "*_cache", "__pycache__", ".closedloop*", "dist")
 SECONDS = 420
-SLICES = "tests/integration/test_analyzer_slices.py::"
 
 
 @dataclass(frozen=True)
@@ -77,14 +76,14 @@ BREAKAGES = (
         "services/analyzer/handlers/fates.py",
         "    if seq <= known:\n",
         "    if seq < 0:\n",
-        SLICES + "test_redelivery_is_skipped_and_not_counted",
+        "tests/integration/test_analyzer_slices.py::test_redelivery_is_skipped_and_not_counted",
     ),
     Breakage(
         "fence off: whoever writes last wins",
         "services/analyzer/store/fenced.py",
         "WHERE partition = $1 AND epoch = $2 AND (next_offset, number, journal_time) = ($12, $13, $14)",
         "WHERE partition = $1 AND $2::bigint IS NOT NULL AND $12::bigint + $13::bigint + $14::bigint >= 0",
-        SLICES + "test_zombie_is_fenced_and_changes_nothing",
+        "tests/integration/test_analyzer_zombies.py::test_zombie_is_fenced_and_changes_nothing",
     ),
     Breakage(
         "revision check of views off",
@@ -148,7 +147,7 @@ BREAKAGES = (
         "services/analyzer/consumer.py",
         "            if not rows:\n                break\n",
         "            break\n",
-        "tests/integration/test_analyzer_slices.py::"
+        "tests/integration/test_analyzer_publication.py::"
         "test_heir_publishes_what_the_owner_committed_and_did_not_publish",
     ),
     Breakage(

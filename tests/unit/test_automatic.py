@@ -17,7 +17,7 @@ from services.analyzer.handlers.folding import Changed, fold_into, model_rows
 from services.analyzer.model.automatic import MAIL_SCANNER, MOST_VIEWS, RATE, REST, SCAN
 from services.analyzer.model.digest import partition_digest
 from services.analyzer.model.fold import Models, fold
-from tests.unit.test_trials import Shop
+from tests.unit.offer_world import Shop
 
 T0 = 1_790_000_040_000
 """A full minute."""
