@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -200,6 +201,8 @@ def disturb(world: World, journal: Journal, victims: Sequence[str], random: Rand
         if turn < kills:
             reach(world, before)
             time.sleep(0.3 * random.random())
+            # A small part is folded by others while the last one killed is still on its way back.
+            wait(partial(world.alive, victims[turn]), PATIENCE, world.logs)
             world.kill(victims[turn])
         placed, before = following, journal.reached(following)
     reach(world, journal.ends)

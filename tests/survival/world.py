@@ -180,6 +180,10 @@ class World:
         role = self.keeper.roles[name]
         return role.starts, role.alive
 
+    def alive(self, name: str) -> bool:
+        """Whether ``name`` lives."""
+        return self.keeper.roles[name].alive
+
     def ready(self, name: str) -> bool:
         """Whether a service says so."""
         body = self.get(name, "/readyz")
