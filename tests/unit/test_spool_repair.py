@@ -267,8 +267,9 @@ def test_suspicion_probes_ever_more_rarely_and_is_sure_only_by_its_probe() -> No
     assert verdicts == [fine, fine, probe, fine, probe, probe]
     assert suspicion.look(23.0, 8, 9) is fine
     assert suspicion.look(27.0, 8, 9) is probe
-    assert [suspicion.look(at, 9, 12) for at in (27.1, 31.0, 31.2)] == [fine, fine, Verdict.LOST]
-    assert suspicion.look(31.3, 9, 9) is fine
+    assert [suspicion.look(at, 9, 12) for at in (27.1, 31.0, 31.2)] == [fine, fine, probe]
+    assert suspicion.look(31.3, 10, 13) is Verdict.LOST
+    assert suspicion.look(31.4, 10, 10) is fine
 
 
 def test_analyzer_that_stood_still_with_one_record_in_hand_has_lost_nothing() -> None:
@@ -276,6 +277,13 @@ def test_analyzer_that_stood_still_with_one_record_in_hand_has_lost_nothing() ->
     suspicion = Suspicion(first=4, most=10)
     assert suspicion.look(0.0, 10, 11) is Verdict.FINE
     assert suspicion.look(4.0, 10, 15) is Verdict.PROBE
-    # It has just written the one, and takes the others next.
-    seen = [suspicion.look(at, applied, 16) for at, applied in ((5.0, 11), (6.0, 15), (7.0, 16))]
-    assert seen == [Verdict.FINE] * 3
+    # It has written the one, joins its group anew, and then takes the others.
+    assert [suspicion.look(at, 11, 22) for at in (5.0, 8.0, 9.0)] == [
+        Verdict.FINE,
+        Verdict.FINE,
+        Verdict.PROBE,
+    ]
+    assert [suspicion.look(at, at, 22) for at in (10, 21, 22)] == [Verdict.FINE] * 3
+    # Nor does it count together with another time.
+    assert [suspicion.look(at, 22, 24) for at in (30, 34)] == [Verdict.FINE, Verdict.PROBE]
+    assert suspicion.look(35, 23, 30) is Verdict.FINE
