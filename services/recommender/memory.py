@@ -127,6 +127,6 @@ class MemoryDecisionStore(_Reachable):
             del self.decisions[key]
         return gone
 
-    async def expire(self, days: int) -> int:
+    async def expire(self, days: int, limit: int) -> int:
         self._ask()
         return 0

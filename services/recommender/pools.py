@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 BATCH = 500
 PAUSE = 0.25
 EXPIRY_EVERY = 3_600.0
+"""Seconds of rest between two looks at what is too old, once nothing is."""
+EXPIRED_AT_ONCE = 2_000
 
 
 class PoolKeeper:
@@ -41,13 +43,13 @@ class PoolKeeper:
         self._days = days
         self._forgetting = forgetting
         self._begun = self._done = 0
+        self._rested = EXPIRY_EVERY
 
     async def run(self) -> None:
-        """Drain until cancelled, and once an hour drop what is too old."""
-        rested = EXPIRY_EVERY
+        """Drain until cancelled, and once an hour drop what is too old, some in each round."""
         while True:
-            pause = await self._round(rested >= EXPIRY_EVERY)
-            rested = 0.0 if rested >= EXPIRY_EVERY else rested + pause
+            pause = await self._round()
+            self._rested += pause
             await asyncio.sleep(pause)
 
     async def passed(self, within: float) -> bool:
@@ -61,7 +63,7 @@ class PoolKeeper:
             return False
         return True
 
-    async def _round(self, expiring: bool) -> float:
+    async def _round(self) -> float:
         self._begun += 1
         try:
             # Until there was no more for a moment: under load there is always one that has just come.
@@ -69,14 +71,19 @@ class PoolKeeper:
                 pass
             # Trap: in this very loop, never beside it. A decision on its way into the store would be missed.
             await self._forgetting.catch_up()
-            if expiring:
-                await self._store.expire(self._days)
+            if self._rested >= EXPIRY_EVERY:
+                await self._expire()
         except Transient as error:
             _log.warning("decisions not stored yet: %s", error.reason)
             return self._backoff.failed()
         self._backoff.succeeded()
         self._done = self._begun
         return PAUSE
+
+    async def _expire(self) -> None:
+        """Drop some of what is too old; where that was all, rest."""
+        if await self._store.expire(self._days, EXPIRED_AT_ONCE) < EXPIRED_AT_ONCE:
+            self._rested = 0.0
 
     async def drain(self) -> int:
         """Move one batch; answers how many rows it had."""

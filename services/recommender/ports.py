@@ -110,8 +110,8 @@ class DecisionStore(Protocol):
         """Delete all decisions for ``customers``; answers their ids."""
         ...
 
-    async def expire(self, days: int) -> int:
-        """Drop what was stored more than ``days`` ago; answers how many."""
+    async def expire(self, days: int, limit: int) -> int:
+        """Drop some of what was stored more than ``days`` ago, at most ``limit``; answers how many."""
         ...
 
 

@@ -69,6 +69,15 @@ ORDER BY decided_at, decision_id LIMIT $4
 """
 
 
+# Trap: some at a time. A statement over all that is old would time out where there is much of it, as after
+# an hour of many decisions or once fewer days are asked for, and be tried again with even more.
+_EXPIRE = """
+DELETE FROM recommender.decisions WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM recommender.decisions
+    WHERE stored_at < now() - make_interval(days => $1) LIMIT $2))
+"""
+
+
 class Schema:
     """The recommender's schema in a database, brought up to date when it is first needed.
 
@@ -195,9 +204,7 @@ class PostgresDecisionStore:
             )
         return [row[0] for row in rows]
 
-    async def expire(self, days: int) -> int:
+    async def expire(self, days: int, limit: int) -> int:
         async with (await self._schema.database()).bulk() as connection:
-            status = await connection.execute(
-                "DELETE FROM recommender.decisions WHERE stored_at < now() - make_interval(days => $1)", days
-            )
+            status = await connection.execute(_EXPIRE, days, limit)
         return int(status.rpartition(" ")[2])

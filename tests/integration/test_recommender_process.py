@@ -250,7 +250,7 @@ async def test_store_keeps_outbox_revisions_and_first_decisions(database: str) -
         await stores.decisions.keep([kept])
         await stores.decisions.keep([kept._replace(answer=b"other")])
         assert await stores.decisions.find(["d", "e"]) == {"d": kept}
-        assert await stores.decisions.expire(1) == 0
+        assert await stores.decisions.expire(1, 10) == 0
     finally:
         await stores.close()
 
