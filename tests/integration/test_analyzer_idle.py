@@ -22,6 +22,7 @@ from services.analyzer.handlers import slices
 from services.analyzer.handlers.certificate import certificate
 from services.analyzer.handlers.queries import Queries
 from services.analyzer.rebuild.partition import PartitionRebuild
+from services.analyzer.store import erasing
 from services.analyzer.store.memory import MemoryAnalyzerStore
 from services.analyzer.store.rebuilding import PostgresRebuildStore
 from tests.integration.analyzer_world import SPOOL, T0, decision, order, view
@@ -180,6 +181,20 @@ async def test_a_broker_lost_before_readers_knew_tells_of_no_erasure(
     for _ in range(3):
         await world.errands.round()
     assert VISITOR.encode() not in await stored_models(world)
+
+
+async def test_very_many_who_were_dropped_leave_the_table_in_portions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasing, "PURGED_AT_ONCE", 4)
+    many = [key for n in range(300) if partition_of(key := f"anon:v{n}") == PLACE][:7]
+    await world.post(*(his(key, view(f"v-{n}")) for n, key in enumerate(many)), *ticks(T0 + 91 * DAY))
+    await world.settle()
+    monkeypatch.setattr(errands, "DROPPED_KEPT", 0.0)
+    for _ in range(3):
+        await world.errands.round()
+    held = await stored_models(world)
+    assert not [key for key in many if key.encode() in held]
 
 
 async def test_very_many_of_one_millisecond_are_dropped_in_portions(

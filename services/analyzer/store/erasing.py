@@ -23,6 +23,8 @@ NOTICE_COLUMNS = "partition, erasure, mark, target, linked, owned, recorded_at"
 ERASE_SECONDS = 600.0
 """How long one statement about one customer may take: he may have a million events."""
 
+PURGED_AT_ONCE = 5_000
+
 
 async def erase(connection: asyncpg.Connection, schema: str, partition: int, erased: Erased) -> None:
     """Delete what ``erased`` names, within the transaction of its slice, and note how much that was."""
@@ -164,13 +166,22 @@ class PostgresErasureStore:
 
     async def purge(self, partition: int, published: int, long_ago: int) -> bool:
         async with self._database.connection() as connection:
-            await connection.execute(
-                f"DELETE FROM {self._schema}.models WHERE partition = $1 AND withdrawn"
-                " AND revision <= CASE WHEN dropped THEN $3::bigint ELSE $2 END",
-                partition,
-                published,
-                long_ago,
+            over = (
+                "partition = $1 AND withdrawn AND revision <= CASE WHEN dropped THEN $3::bigint ELSE $2 END"
             )
+            gone = PURGED_AT_ONCE
+            # Trap: some at a time. Of all visitors who were dropped in an hour at once it may time out, and
+            # would do so for ever. Asked twice, as somebody may come back between finding and deleting.
+            while gone >= PURGED_AT_ONCE:
+                status = await connection.execute(
+                    f"DELETE FROM {self._schema}.models WHERE {over} AND ctid = ANY(ARRAY("
+                    f"SELECT ctid FROM {self._schema}.models WHERE {over} LIMIT $4))",
+                    partition,
+                    published,
+                    long_ago,
+                    PURGED_AT_ONCE,
+                )
+                gone = _count(status)
             left = await connection.fetchval(
                 f"SELECT EXISTS (SELECT FROM {self._schema}.models"
                 " WHERE partition = $1 AND withdrawn AND NOT dropped)",
