@@ -100,6 +100,19 @@ async def test_a_step_after_the_draw_is_found_out(world: World, monkeypatch: pyt
         assert await audited(client, range(150)) > 4.5
 
 
+async def test_how_likely_neighbours_were_swapped_is_said_to_who_learns_and_to_who_asks(world: World) -> None:
+    async with world.up() as client:
+        # About nobody: of those who are known there are ghosts, and beside them nothing is said.
+        answer = await ask(client, placement="lucky", decision_id="d", limit=5)
+        decision = await report(client, answer)
+    (event,) = world.decisions
+    assert "swapped" not in decision["slots"][0]
+    said = [slot["swapped"] for slot in decision["slots"][1:]]
+    assert len(said) == 4
+    assert all(0.0 < one < 1.0 for one in said)
+    assert [one.swapped for one in event.offers] == pytest.approx([0.0, *said], rel=1e-5)
+
+
 async def test_ghosts_are_told_and_not_shown_and_stay_ghosts_all_through_the_window(world: World) -> None:
     shown, withheld = set(), set()
     async with world.up() as client:

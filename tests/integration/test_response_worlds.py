@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 import pytest
 
-from libs.common.scoring.response import start_deviation, start_mean
 from services.analyzer.learner.effects import expit
-from services.analyzer.learner.logit import BayesianLogit, Seen
+from services.analyzer.learner.logit import Seen
 from services.analyzer.learner.responses import ResponseLearner
-from tests.benchmarks.bandits.known import INTERCEPT, coverage, plain, unwanted
+from tests.benchmarks.bandits.known import coverage, plain, unwanted
 from tests.unit.trial_world import HOUR, T0, WINDOW, in_order, lesson, life
 
 X = plain()
-
-
-def head(name: str = "converted_alone") -> BayesianLogit:
-    return BayesianLogit(start_mean(name), start_deviation(), intercept=INTERCEPT)
 
 
 def test_intervals_of_100_new_offers_cover_their_rates() -> None:
@@ -28,23 +22,6 @@ def test_intervals_of_100_new_offers_cover_their_rates() -> None:
     assert found.covered >= 85
     # And not because it knows nothing: its intervals are far narrower than offers differ.
     assert found.width < 0.6
-
-
-def test_odds_of_slots_are_recovered() -> None:
-    """Slots are looked at with 1, 0.65, 0.4, by a policy that puts the best offers first."""
-    random = np.random.default_rng(2)
-    looked_at = (1.0, 0.65, 0.4)
-    chances = np.linspace(0.05, 0.3, 6)
-    model = head("engaged")
-    for _ in range(12_000):
-        slate = np.argsort(-chances * random.gumbel(1.0, 0.5, size=6))[:3]
-        for rank, offer in enumerate(slate.tolist(), start=1):
-            success = float(random.random() < chances[offer] * looked_at[rank - 1])
-            slot = f"{rank} home" if rank > 1 else None
-            model.learn_one(Seen(X, f"o{offer}", 8, slot), success, 1.0)
-    for rank, share in ((2, 0.65), (3, 0.4)):
-        odds = np.mean([c * share / (1 - c * share) / (c / (1 - c)) for c in chances])
-        assert math.exp(model.mean[model.slots[f"{rank} home"]]) == pytest.approx(odds, rel=0.1)
 
 
 def test_share_caused_is_recovered_where_ghosts_are_many() -> None:

@@ -46,6 +46,7 @@ def world(trials: int, seed: int = 1) -> list[TrialLesson]:
             "offer_kind": str(random.choice(["cross_sell", "repeat", "up_sell"])),
             "placement": str(random.choice(["home", "mail"])),
             "rank": int(random.integers(1, 5)),
+            "swapped": (n % 7 / 10, n % 5 / 10),
             "cell": int(random.integers(4)),
             "vector": own,
             "shared": shared,
@@ -129,11 +130,11 @@ def test_what_is_published_is_what_was_learned() -> None:
         head = fold.response.settled()[name]
         offers, cells = head.offers.arrays()[0], head.cells.arrays()[0]
         row, cell = head.offers.index["product:3"], head.cells.index[2]
-        odds = x @ head.mean[: head.size] + offers[row] + cells[cell]
+        odds = x @ head.mean + offers[row] + cells[cell]
         said = model.head_means(own, shared, ["product:3"], np.array([2]))[0, number]
         assert said == pytest.approx(1 / (1 + math.exp(-odds)), rel=1e-5)
         assert model.heads[number].root @ model.heads[number].root.T == pytest.approx(
-            head.covariance[: head.size, : head.size], abs=1e-6
+            head.covariance, abs=1e-6
         )
         assert model.heads[number].offer_variance == head.offers.variance
     assert 0.0 <= model.shares[""]["repeat"] <= 1.0
@@ -414,7 +415,10 @@ def test_lower_slots_have_effects_of_their_own_and_what_is_served_is_the_first()
     random = np.random.default_rng(7)
     lives = [
         life(
-            T0 + n * HOUR, engaged=0.001 if random.random() < (0.4, 0.4, 0.1)[n % 3] else None, rank=n % 3 + 1
+            T0 + n * HOUR,
+            engaged=0.001 if random.random() < (0.4, 0.4, 0.1)[n % 3] else None,
+            rank=n % 3 + 1,
+            swapped=((0.0, 0.5), (0.5, 0.5), (0.5, 0.0))[n % 3],
         )
         for n in range(600)
     ]
@@ -423,7 +427,7 @@ def test_lower_slots_have_effects_of_their_own_and_what_is_served_is_the_first()
     first, second, third = content.slots["home"][:3]
     assert first == 1.0
     assert third < 0.5 < second < 2.0
-    assert not fold.response.heads["converted_engaged"].slots
+    assert set(fold.response.slots) == {"engaged", "converted_alone"}
     own, shared = np.split(lesson().features(), [len(RESPONSE_FEATURES)])
     engaged = published(fold).head_means(own[None, :], shared, ["product:a"], np.array([0]))[0, 0]
     assert engaged == pytest.approx(0.4, abs=0.08)

@@ -115,6 +115,66 @@ def test_any_scores_give_stated_propensities_that_sum_to_one(
         gone.add(draw.chosen)
 
 
+def chance_of(
+    values: np.ndarray, worlds: np.ndarray, exploration: Exploration, left: set[int], at: int
+) -> float:
+    """That ``at`` is drawn from ``left``, worked out anew."""
+    among = sorted(left)
+    if exploration.near_best is not None:
+        top = values[among].max()
+        among = [one for one in among if values[one] >= top - exploration.near_best * abs(top)]
+    if at not in among:
+        return 0.0
+    best = np.array(among)[worlds[:, among].argmax(axis=1)]
+    return (1.0 - exploration.share) * float((best == at).mean()) + exploration.share / len(among)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(2, 8),
+    digits=st.integers(0, 3),
+    limit=st.integers(2, 9),
+    exploration=st.floats(1e-3, 1.0),
+    near_best=st.none() | st.floats(0.0, 3.0),
+    no_offer=st.booleans(),
+    ghosts=st.sets(st.integers(0, 7), max_size=2),
+)
+def test_two_neighbours_say_how_likely_they_had_been_drawn_the_other_way_round(
+    seed: int,
+    size: int,
+    digits: int,
+    limit: int,
+    exploration: float,
+    near_best: float | None,
+    no_offer: bool,
+    ghosts: set[int],
+) -> None:
+    worlds = np.random.default_rng(seed).normal(size=(16, size)).round(digits).astype(np.float32)
+    values, how = worlds.mean(axis=0), Exploration(exploration, near_best)
+    draws = fill(
+        values, worlds, limit, how, str(seed), no_offer=no_offer,
+        ghosts=lambda at: [at] if at in ghosts else [],
+    )  # fmt: skip
+    if no_offer:
+        values, worlds = np.append(values, 0.0), np.append(worlds, np.zeros((16, 1)), axis=1)
+    left, above = set(range(len(values))), None
+    for draw in draws:
+        if above is None or above.ghost or draw.ghost or draw.chosen == NOBODY:
+            # What was drawn between two has its own part in their order.
+            assert draw.swapped == 0.0
+        else:
+            pair, upper, lower = left | {above.chosen}, above.chosen, draw.chosen
+            orders = [
+                chance_of(values, worlds, how, pair, first)
+                * chance_of(values, worlds, how, pair - {first}, then)
+                for first, then in ((upper, lower), (lower, upper))
+            ]
+            assert draw.swapped == pytest.approx(orders[1] / sum(orders), abs=1e-9)
+        left.discard(draw.chosen)
+        above = draw
+
+
 def test_share_of_posterior_draws_is_counted_among_what_is_left() -> None:
     left = [0, 1, 2, 3]
     for draw in fill(VALUES, WORLDS, 4):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -33,6 +34,15 @@ def test_an_offer_that_was_shown_is_looked_at_four_times_and_judged() -> None:
     assert told.features().tolist() == [2.0, 0.0, 1.0, 0.0, 2.5]
     assert all(look.features().tolist() == told.features().tolist() for look in looks)
     assert person.models.trials.kept == {}
+
+
+def test_lessons_say_how_likely_an_offer_had_stood_above_or_below() -> None:
+    event = decision("d", T0, ["a", "b", "c", "d"], [("e", 3)], assumed_shown=4)
+    swapped = dict(zip("abcd", (0.0, 0.25, 7.0, math.nan), strict=True))
+    offers = tuple(replace(one, swapped=swapped[str(one.product_id)]) for one in event.offers)
+    person = Person().live(replace(event, offers=offers)).wait(T0 + 8 * DAY)
+    said = {lesson.product_id: lesson.swapped for lesson in person.told if not lesson.ghost}
+    assert said == {"a": (0.0, 0.25), "b": (0.25, 1.0), "c": (1.0, 0.0), "d": (0.0, 0.0)}
 
 
 def test_what_was_not_reported_shown_is_unknown_and_forgotten() -> None:

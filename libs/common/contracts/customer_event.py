@@ -102,6 +102,9 @@ class DecidedOffer(Struct, frozen=True, kw_only=True, omit_defaults=True):
         The features of this offer alone, packed; `vectors.trial_vector` reads them.
     cell:
         Number of kind × category × price tier: offers of one cell start from the same belief.
+    swapped:
+        Given this offer and the one above it, the probability that the draws place them the other way round;
+        0 where they cannot, or nothing was drawn. Where an offer stands would otherwise say how good it is.
     features:
         The same as plain numbers, with their names in ``Decision.feature_names``: how they were written
         before they were packed.
@@ -120,6 +123,7 @@ class DecidedOffer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     chance: float = 0.0
     vector: bytes = b""
     cell: int = 0
+    swapped: float = 0.0
 
 
 @final

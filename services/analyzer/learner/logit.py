@@ -9,7 +9,6 @@ keep no covariance with the rest: each gets the part of a step that its own unce
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from copy import copy
 from typing import NamedTuple
@@ -35,8 +34,6 @@ class LogitParameters(Struct, frozen=True, kw_only=True):
     ----------
     offers, cells:
         Of the intercepts of offers, and of cells of offers that are alike.
-    slot_deviation, most_slots:
-        Prior standard deviation of an indicator's weight, and how many there may be.
     spread_weight:
         How many known weights the first belief about the spread of a block of weights is worth.
     revise_first, revise_every:
@@ -46,20 +43,18 @@ class LogitParameters(Struct, frozen=True, kw_only=True):
 
     offers: EffectParameters = EffectParameters(variance=OFFER_VARIANCE)
     cells: EffectParameters = EffectParameters(variance=CELL_VARIANCE)
-    slot_deviation: float = 0.7
-    most_slots: int = 96
     spread_weight: float = 0.2
     revise_first: int = 50
     revise_every: int = 2_000
 
 
 class Seen(NamedTuple):
-    """What was observed of: features (d,), the offer, its cell, and the slot where that matters."""
+    """What was observed of: features (d,), the offer, its cell, and log odds known from elsewhere."""
 
     x: Floats
     offer: str
     cell: int = 0
-    slot: str | None = None
+    offset: float = 0.0
 
 
 class Told(NamedTuple):
@@ -74,7 +69,7 @@ class Told(NamedTuple):
 
 
 class BayesianLogit:
-    """P(success) = σ(x·w + slot + offer + cell).
+    """P(success) = σ(x·w + offer + cell + offset).
 
     Parameters
     ----------
@@ -91,9 +86,7 @@ class BayesianLogit:
     precision:
         Of the prior as it is by now (d,).
     mean, covariance:
-        Of the posterior, (d + slots,) and squared; slots are indicators that came to be known.
-    slots:
-        The column of each.
+        Of the posterior, (d,) and (d, d).
     seen, revised:
         Observations so far, and at the latest look at how far intercepts lie apart.
     """
@@ -109,26 +102,19 @@ class BayesianLogit:
         self.parameters = parameters or LogitParameters()
         self.intercept = intercept
         self.blocks = [list(block) for block in blocks]
-        self.size = len(mean)
         self.start = np.array(mean, dtype=np.float64)
         self._first: Floats = np.square(np.asarray(deviation, dtype=np.float64))
         self.precision: Floats = 1.0 / self._first
         self.mean: Floats = self.start.copy()
         self.covariance: Floats = np.diag(np.square(np.asarray(deviation, dtype=np.float64)))
-        self.slots: dict[str, int] = {}
         self.offers: Effects[str] = Effects(self.parameters.offers)
         self.cells: Effects[int] = Effects(self.parameters.cells)
         self.seen = self.revised = 0
 
     def predict_one(self, seen: Seen) -> float:
         """Log odds at the mean of the posterior."""
-        odds = (
-            float(seen.x @ self.mean[: self.size])
-            + self.offers.of(seen.offer)[0]
-            + self.cells.of(seen.cell)[0]
-        )
-        column = self.slots.get(seen.slot) if seen.slot is not None else None
-        return odds if column is None else odds + float(self.mean[column])
+        intercepts = self.offers.of(seen.offer)[0] + self.cells.of(seen.cell)[0]
+        return float(seen.x @ self.mean) + intercepts + seen.offset
 
     def learn_one(self, seen: Seen, successes: float, trials: float) -> None:
         """Learn from one observation, as a lot of its own."""
@@ -136,14 +122,12 @@ class BayesianLogit:
 
     def learn_many(self, told: Sequence[Told]) -> Floats:
         """Learn from a lot at once; the log odds (n,) that each was given before."""
-        for one in told:
-            self._know(one.seen.slot)
-        x = self._rows(told)
+        x = np.array([one.seen.x for one in told])
         successes, trials = np.array([one[1:] for one in told]).T
         across = x @ self.covariance
         of_offers, of_cells = [one.seen.offer for one in told], [one.seen.cell for one in told]
         offers, cells = _intercepts(self.offers, of_offers), _intercepts(self.cells, of_cells)
-        before = x @ self.mean + offers.mean + cells.mean
+        before = x @ self.mean + offers.mean + cells.mean + [one.seen.offset for one in told]
         found = joint_mode(before, across @ x.T + offers.covariance + cells.covariance, successes, trials)
         step = found.pull @ across
         self.mean += step
@@ -164,7 +148,6 @@ class BayesianLogit:
         """One that may learn on while this one stays as it is."""
         other = copy(self)
         other.mean, other.covariance = self.mean.copy(), self.covariance.copy()
-        other.slots = dict(self.slots)
         other.offers, other.cells = self.offers.copy(), self.cells.copy()
         return other
 
@@ -173,7 +156,7 @@ class BayesianLogit:
 
         (Power discounting, West & Harrison 1997, towards what was believed first and not towards nothing.)
         """
-        self._weigh(factor, (1.0 - factor) * self._prior()[1])
+        self._weigh(factor, (1.0 - factor) * self.precision)
         self.offers.fade(factor)
         self.cells.fade(factor)
 
@@ -189,8 +172,8 @@ class BayesianLogit:
         """
         if not self.blocks:
             return
-        known = 1.0 - np.diag(self.covariance)[: self.size] * self.precision
-        apart = (self.mean[: self.size] - self.start) ** 2
+        known = 1.0 - np.diag(self.covariance) * self.precision
+        apart = (self.mean - self.start) ** 2
         variance = 1.0 / self.precision
         weight = self.parameters.spread_weight
         for block in self.blocks:
@@ -199,51 +182,22 @@ class BayesianLogit:
             scale = (weight + (apart[block] / first).sum()) / (weight + np.clip(known[block], 0.0, 1.0).sum())
             variance[block] = np.minimum(first * max(scale, 1.0), MOST_VARIANCE)
         before, self.precision = self.precision, 1.0 / variance
-        self._weigh(1.0, np.append(self.precision - before, np.zeros(len(self.slots))))
+        self._weigh(1.0, self.precision - before)
 
     def _weigh(self, factor: float, more: Floats) -> None:
-        """Let prior and data count ``factor``, and the prior ``more`` precision (d + slots,) beside it."""
-        start = self._prior()[0]
+        """Let prior and data count ``factor``, and the prior ``more`` precision (d,) beside it."""
         said = np.linalg.inv(self.covariance)
-        pull = factor * (said @ (self.mean - start))
+        pull = factor * (said @ (self.mean - self.start))
         said *= factor
         said[np.diag_indices_from(said)] += more
         covariance = np.linalg.inv(said)
         # Trap: one layout in memory always, or a restored state would be multiplied in another sequence.
         self.covariance = np.ascontiguousarray(0.5 * (covariance + covariance.T))
-        self.mean = start + self.covariance @ pull
+        self.mean = self.start + self.covariance @ pull
 
     def root(self) -> Floats:
-        """Lower triangular root (d, d) of the covariance of the features' weights."""
-        inner = self.covariance[: self.size, : self.size]
-        return np.asarray(np.linalg.cholesky(0.5 * (inner + inner.T)))
-
-    def _rows(self, told: Sequence[Told]) -> Floats:
-        """The observations (n, d + slots)."""
-        x = np.zeros((len(told), len(self.mean)))
-        x[:, : self.size] = [one.seen.x for one in told]
-        for row, one in enumerate(told):
-            if one.seen.slot in self.slots:
-                x[row, self.slots[one.seen.slot]] = 1.0
-        return x
-
-    def _know(self, slot: str | None) -> None:
-        if slot is None or slot in self.slots or len(self.slots) >= self.parameters.most_slots:
-            return
-        size = len(self.mean)
-        self.slots[slot] = size
-        self.mean = np.append(self.mean, 0.0)
-        covariance = np.zeros((size + 1, size + 1))
-        covariance[:size, :size] = self.covariance
-        covariance[size, size] = self.parameters.slot_deviation**2
-        self.covariance = covariance
-
-    def _prior(self) -> tuple[Floats, Floats]:
-        slots = len(self.slots)
-        return (
-            np.concatenate((self.start, np.zeros(slots))),
-            np.concatenate((self.precision, np.full(slots, self.parameters.slot_deviation**-2))),
-        )
+        """Lower triangular root (d, d) of the covariance."""
+        return np.asarray(np.linalg.cholesky(0.5 * (self.covariance + self.covariance.T)))
 
 
 class Intercepts(NamedTuple):
@@ -330,8 +284,3 @@ def _within(pull: Floats, before: Floats, after: Floats, endless: NDArray[np.boo
 
 def _expit(odds: Floats) -> Floats:
     return np.asarray(0.5 + 0.5 * np.tanh(0.5 * odds))
-
-
-def slot_odds(model: BayesianLogit, names: Sequence[str]) -> list[float]:
-    """Odds of each slot beside the first; 1 where nothing is known."""
-    return [math.exp(float(model.mean[model.slots[name]])) if name in model.slots else 1.0 for name in names]

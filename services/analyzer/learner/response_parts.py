@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -14,8 +14,9 @@ from libs.common.scoring.trial import TRIAL_FEATURES
 from services.analyzer.learner.cuts import cuts, text_bytes
 from services.analyzer.learner.delays import AGES
 from services.analyzer.learner.effects import Effects, Floats, Key
-from services.analyzer.learner.logit import BayesianLogit, slot_odds
-from services.analyzer.learner.responses import ALONE, ENGAGED, LAST_RANK, ResponseLearner, slot_name
+from services.analyzer.learner.logit import BayesianLogit
+from services.analyzer.learner.responses import ALONE, ENGAGED, ResponseLearner
+from services.analyzer.learner.slots import LAST_RANK
 
 _Row = TypeVar("_Row")
 
@@ -106,13 +107,13 @@ def _content(learner: ResponseLearner) -> Responses:
     return Responses(
         heads=tuple(_head(name, model) for name, model in heads.items()),
         intercepts=tuple(rows),
-        caused=_caused(learner, heads),
+        caused=_caused(learner),
     )
 
 
-def _caused(learner: ResponseLearner, heads: Mapping[str, BayesianLogit]) -> tuple[Shares, ...]:
+def _caused(learner: ResponseLearner) -> tuple[Shares, ...]:
     """All that is said by placement: of one placement in one part."""
-    shares, slots, delays = learner.caused.shares(), _slots(learner, heads), _delays(learner)
+    shares, slots, delays = learner.caused.shares(), _slots(learner), _delays(learner)
     places = sorted({*shares, *slots, *delays})
     return tuple(
         Shares(_only(shares, places[part]), _only(slots, places[part]), _only(delays, places[part]))
@@ -132,8 +133,8 @@ def _place_bytes(place: str) -> int:
 def _head(name: str, model: BayesianLogit) -> Heads:
     return Heads(
         head=name,
-        mean=model.mean[: model.size].astype("<f8").tobytes(),
-        root=_bytes(model.root()[np.tril_indices(model.size)]),
+        mean=model.mean.astype("<f8").tobytes(),
+        root=_bytes(model.root()[np.tril_indices(len(model.mean))]),
         offer_variance=model.offers.variance,
         cell_variance=model.cells.variance,
     )
@@ -152,16 +153,10 @@ def _joined(found: Sequence[Effects[Key]], more: Iterable[Key]) -> tuple[list[Ke
     return keys, numbers
 
 
-def _slots(learner: ResponseLearner, heads: Mapping[str, BayesianLogit]) -> dict[str, list[float]]:
+def _slots(learner: ResponseLearner) -> dict[str, list[float]]:
     """Odds by slot, of being engaged with; where nobody engages, of being bought."""
-    model = heads[ENGAGED]
-    if not learner.engaging.counts[EVERYWHERE][0].any():
-        model = heads[ALONE]
-    placements = dict.fromkeys(name.split(" ", 1)[1] for name in model.slots)
-    return {
-        placement: slot_odds(model, [slot_name(placement, rank) for rank in range(1, LAST_RANK + 1)])
-        for placement in sorted(placements)
-    }
+    engages = learner.engaging.counts[EVERYWHERE][0].any()
+    return learner.slots[ENGAGED if engages else ALONE].odds()
 
 
 def _delays(learner: ResponseLearner) -> dict[str, list[float]]:

@@ -19,6 +19,7 @@ from services.analyzer.learner.delays import AGES, Delays
 from services.analyzer.learner.effects import expit
 from services.analyzer.learner.logit import BayesianLogit, LogitParameters, Seen, Told
 from services.analyzer.learner.returned import Returned
+from services.analyzer.learner.slots import SlotEffects
 from services.analyzer.model.lessons import TrialLesson
 
 Floats = NDArray[np.float64]
@@ -47,8 +48,6 @@ LOT = 16
 """So many observations a head learns at once, …"""
 LOT_SHARE = 8
 """… or an eighth of what it knows, if that is less: one by one in the beginning."""
-LAST_RANK = 10
-"""Slots below it count as one."""
 
 
 class ResponseParameters(Struct, frozen=True, kw_only=True):
@@ -94,7 +93,7 @@ class Observer(Protocol):
 
 
 class ResponseLearner:
-    """Three regressions, delays and κ from the lessons of trials.
+    """Three regressions, effects of slots, delays and κ from the lessons of trials.
 
     Nothing is subtracted. Each trial is in the end one trial of its head, told bit by bit: a look without
     conversion adds what conversions are usually seen by then, F(age₂) − F(age₁); a conversion adds a success
@@ -106,6 +105,8 @@ class ResponseLearner:
     heads, waiting:
         By name, see `libs.common.scoring.response.HEADS`: the models, and what they have yet to learn, which
         is less than a lot. What is known by now is in `settled`.
+    slots:
+        Effects of slots by head; none where engaged is given: who has engaged has seen it, in whatever slot.
     engaging, converting:
         How long until a customer engages with an offer, and until he converts.
     caused, returned:
@@ -126,6 +127,7 @@ class ResponseLearner:
             for name in HEADS
         }
         self.waiting: dict[str, list[Waiting]] = {name: [] for name in HEADS}
+        self.slots = {name: SlotEffects() for name in (ENGAGED, ALONE)}
         self.engaging, self.converting = Delays(), Delays()
         self.caused = Caused()
         self.returned = Returned()
@@ -151,9 +153,9 @@ class ResponseLearner:
                 self.observer.refused(refused)
             return
         self.learned += 1
-        seen = Seen(x, lesson.offer_id, lesson.cell, _slot(lesson))
+        seen = Seen(x, lesson.offer_id, lesson.cell)
         if self.observer is not None and lesson.judged:
-            self.observer.judged(lesson, self.chance(seen))
+            self.observer.judged(lesson, self._chance(lesson, seen))
         if lesson.step == "look":
             self._look(lesson, seen)
         elif lesson.step == "engaged":
@@ -175,10 +177,17 @@ class ResponseLearner:
                 heads[name].learn_many([one.told for one in waiting])
         return heads
 
-    def chance(self, seen: Seen) -> float:
+    def _chance(self, lesson: TrialLesson, seen: Seen) -> float:
         """q where it was shown: P(engaged) · P(converted | engaged) + P(converted, not engaged)."""
-        engaged, given, alone = (expit(self.heads[name].predict_one(_of_head(name, seen))) for name in HEADS)
+        engaged, given, alone = (
+            expit(self.heads[name].predict_one(self._placed(name, lesson, seen))) for name in HEADS
+        )
         return min(engaged * given + alone, 1.0)
+
+    def _placed(self, head: str, lesson: TrialLesson, seen: Seen) -> Seen:
+        """``seen`` with what is known of its slot."""
+        slots = self.slots.get(head)
+        return seen if slots is None else seen._replace(offset=slots.of(lesson.placement, lesson.rank))
 
     def _look(self, lesson: TrialLesson, seen: Seen) -> None:
         since, age = _age(lesson, lesson.age_from), _age(lesson, lesson.age_to)
@@ -218,7 +227,9 @@ class ResponseLearner:
         if successes <= 0.0 and trials <= 0.0:
             return
         waiting = self.waiting[head]
-        waiting.append(Waiting(Told(_of_head(head, seen), successes, trials), lesson.offer_kind))
+        waiting.append(Waiting(Told(self._placed(head, lesson, seen), successes, trials), lesson.offer_kind))
+        if head in self.slots:
+            self.slots[head].learn_one(lesson.placement, lesson.rank, lesson.swapped, successes, trials)
         if len(waiting) >= min(LOT, 1 + self.heads[head].seen // LOT_SHARE):
             self._settle(head)
 
@@ -246,6 +257,8 @@ class ResponseLearner:
                 factor = math.exp2(-(day - self.day) / self.parameters.half_life_days)
                 for head in self.heads.values():
                     head.fade(factor)
+                for slots in self.slots.values():
+                    slots.fade(factor)
                 for counts in (self.engaging, self.converting, self.caused, self.returned):
                     counts.fade(factor)
         self.day = max(self.day, day)
@@ -272,21 +285,6 @@ def _vector(lesson: TrialLesson) -> tuple[str | None, Floats]:
     if lesson.window <= 0:
         return "window", x
     return None, x
-
-
-def _slot(lesson: TrialLesson) -> str | None:
-    """The indicator of a lower slot; the first is what the others are compared with."""
-    rank = min(lesson.rank, LAST_RANK)
-    return slot_name(lesson.placement, rank) if rank > 1 else None
-
-
-def slot_name(placement: str, rank: int) -> str:
-    return f"{rank} {placement}"
-
-
-def _of_head(head: str, seen: Seen) -> Seen:
-    """Who has engaged has seen it, in whatever slot."""
-    return seen._replace(slot=None) if head == GIVEN else seen
 
 
 def _age(lesson: TrialLesson, age: int) -> float:

@@ -32,7 +32,6 @@ class HeadState(Struct, frozen=True, kw_only=True):
     mean: bytes
     covariance: bytes
     precision: bytes
-    slots: list[str]
     seen: int
     revised: int
     offers: OffersState
@@ -40,12 +39,11 @@ class HeadState(Struct, frozen=True, kw_only=True):
 
 
 class WaitingState(Struct, frozen=True, kw_only=True):
-    """What a head has yet to learn, one row each; an empty slot is none."""
+    """What a head has yet to learn, one row each."""
 
     x: bytes
     offers: list[str]
     cells: list[int]
-    slots: list[str]
     kinds: list[str]
     numbers: bytes
 
@@ -60,6 +58,7 @@ class DelaysState(Struct, frozen=True, kw_only=True):
 class ResponseState(Struct, frozen=True, kw_only=True):
     heads: dict[str, HeadState]
     waiting: dict[str, WaitingState]
+    slots: list[tuple[str, str, bytes]]
     engaging: dict[str, DelaysState]
     converting: dict[str, DelaysState]
     caused: list[tuple[str, str, bytes]]
@@ -74,6 +73,11 @@ def state_of(learner: ResponseLearner) -> ResponseState:
     return ResponseState(
         heads={name: _head(model) for name, model in learner.heads.items()},
         waiting={name: _waiting(waiting) for name, waiting in learner.waiting.items()},
+        slots=[
+            (head, placement, packed(counts))
+            for head, slots in learner.slots.items()
+            for placement, counts in slots.counts.items()
+        ],
         engaging=_delays(learner.engaging),
         converting=_delays(learner.converting),
         caused=[(*key, packed(counts)) for key, counts in sorted(learner.caused.counts.items())],
@@ -90,6 +94,8 @@ def restore(learner: ResponseLearner, saved: ResponseState) -> None:
         _restore_head(learner.heads[name], head)
     for name, waiting in saved.waiting.items():
         learner.waiting[name] = _restore_waiting(waiting)
+    for head_name, placement, numbers in saved.slots:
+        learner.slots[head_name].counts[placement] = unpacked(numbers).reshape(-1, 2, 2)
     _restore_delays(learner.engaging, saved.engaging)
     _restore_delays(learner.converting, saved.converting)
     learner.caused.counts = {
@@ -106,7 +112,6 @@ def _head(model: BayesianLogit) -> HeadState:
         mean=packed(model.mean),
         covariance=packed(model.covariance),
         precision=packed(model.precision),
-        slots=list(model.slots),
         seen=model.seen,
         revised=model.revised,
         offers=OffersState(keys=offers.keys, variance=offers.variance, numbers=_numbers(offers)),
@@ -118,7 +123,6 @@ def _restore_head(model: BayesianLogit, saved: HeadState) -> None:
     model.mean = unpacked(saved.mean)
     model.covariance = unpacked(saved.covariance).reshape(len(model.mean), len(model.mean))
     model.precision = unpacked(saved.precision)
-    model.slots = {slot: column for column, slot in enumerate(saved.slots, model.size)}
     model.seen, model.revised = saved.seen, saved.revised
     _restore_effects(model.offers, saved.offers.keys, saved.offers.variance, saved.offers.numbers)
     _restore_effects(model.cells, saved.cells.keys, saved.cells.variance, saved.cells.numbers)
@@ -130,9 +134,8 @@ def _waiting(waiting: list[Waiting]) -> WaitingState:
         x=packed(np.array([one.seen.x for one in told])),
         offers=[one.seen.offer for one in told],
         cells=[one.seen.cell for one in told],
-        slots=[one.seen.slot or "" for one in told],
         kinds=[one.kind for one in waiting],
-        numbers=packed(np.array([(one.successes, one.trials) for one in told])),
+        numbers=packed(np.array([(one.seen.offset, one.successes, one.trials) for one in told])),
     )
 
 
@@ -140,11 +143,11 @@ def _restore_waiting(saved: WaitingState) -> list[Waiting]:
     size = len(saved.offers)
     if not size:
         return []
-    rows, numbers = unpacked(saved.x).reshape(size, -1), unpacked(saved.numbers).reshape(size, 2)
-    found = zip(rows, saved.offers, saved.cells, saved.slots, saved.kinds, numbers.tolist(), strict=True)
+    rows, numbers = unpacked(saved.x).reshape(size, -1), unpacked(saved.numbers).reshape(size, 3)
+    found = zip(rows, saved.offers, saved.cells, saved.kinds, numbers.tolist(), strict=True)
     return [
-        Waiting(Told(Seen(x, offer, cell, slot or None), *told), kind)
-        for x, offer, cell, slot, kind, told in found
+        Waiting(Told(Seen(x, offer, cell, offset), successes, trials), kind)
+        for x, offer, cell, kind, (offset, successes, trials) in found
     ]
 
 

@@ -76,6 +76,8 @@ class TrialLesson(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fie
         Of the customer: treatment, baseline.
     rank, propensity, chance:
         Place in the slate from 1, probability of the slot's draw, P(choice) when it was decided.
+    swapped:
+        Probabilities that it was drawn the other way round with the offer above it, and with the one below.
     cell:
         As in the record of the decision.
     ghost:
@@ -124,6 +126,7 @@ class TrialLesson(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fie
     engaged: bool = False
     judged: bool = False
     bought: bool = False
+    swapped: tuple[float, float] = (0.0, 0.0)
 
     def features(self) -> NDArray[np.float64]:
         """The offer's own features, then those shared by all: shape (columns,), or (0,) where there are none.

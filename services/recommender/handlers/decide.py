@@ -217,11 +217,11 @@ class Decider:
         slots = self._slots(question, placement, group, pool, limit, seed, window)
         draws = [] if silent else (yield from together(fill_all, slots))
         instead = _instead(group, pool, also, limit)
-        shown = [(draw.chosen, draw.propensity) for draw in draws if not draw.ghost]
+        shown = [(draw.chosen, draw.propensity, draw.swapped) for draw in draws if not draw.ghost]
         if instead is not None:
-            shown = [(at, 1.0) for at in instead]
-        shown = [(at, propensity) for at, propensity in shown if at != NOBODY]
-        chosen = pool.chosen([at for at, _ in shown])
+            shown = [(at, 1.0, 0.0) for at in instead]
+        shown = [row for row in shown if row[0] != NOBODY]
+        chosen = pool.chosen([at for at, _, _ in shown])
         return Slate(
             decision_id=question.decision_id,
             key=question.who.key,
@@ -231,7 +231,10 @@ class Decider:
             pool=pool,
             draws=draws,
             instead=instead,
-            placed=[(one, propensity) for one, (_, propensity) in zip(chosen, shown, strict=True)],
+            placed=[
+                (one, propensity, swapped)
+                for one, (_, propensity, swapped) in zip(chosen, shown, strict=True)
+            ],
             seed=seed,
             decided_at=question.now,
             recorded_at=question.recorded_at,
@@ -277,7 +280,7 @@ class Decider:
     def _offers(self, asked: Sequence[tuple[Slate, Ask]]) -> list[list[Offered]]:
         """What is answered of several slates to what was asked."""
         # One step after the other for all of them, see `side_by_side`.
-        chosen = [[one for one, _ in slate.placed] for slate, _ in asked]
+        chosen = [[one for one, _, _ in slate.placed] for slate, _ in asked]
         why = explainers([(slate.pool, some) for (slate, _), some in zip(asked, chosen, strict=True)])
         reasons = [list(map(one.reasons, some)) for one, some in zip(why, chosen, strict=True)]
         tokens = [
@@ -287,7 +290,7 @@ class Decider:
         return [
             [
                 self._offer(one, propensity, rank, text, token)
-                for rank, ((one, propensity), text, token) in enumerate(
+                for rank, ((one, propensity, _), text, token) in enumerate(
                     zip(slate.placed, said, sealed, strict=True), start=1
                 )
             ]

@@ -58,7 +58,7 @@ class Slate(NamedTuple):
     instead:
         What a holdout group is shown in place of that, as indices of the pool or `NOBODY`.
     placed:
-        The offers shown, with the propensity of each.
+        The offers shown, with the propensity of each and how likely it was swapped, see `Draw`.
     analysed:
         Whether what comes of it may be learned from.
     """
@@ -71,7 +71,7 @@ class Slate(NamedTuple):
     pool: Pool
     draws: list[Draw]
     instead: list[int] | None
-    placed: list[tuple[Chosen, float]]
+    placed: list[tuple[Chosen, float, float]]
     seed: int
     decided_at: Millis
     recorded_at: Millis
@@ -159,16 +159,17 @@ def _offers(
 ) -> list[tuple[tuple[DecidedOffer, ...], tuple[DecidedOffer, ...]]]:
     """Of each the offers shown, and the ghosts that have one in their place."""
     rows = [_rows(slate) for slate in slates]
-    own = [slate.pool.own[[one.at for one, _, _ in some]] for slate, some in zip(slates, rows, strict=True)]
+    own = [slate.pool.own[[row[0].at for row in some]] for slate, some in zip(slates, rows, strict=True)]
     vectors = iter(pack(joined(own)))
     told = [[_decided(*row, next(vectors)) for row in some] for some in rows]
     shown = [len(slate.placed) for slate in slates]
     return [(tuple(all_[:some]), tuple(all_[some:])) for all_, some in zip(told, shown, strict=True)]
 
 
-def _rows(slate: Slate) -> list[tuple[Chosen, float, int]]:
-    """The offers shown, then the ghosts that have one in their place: candidate, propensity, rank."""
-    shown = [(one, propensity, rank) for rank, (one, propensity) in enumerate(slate.placed, start=1)]
+def _rows(slate: Slate) -> list[tuple[Chosen, float, float, int]]:
+    """The offers shown, then the ghosts that have one in their place: candidate, propensity, how likely it
+    was swapped, rank."""
+    shown = [(*placed, rank) for rank, placed in enumerate(slate.placed, start=1)]
     ghosts = [
         (draw.chosen, draw.propensity, draw.rank)
         for draw in slate.draws
@@ -177,11 +178,11 @@ def _rows(slate: Slate) -> list[tuple[Chosen, float, int]]:
     told = slate.pool.chosen([at for at, _, _ in ghosts])
     return [
         *shown,
-        *((one, propensity, rank) for one, (_, propensity, rank) in zip(told, ghosts, strict=True)),
+        *((one, propensity, 0.0, rank) for one, (_, propensity, rank) in zip(told, ghosts, strict=True)),
     ]
 
 
-def _decided(one: Chosen, propensity: float, rank: int, vector: bytes) -> DecidedOffer:
+def _decided(one: Chosen, propensity: float, swapped: float, rank: int, vector: bytes) -> DecidedOffer:
     return DecidedOffer(
         offer_id=one.offer_id,
         product_id=one.product_id,
@@ -195,6 +196,7 @@ def _decided(one: Chosen, propensity: float, rank: int, vector: bytes) -> Decide
         chance=short(one.chance),
         vector=vector,
         cell=one.cell,
+        swapped=short(swapped),
     )
 
 
@@ -205,7 +207,7 @@ def short(number: float) -> float:
 
 def _told(slate: Slate) -> list[int]:
     """The candidates that are told of in full: those shown, and ghosts."""
-    told = [one.at for one, _ in slate.placed] + [draw.chosen for draw in slate.draws if draw.ghost]
+    told = [one.at for one, _, _ in slate.placed] + [draw.chosen for draw in slate.draws if draw.ghost]
     return [at for at in dict.fromkeys(told) if at >= 0]
 
 

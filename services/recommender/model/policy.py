@@ -56,6 +56,9 @@ class Draw(NamedTuple):
         Whether it was taken out and the slot drawn again.
     among:
         How many could be drawn.
+    swapped:
+        Given that these two were drawn, one right after the other, for this slot and the one above: the
+        probability of the other order; 0 where there is none.
     """
 
     rank: int
@@ -65,6 +68,7 @@ class Draw(NamedTuple):
     wins: Counts | None = None
     ghost: bool = False
     among: int = 1
+    swapped: float = 0.0
 
 
 def seed_of(decision_id: str) -> int:
@@ -147,7 +151,7 @@ def fill_all(slates: Sequence[Slots]) -> list[list[Draw]]:
         out = [
             (row, at)
             for row, standing in zip(rows, contest.stand(rows), strict=True)
-            for at in filling[row].fill(standing, contest.left[row])
+            for at in filling[row].fill(standing, contest, row)
         ]
         contest.leave(out)
         rows = [row for row in rows if not filling[row].done and contest.left[row]]
@@ -178,11 +182,12 @@ class _Filling:
         self.slots = slots
         self.done = slots.limit < 1
         self._drawn = drawn
+        self._above: _Standing | None = None
         self._rank = 1
         self._uniform = random.Random(slots.seed).random
 
-    def fill(self, standing: _Standing, left: int) -> Sequence[int]:
-        """Draw for the next slot; who leaves of the ``left`` candidates."""
+    def fill(self, standing: _Standing, contest: _Contest, row: int) -> Sequence[int]:
+        """Draw for the next slot of slate ``row``; who leaves."""
         slots, rank, share = self.slots, self._rank, self.slots.exploration.share
         open_, among, best, wins = standing
         at = _drawn(self._uniform(), share, open_, best)
@@ -193,11 +198,26 @@ class _Filling:
             return ()
         out = () if slots.ghosts is None else slots.ghosts(at)
         # What remains must fill the slate: whoever asks for so many offers gets them, if there are any.
-        ghost = bool(out) and left - len(out) > slots.limit - rank
-        self._drawn.append(Draw(rank, at, propensity, open_, wins, ghost, among))
+        ghost = bool(out) and contest.left[row] - len(out) > slots.limit - rank
+        swapped = 0.0 if ghost else self._swapped(at, propensity, contest, row)
+        self._drawn.append(Draw(rank, at, propensity, open_, wins, ghost, among, swapped))
+        self._above = None if ghost else standing
         self._rank += not ghost
         self.done = self._rank > slots.limit
         return out if ghost else (at,)
+
+    def _swapped(self, at: int, propensity: float, contest: _Contest, row: int) -> float:
+        """See `Draw`; of ``at``, drawn with ``propensity``."""
+        was, share = self._above, self.slots.exploration.share
+        if was is None or not was.open[at]:
+            return 0.0
+        upper = self._drawn[-1]
+        wins, among = contest.without(row, at, upper.chosen, was)
+        if not among:
+            return 0.0
+        first = (1.0 - share) * int(was.wins[at]) / len(was.best) + share / was.among
+        other = first * ((1.0 - share) * wins / len(was.best) + share / among)
+        return other / (upper.propensity * propensity + other)
 
 
 class _Contest:
@@ -218,6 +238,7 @@ class _Contest:
         self._worlds = np.full(shape, -np.inf, dtype=np.result_type(*drawn))
         self._open: Mask = np.zeros((len(slates), shape[2]), dtype=bool)
         self._near: dict[int, tuple[Floats, float]] = {}
+        self._taken: dict[int, Floats] = {}
         for row, (slots, values) in enumerate(zip(slates, drawn, strict=True)):
             self._worlds[row, :, : len(slots.values)] = values
             self._open[row, : self._sizes[row]] = True
@@ -236,7 +257,7 @@ class _Contest:
         among = [self.left[row] for row in rows]
         for at, row in enumerate(rows if self._near else ()):
             if row in self._near:
-                some = self._nearest(row)
+                some = self._nearest(row, self._open[row])
                 open_[at] = False
                 open_[at, some] = True
                 best[at] = some[worlds[at][:, some].argmax(axis=1)]
@@ -252,13 +273,34 @@ class _Contest:
         """Take candidates out, as pairs of slate and candidate."""
         for row, at in gone:
             self._open[row, at] = False
+            self._taken[row] = self._worlds[row, :, at].copy()
             self._worlds[row, :, at] = -np.inf
             self.left[row] -= 1
 
-    def _nearest(self, row: int) -> Counts:
-        """Who is near the best of those left, at the mean."""
+    def without(self, row: int, lower: int, upper: int, was: _Standing) -> tuple[int, int]:
+        """In how many posterior draws ``upper``, which was the last to leave, would have been the best as the
+        slate stood then, had ``lower`` been out; and of how many (0: it could not have been drawn)."""
+        if row in self._near:
+            open_ = self._open[row].copy()
+            open_[[upper, lower]] = True, False
+            some = self._nearest(row, open_)
+            if upper not in some:
+                return 0, 0
+            worlds = self._worlds[row].copy()
+            worlds[:, upper] = self._taken[row]
+            return int(np.count_nonzero(some[worlds[:, some].argmax(axis=1)] == upper)), len(some)
+        # Only where it was the best does anything change when it is out.
+        lost = (was.best == lower).nonzero()[0]
+        worlds = self._worlds[row, lost]
+        worlds[:, lower] = -np.inf
+        worlds[:, upper] = self._taken[row][lost]
+        more = np.count_nonzero(worlds.argmax(axis=1) == upper)
+        return int(was.wins[upper]) + int(more), was.among - 1
+
+    def _nearest(self, row: int, among: Mask) -> Counts:
+        """Who is near the best of ``among``, at the mean."""
         means, share = self._near[row]
-        open_ = self._open[row, : len(means)]
+        open_ = among[: len(means)]
         top = means[open_].max()
         near: Counts = (open_ & (means >= top - share * abs(top))).nonzero()[0]
         return near

@@ -41,6 +41,7 @@ class PackedDraw(Struct, frozen=True, array_like=True):
     open: bytes = b""
     winners: bytes = b""
     wins: bytes = b""
+    swapped: float = 0.0
 
 
 class PoolRecord(Struct, frozen=True, kw_only=True, array_like=True, tag="pool/2"):
@@ -117,6 +118,7 @@ def packed_draws(draws: Sequence[Draw]) -> list[PackedDraw]:
             bits[width * at : width * at + width],
             winners[begin:end],
             counts[begin:end],
+            draw.swapped,
         )
         for at, (draw, begin, end) in enumerate(zip(draws, [0, *ends], ends, strict=False))
     ]
@@ -226,4 +228,4 @@ def _slot(draw: PackedDraw, names: Sequence[str], exploration: float) -> Decided
     wins[list(draw.winners)] = list(draw.wins)
     chances = propensities(wins, open_, exploration).tolist()
     pool = [Chance(names[at], chances[at]) for at in open_.nonzero()[0].tolist()]
-    return DecidedSlot(draw.rank, name, draw.propensity, pool)
+    return DecidedSlot(draw.rank, name, draw.propensity, pool, draw.swapped or msgspec.UNSET)

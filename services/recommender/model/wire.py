@@ -83,12 +83,17 @@ class Chance(Struct, frozen=True):
 
 
 class DecidedSlot(Struct, frozen=True):
-    """One draw of a decision: what it chose, and what it could have."""
+    """One draw of a decision: what it chose, and what it could have.
+
+    ``swapped`` is the probability that this offer and the one above had been drawn the other way round, given
+    these two.
+    """
 
     rank: int
     offer_id: str
     propensity: float
     pool: list[Chance]
+    swapped: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class Valued(Struct, frozen=True):

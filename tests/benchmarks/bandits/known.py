@@ -57,9 +57,8 @@ def coverage(seed: int) -> Coverage:
         model.learn_many(told[first : first + LOT])
     mean, variance = model.offers.arrays()
     cell, unsure = (float(one[0]) for one in model.cells.arrays())
-    size = model.size
-    common = float(x @ model.covariance[:size, :size] @ x) + unsure
-    odds = float(x @ model.mean[:size]) + cell + mean
+    common = float(x @ model.covariance @ x) + unsure
+    odds = float(x @ model.mean) + cell + mean
     true = rates[[int(key[1:]) for key in model.offers.keys]]
     covered = int((np.abs(odds - true) < LEVEL_90 * np.sqrt(variance + common)).sum())
     return Coverage(covered, float(np.sqrt(variance).mean() / true.std()))

@@ -102,7 +102,14 @@ class Ours:
     def learn_one(self, customer: int, offer: int, propensity: float, responded: bool) -> None:
         self.learn_slot(1, offer, propensity, responded)
 
-    def learn_slot(self, rank: int, offer: int, propensity: float, responded: bool) -> None:
+    def learn_slot(
+        self,
+        rank: int,
+        offer: int,
+        propensity: float,
+        responded: bool,
+        swapped: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
         """What came of an offer of the last slate."""
         for lesson in trial_lessons(
             at=BEGIN + self._rounds * MINUTE,
@@ -114,6 +121,7 @@ class Ours:
             cell=int(self._cells[offer]),
             bought=responded,
             rank=rank,
+            swapped=swapped,
         ):
             self.learner.learn_one(lesson)
 
@@ -165,6 +173,7 @@ def trial_lessons(
     bought: bool,
     ghost: bool = False,
     rank: int = 1,
+    swapped: tuple[float, float] = (0.0, 0.0),
 ) -> Iterator[TrialLesson]:
     """The lessons of one trial or ghost: bought within the hour, or not within the window."""
     common: dict[str, Any] = {
@@ -179,6 +188,7 @@ def trial_lessons(
         "channel": "web",
         "group": "treatment",
         "rank": rank,
+        "swapped": swapped,
         "propensity": propensity,
         "chance": 0.0,
         "feature_set": FEATURE_SET,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,8 +47,15 @@ def play(offers: Offers, rounds: int, *, corrected: bool) -> Played:
         chances = offers.chance[customer, [one.chosen for one in slate]]
         bought = draw.random(SLOTS) < chances * EXAMINED
         got[round_], stood[round_] = chances @ EXAMINED, chances
+        swapped = [one.swapped for one in slate] + [0.0]
         for slot, one in enumerate(slate):
-            ours.learn_slot(slot + 1 if corrected else 1, one.chosen, one.propensity, bool(bought[slot]))
+            ours.learn_slot(
+                slot + 1 if corrected else 1,
+                one.chosen,
+                one.propensity,
+                bool(bought[slot]),
+                (swapped[slot], swapped[slot + 1]) if corrected else (0.0, 0.0),
+            )
     best = np.sort(offers.chance, axis=1)[:, -SLOTS:][:, ::-1][visitors] @ EXAMINED
     even = offers.chance.mean(axis=1)[visitors] * EXAMINED.sum()
     late = slice(rounds * 3 // 4, None)
@@ -72,8 +80,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--worlds", type=int, default=WORLDS)
     chosen = parser.parse_args()
-    print("| slots | share of possible gain | at the end | odds of lower slots, learned / true |")
-    print("|---|---|---|---|")
+    print(
+        "| slots | share of possible gain | at the end | odds of lower slots, learned / true | of the truth |"
+    )
+    print("|---|---|---|---|---|")
     worlds = [Offers.make(OFFERS, RATE, seed) for seed in range(chosen.worlds)]
     gains = {}
     for corrected in (True, False):
@@ -86,10 +96,18 @@ def main() -> None:
         )
         print(
             f"| {'corrected' if corrected else 'all as the first'} | {_mean(gains[corrected])} |"
-            f" {np.mean([run.late for run in runs]):.3f} | {odds} |",
+            f" {np.mean([run.late for run in runs]):.3f} | {odds} | {_ratios(runs)} |",
             flush=True,
         )
     print(f"\nGain by the correction, world by world: {_mean(gains[True] - gains[False])}")
+
+
+def _ratios(runs: Sequence[Played]) -> str:
+    """Odds of lower slots as multiples of the true ones, with what two standard errors over worlds span."""
+    off = np.array([np.log(run.learned / run.true)[1:] for run in runs])
+    middle, error = off.mean(axis=0), off.std(axis=0, ddof=1) / np.sqrt(len(off))
+    spans = np.exp([middle, middle - 2 * error, middle + 2 * error]).T
+    return ", ".join(f"{found:.2f} ({low:.2f} to {high:.2f})" for found, low, high in spans.tolist())
 
 
 def _mean(values: Floats) -> str:

@@ -37,6 +37,8 @@ class Trial(Struct, array_like=True, frozen=True, gc=False):
     ----------
     shown_at, happened_at:
         Journal time and event time of the showing; 0 before it.
+    swapped:
+        Probability that it and the offer above it were drawn the other way round.
     looks:
         How many looks have passed: all of them once it is judged.
     seen_to:
@@ -66,6 +68,7 @@ class Trial(Struct, array_like=True, frozen=True, gc=False):
     converted: bool = False
     credit: str | None = None
     orders: tuple[str, ...] = ()
+    swapped: float = 0.0
 
     @property
     def open(self) -> bool:
@@ -181,6 +184,7 @@ def _trial(offer: DecidedOffer, *, ghost: bool) -> Trial:
         min(max(0.0, offer.chance), 1.0),
         offer.cell,
         offer.vector,
+        swapped=min(max(0.0, offer.swapped), 1.0),
     )
 
 
@@ -230,4 +234,10 @@ def lesson_of(
         engaged=trial.engaged,
         judged=judged,
         bought=bool(trial.orders),
+        swapped=(trial.swapped, _swapped_below(record, trial.rank)),
     )
+
+
+def _swapped_below(record: DecisionRecord, rank: int) -> float:
+    """Of the offer below slot ``rank``; offers stand before ghosts."""
+    return next((one.swapped for one in record.trials if one.rank == rank + 1), 0.0)
