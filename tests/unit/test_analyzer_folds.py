@@ -140,6 +140,7 @@ def test_golden_model_has_these_bytes() -> None:
                 4.0,
                 [0.0, 0],
                 0,
+                [T0 // DAY, T0 // DAY + 10],
             ]
         },
     }

@@ -22,7 +22,7 @@ from libs.common.scoring.sources.look import Look
 from libs.common.scoring.sources.union import candidates
 from services.analyzer.learner import checkpoint
 from services.analyzer.learner.catalogue import Catalogue
-from services.analyzer.learner.choice import ChoiceParameters, Draw, Exercise, exercises_of
+from services.analyzer.learner.choice import ChoiceParameters, Draw, Exercise, _given, exercises_of
 from services.analyzer.learner.complements import ComplementParameters
 from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.goods import GoodsParameters
@@ -203,8 +203,24 @@ def test_learner_and_recommender_see_the_same_bits() -> None:
     assert len(x) > 20
     assert x[:, [FEATURES.index("hour_fit"), FEATURES.index("channel_fit")]].all()
     assert exercise.x.tobytes() == x.tobytes()
+    assert_same_bits_halfway(mine, theirs, last)
     assert assembler.models.choice.weights.tobytes() == fold.choice.logit.mean.tobytes()
     assert fold.choice.logit.samples > 100
+
+
+def assert_same_bits_halfway(mine: ScoringTables, theirs: ScoringTables, lesson: OrderLesson) -> None:
+    """The same with half of an order of what the customer of ``lesson`` had bought before in the basket."""
+    assert lesson.before is not None
+    had = list(lesson.before.items)[:8]
+    order = replace(lesson, lines=[LessonLine(product_id, 1.0, 2.0) for product_id in had])
+    draw = Draw(0.0, "rest", b"seed")
+    given, open_ = _given(had, draw), np.ones(len(theirs.shelf), dtype=bool)
+    assert len(given) == 4
+    open_[[theirs.shelf.index[key] for key in given]] = False
+    scene = Scene.of(theirs, lesson.before.items, lesson.occurred_at, basket=given, channel=lesson.channel)
+    x = candidate_features(scene, candidates(Look(scene, open_, None, given)).positions)
+    assert all(x[:, FEATURES.index(name)].any() for name in ("size_fit", "trip", "basket"))
+    assert exercise_of(mine, order, draw).x.tobytes() == x.tobytes()
 
 
 def test_order_is_asked_for_as_a_whole_as_the_rest_of_a_basket_or_as_discoveries() -> None:
@@ -411,8 +427,9 @@ def odd(item: Item) -> Items:
         odd(Item(orders=1, bought=Decayed(float("inf"), T0), last_bought_at=T0)),
         odd(Item(orders=1, bought=Decayed(1e308, T0), last_bought_at=-(10**17), cycle=float("nan"))),
         odd(Item(orders=2, bought=Decayed(-5.0, T0), last_bought_at=10**17, cycle=-1.0, price=0.0)),
+        odd(Item(orders=1, bought=Decayed(1.0, T0), last_bought_at=T0, days=(-(2**62), 2**62))),
     ],
-    ids=["nothing", "unknown", "thousand", "nan", "infinite", "huge", "negative"],
+    ids=["nothing", "unknown", "thousand", "nan", "infinite", "huge", "negative", "days"],
 )
 @pytest.mark.parametrize("products", [1, 40])
 def test_odd_customers_and_orders_break_nothing(before: Items, products: int) -> None:

@@ -1,4 +1,4 @@
-"""Hour and channel: what is bought more than usual then and there, and what a ranking makes of it."""
+"""Hour, channel and size of an order: what is bought more than usual then, and what a ranking makes of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from libs.common.contracts.topics import CATALOGUE
 from libs.common.scoring.choice import FEATURES
 from libs.common.scoring.features import Scene, ScoringTables, Shelf, candidate_features
 from libs.common.scoring.learned import LearnedAssembler, LearnedModels
-from libs.common.scoring.occasions import HOURS, MOST_FIT, hour_at, occasions_of
+from libs.common.scoring.occasions import GIVEN, HOURS, MOST_FIT, SIZES, hour_at, occasions_of, size_at
 from services.analyzer.learner.catalogue import Catalogue
 from services.analyzer.learner.fold import Fold, Place
 from services.analyzer.learner.occasions import DOUBT, MOST_CHANNELS, OccasionCounts
@@ -102,10 +102,50 @@ def test_hour_and_channel_of_a_scene_are_columns_and_unknown_ones_say_nothing() 
     assert columns(T0, "") == [[0.0] * 3, [0.0] * 3]
 
 
+def test_an_order_counts_for_the_two_sizes_it_lies_between() -> None:
+    assert [size_at(products) for products in (0, 1, 2, 64)] == [(0, 1, 0), (0, 1, 0), (1, 2, 0), (6, 7, 0)]
+    below, above, part = size_at(6)
+    assert (below, above) == (2, 3)
+    assert part == pytest.approx(np.log2(1.5))
+    assert size_at(128) == size_at(10**9) == (6, 7, 1.0)
+
+
+def test_size_tells_what_is_bought_in_small_orders_and_what_in_large_ones() -> None:
+    counts, shelf = OccasionCounts(HALF_LIFE), Shelf(goods("beer-1", "milk-1", "rolls-1", "soap-1"))
+    for n in range(200):
+        # What the shelf has not makes an order larger all the same.
+        bought = ("milk-1", "rolls-1", "soap-1", "unheard of") if n % 2 else ("beer-1", "beer-1")
+        counts.learn_one(order(T0, *bought), shelf)
+    small, large = -SIZES, -SIZES + 2
+    assert fit_of(counts, "beer", small) == pytest.approx(np.log((100 + DOUBT) / (50 + DOUBT)), abs=0.01)
+    assert fit_of(counts, "beer", large) == pytest.approx(np.log(DOUBT / (50 + DOUBT)), abs=0.01)
+    assert fit_of(counts, "soap", large) == fit_of(counts, "milk", large) > 0.5
+
+    tables = ScoringTables.align(shelf, LearnedModels(occasions=occasions_of(counts.told())))
+
+    def column(*basket: str) -> list[float]:
+        x = candidate_features(Scene.of(tables, {}, T0, basket=basket), np.arange(4))
+        return [float(number) for number in x[:, FEATURES.index("size_fit")]]
+
+    assert GIVEN == 0.5
+    # Two in hand, of what is taken to be four; said twice is once.
+    assert column("milk-1", "unheard of", "milk-1") == [
+        fit_of(counts, name, large) for name in ("beer", "milk", "rolls", "soap")
+    ]
+    assert column() == [0.0] * 4
+
+
+def test_part_of_before_sizes_were_counted_says_what_it_said() -> None:
+    fits = np.ones((1, HOURS), dtype="<f4").tobytes()
+    old = OccasionsPart(version=1, part=0, channels=[], categories=["beer"], fits=fits)
+    new = replace(old, part=1, categories=["milk"], sizes=np.ones((1, SIZES), dtype="<f4").tobytes())
+    assert occasions_of([old, new]).fits.tolist() == [[1.0] * HOURS + [0.0] * SIZES, [1.0] * (HOURS + SIZES)]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
 def test_published_fit_that_is_no_number_or_huge_stays_within_bounds(bad: float) -> None:
-    fits = np.full((1, HOURS), bad, dtype="<f4").tobytes()
-    part = OccasionsPart(version=1, part=0, channels=[], categories=["beer"], fits=fits)
+    fits, sizes = (np.full((1, columns), bad, dtype="<f4").tobytes() for columns in (HOURS, SIZES))
+    part = OccasionsPart(version=1, part=0, channels=[], categories=["beer"], fits=fits, sizes=sizes)
     found = occasions_of([part]).fits
     assert np.isfinite(found).all()
     assert np.abs(found).max() <= MOST_FIT

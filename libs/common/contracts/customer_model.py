@@ -18,6 +18,8 @@ SCHEMA = b"customer-model/1"
 MAX_ITEMS = 1_000
 MAX_LINKS = 32
 MAX_RECENT = 20
+MAX_DAYS = 16
+"""Days of orders that are kept of a product."""
 MAX_DECISIONS = 32
 MAX_FROZEN = 32
 """Owners a visitor key may change; one that more people share is nobody's."""
@@ -262,6 +264,8 @@ class Item(Struct, array_like=True, frozen=True, gc=False):
         Unit price last paid, or 0 where none was said.
     viewed, last_viewed_at:
         Decayed number of views (half-life 14 days), and the latest.
+    days:
+        Days since 1970 (UTC) on which it was ordered, ascending, the latest `MAX_DAYS`.
     """
 
     orders: int = 0
@@ -272,6 +276,7 @@ class Item(Struct, array_like=True, frozen=True, gc=False):
     price: float = 0.0
     viewed: Decayed = Decayed()
     last_viewed_at: Millis = 0
+    days: tuple[int, ...] = ()
 
 
 class Items(Struct, frozen=True, kw_only=True, omit_defaults=True):

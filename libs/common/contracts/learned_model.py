@@ -92,11 +92,12 @@ class PairsPart(Struct, frozen=True, kw_only=True, tag="pairs"):
 
 
 class OccasionsPart(Struct, frozen=True, kw_only=True, tag="occasions"):
-    """What is bought more than usual at an hour, or by a channel.
+    """What is bought more than usual at an hour, by a channel, or in an order of a size.
 
     ``fits`` are floats (categories, eight times of the day then channels): log of how much more of the orders
     at that time, or by that channel, hold the category than of all orders. Times of the day are three hours
-    apart from midnight UTC on; all parts of a version have the same channels.
+    apart from midnight UTC on; all parts of a version have the same channels. ``sizes`` are the same of
+    orders of 1, 2, 4 … 128 products: floats (categories, eight sizes), or nothing.
     """
 
     version: int
@@ -104,6 +105,7 @@ class OccasionsPart(Struct, frozen=True, kw_only=True, tag="occasions"):
     channels: list[str]
     categories: list[str]
     fits: bytes
+    sizes: bytes = b""
 
 
 class ChoicePart(Struct, frozen=True, kw_only=True, tag="choice"):

@@ -32,6 +32,8 @@ FEATURES = (
     "first",
     "hour_fit",
     "channel_fit",
+    "size_fit",
+    "trip",
     *(f"first_{name}" for name in FIRST),
     "first_rate",
 )
@@ -61,6 +63,8 @@ START_WEIGHTS: Mapping[str, float] = {
     "first": 0.0,
     "hour_fit": 0.0,
     "channel_fit": 0.0,
+    "size_fit": 0.3,
+    "trip": 0.5,
     "first_popularity": 0.1,
     "first_history": 0.35,
     "first_trend": 0.9,

@@ -69,7 +69,9 @@ class Scene:
     aisle:
         Share of the basket in each category (categories,).
     fits:
-        How well each category fits the hour, and the channel (2, categories).
+        How well each category fits the hour, the channel, and the size of the basket (3, categories).
+    trip:
+        How much likelier than usual this customer buys each with what is in the basket (n,).
     """
 
     tables: ScoringTables
@@ -77,6 +79,7 @@ class Scene:
     given: Floats
     aisle: Floats
     fits: Floats
+    trip: Floats
 
     @classmethod
     def of(
@@ -135,10 +138,19 @@ def scenes_of(tables: ScoringTables, asked: Sequence[Moment]) -> list[Scene]:
         ]
     ).reshape(len(asked), 2, len(tables.shelf))
     aisles = _aisles(tables.shelf, [moment.basket for moment in asked])
+    occasions = [tables.fits(one.past.at, one.channel, len(set(one.basket))) for one in asked]
     return [
-        Scene(tables, moment.past, of_one, aisle, tables.fits(moment.past.at, moment.channel))
-        for moment, of_one, aisle in zip(asked, given, aisles, strict=True)
+        Scene(tables, moment.past, of_one, aisle, fits, _trip(moment))
+        for moment, of_one, aisle, fits in zip(asked, given, aisles, occasions, strict=True)
     ]
+
+
+def _trip(moment: Moment) -> Floats:
+    traces = moment.past.traces
+    found = np.zeros(len(moment.past.bought))
+    if moment.basket and (fits := traces.trips.fits(moment.basket)) is not None:
+        found[traces.positions] = fits[traces.on]
+    return found
 
 
 def _aisles(shelf: Shelf, baskets: Sequence[Sequence[str]]) -> Floats:
@@ -192,8 +204,9 @@ def features_of(asked: Sequence[tuple[Scene, Ints]]) -> list[Floats]:
     first = times <= 0.0
     x[:, 14] = np.where(first, 0.0, _usual(bought, tables.rankings.share[at], history))
     x[:, 15] = first
-    x[:, 16:18] = joined([scene.fits for scene, _ in asked], axis=1).take(place, axis=1).T
-    x[:, 18:-1] = x[:, _FIRST] * first[:, None]
+    x[:, 16:19] = joined([scene.fits for scene, _ in asked], axis=1).take(place, axis=1).T
+    x[:, 19] = joined([scene.trip[some] for scene, some in asked])
+    x[:, 20:-1] = x[:, _FIRST] * first[:, None]
     x[:, -1] = tables.log_first[at] * first
     return parted(x, sizes)
 

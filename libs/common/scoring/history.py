@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import compress
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from libs.common.scoring.arrays import joined, parted
 from libs.common.scoring.comparables import NO_TIER
 from libs.common.scoring.decay import HALF_LIFE_FORTNIGHT, HALF_LIFE_SEASON
 from libs.common.scoring.shelf import NO_BRAND, ScoringTables, Shelf
+from libs.common.scoring.trips import Trips
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -95,6 +97,11 @@ class Traces:
             cycle=numbers[5] / DAY,
             times=numbers[6],
         )
+
+    @cached_property
+    def trips(self) -> Trips:
+        """The days on which they were bought; read only where a basket asks for them."""
+        return Trips.of(self.items)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from libs.common.contracts.customer_model import (
     MAX_CASES,
     MAX_CLOSED,
     MAX_CONTACTS,
+    MAX_DAYS,
     MAX_DECISIONS,
     MAX_ITEMS,
     MAX_LINKS,
@@ -130,7 +131,13 @@ def join_item(a: Item, b: Item) -> Item:
         price=later.price,
         viewed=joined(a.viewed, b.viewed, HALF_LIFE_FORTNIGHT),
         last_viewed_at=max(a.last_viewed_at, b.last_viewed_at),
+        days=join_days(a.days, b.days),
     )
+
+
+def join_days(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """The latest `MAX_DAYS` days of both."""
+    return tuple(sorted({*a, *b})[-MAX_DAYS:])
 
 
 def _cycle(a: Item, b: Item) -> float:

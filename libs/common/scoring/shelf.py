@@ -15,7 +15,7 @@ from libs.common.contracts.learned_model import USUAL_FIRST
 from libs.common.errors import Invalid
 from libs.common.scoring.comparables import Comparables
 from libs.common.scoring.learned import Complements, LearnedModels, Popularity
-from libs.common.scoring.occasions import hour_at
+from libs.common.scoring.occasions import GIVEN, SIZES, hour_at, size_at
 from libs.common.scoring.peers import Peers
 from libs.common.scoring.rankings import Rankings
 from libs.common.times import parse_time
@@ -140,13 +140,18 @@ class ScoringTables:
         """Mean of ``log_share``."""
         return float(self.log_share.mean())
 
-    def fits(self, at: Millis, channel: str) -> Floats:
-        """Array (2, categories): how well each fits the hour of ``at``, and ``channel``; 0 where unknown."""
+    def fits(self, at: Millis, channel: str, given: int = 0) -> Floats:
+        """Array (3, categories): how well each fits the hour of ``at``, ``channel``, and a basket that has
+        so many products ``given``; 0 where unknown."""
         before, after, part = hour_at(at)
-        fits = np.zeros((2, self.shelf.categories))
+        fits = np.zeros((3, self.shelf.categories))
         fits[0] = (1.0 - part) * self.occasions[:, before] + part * self.occasions[:, after]
         if (column := self.learned.occasions.channels.get(channel)) is not None:
             fits[1] = self.occasions[:, column]
+        if given:
+            below, above, part = size_at(given / GIVEN)
+            sizes = self.occasions[:, -SIZES:]
+            fits[2] = (1.0 - part) * sizes[:, below] + part * sizes[:, above]
         return fits
 
     def scores_of(self, asked: Sequence[tuple[Sequence[str], float]]) -> Floats:

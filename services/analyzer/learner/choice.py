@@ -64,7 +64,7 @@ class ChoiceParameters(Struct, frozen=True, kw_only=True):
     doubt, memory:
         See `ConditionalLogit`.
     half_life_occasions:
-        Of the counts by hour and channel, in ms of event time.
+        Of the counts by hour, channel and size, in ms of event time.
     """
 
     panel: float = 600.0
@@ -138,7 +138,7 @@ class ChoiceLearner:
     firsts:
         How often products are bought for the first time.
     occasions:
-        What is bought at which hour, and by which channel.
+        What is bought at which hour, by which channel, and in orders of which size.
     losses:
         The latest losses, for whoever watches them; no part of what is known.
     """

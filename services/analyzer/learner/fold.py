@@ -48,7 +48,7 @@ class Parameters(Struct, frozen=True, kw_only=True):
         Names of the columns that choices and trials are learned by.
     """
 
-    version: int = 26
+    version: int = 27
     features: str = f"{CHOICE_SET} {FEATURE_SET}"
     goods: GoodsParameters = GoodsParameters()
     choice: ChoiceParameters = ChoiceParameters()

@@ -1,4 +1,4 @@
-"""How much more than usual goods of a category are bought at an hour of the day, and by a channel."""
+"""How much more than usual goods of a category are bought at an hour, by a channel, in an order of a size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from libs.common.clock import Millis
 from libs.common.contracts.learned_model import OccasionsPart
-from libs.common.scoring.occasions import HOURS, MOST_FIT, hour_at
+from libs.common.scoring.occasions import HOURS, MOST_FIT, SIZES, hour_at, size_at
 from libs.common.scoring.shelf import Shelf
 from services.analyzer.learner.arrays import packed, unpacked
 from services.analyzer.learner.counts import Floats, ForwardDecay
@@ -23,7 +23,9 @@ MOST_CHANNELS = 16
 MOST_CATEGORIES = 1_000
 """Categories that are published, those in most orders."""
 LONGEST_CHANNEL = 64
-_COLUMNS = HOURS + MOST_CHANNELS
+_SIZES = HOURS + MOST_CHANNELS
+"""The first column of sizes."""
+_COLUMNS = _SIZES + SIZES
 
 
 class OccasionsState(Struct, frozen=True, kw_only=True):
@@ -38,7 +40,7 @@ class OccasionsState(Struct, frozen=True, kw_only=True):
 
 
 class OccasionCounts:
-    """Decayed numbers of orders by time of the day and by channel, and of those with a category of the shelf.
+    """Decayed numbers of orders by hour, channel and size, and of those with a category of the shelf.
 
     Parameters
     ----------
@@ -48,8 +50,8 @@ class OccasionCounts:
     Attributes
     ----------
     orders:
-        Array (`HOURS` + `MOST_CHANNELS`,): orders, in forward units of ``decay``. One between two times
-        of the day counts in parts for both.
+        Array (`HOURS` + `MOST_CHANNELS` + `SIZES`,): orders, in forward units of ``decay``. One between two
+        times of the day, or two sizes, counts in parts for both.
     counts:
         Array (categories, the same): those that hold a category.
     """
@@ -78,7 +80,9 @@ class OccasionCounts:
         held = np.array(sorted(set(shelf.category[places].tolist())), dtype=np.int64)
         weight = self.decay.weight(lesson.occurred_at)
         before, after, part = hour_at(lesson.occurred_at)
-        columns, amounts = [before, after], [weight * (1.0 - part), weight * part]
+        below, above, more = size_at(len({line.product_id for line in lesson.lines}))
+        columns = [before, after, _SIZES + below, _SIZES + above]
+        amounts = [weight * (1.0 - part), weight * part, weight * (1.0 - more), weight * more]
         if (channel := self._column(lesson.channel)) is not None:
             columns.append(channel)
             amounts.append(weight)
@@ -92,8 +96,9 @@ class OccasionCounts:
         (DuMouchel 1999).
         """
         columns = HOURS + len(self.channels)
+        used = np.r_[:columns, _SIZES:_COLUMNS]
         scale = 1.0 / self.decay.weight(self.last)
-        orders, counts = self.orders[:columns] * scale, self.counts[:, :columns] * scale
+        orders, counts = self.orders[used] * scale, self.counts[:, used] * scale
         total = float(orders[:HOURS].sum())
         held = counts[:, :HOURS].sum(axis=1)
         kept = np.sort(np.argsort(-held, kind="stable")[:MOST_CATEGORIES])
@@ -107,9 +112,12 @@ class OccasionCounts:
                 part=number,
                 channels=list(self.channels),
                 categories=names[some],
-                fits=rows[some].tobytes(),
+                fits=rows[some, :columns].tobytes(),
+                sizes=rows[some, columns:].tobytes(),
             )
-            for number, some in enumerate(cuts(text_bytes(name) + rows.itemsize * columns for name in names))
+            for number, some in enumerate(
+                cuts(text_bytes(name) + rows.itemsize * len(used) for name in names)
+            )
         ]
 
     def state(self) -> OccasionsState:
@@ -140,7 +148,7 @@ class OccasionCounts:
         if len(self.channels) < MOST_CHANNELS:
             self.channels.append(channel)
             return HOURS + len(self.channels) - 1
-        least = int(np.argmin(self.orders[HOURS:]))
+        least = int(np.argmin(self.orders[HOURS:_SIZES]))
         self.channels[least] = channel
         self.orders[HOURS + least] = self.counts[:, HOURS + least] = 0.0
         return HOURS + least

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from libs.common.clock import Millis
+from libs.common.clock import DAY, Millis
 from libs.common.contracts.customer_model import Decayed, Item, Items
 from libs.common.contracts.touchpoint import OrderLine
 from libs.common.scoring.decay import HALF_LIFE_FORTNIGHT, HALF_LIFE_SEASON, added, bounded
-from libs.common.scoring.merge import keep_recent
+from libs.common.scoring.merge import join_days, keep_recent
 
 _NEW = Item()
 
@@ -44,6 +44,7 @@ def _bought(item: Item, quantity: float, price: float, at: Millis) -> Item:
         price=float(price) if price and (latest or not item.price) else item.price,
         viewed=item.viewed,
         last_viewed_at=item.last_viewed_at,
+        days=join_days(item.days, (at // DAY,)),
     )
 
 
@@ -71,7 +72,12 @@ def unbought(items: Items, lines: list[OrderLine]) -> tuple[Items, float]:
         if item.orders > 1:
             # The purchase that is undone is not known: the latest is the likeliest.
             faded = added(item.bought, -1.0, item.last_bought_at, HALF_LIFE_SEASON)
-            left = replace(item, orders=item.orders - 1, bought=Decayed(max(0.0, faded.weight), faded.at))
+            left = replace(
+                item,
+                orders=item.orders - 1,
+                bought=Decayed(max(0.0, faded.weight), faded.at),
+                days=item.days[:-1],
+            )
             after[product_id] = left if left.orders > 1 else replace(left, cycle=0.0)
         elif item.viewed.weight > 0.0:
             after[product_id] = Item(viewed=item.viewed, last_viewed_at=item.last_viewed_at)
