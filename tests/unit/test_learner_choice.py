@@ -1,19 +1,15 @@
-"""Learning of choices: the posterior, the question an order answers, bounds, and equal bits wherever cut."""
+"""Learning of choices: the question an order answers, what is learned of it, and equal bits wherever cut."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from libs.common.bus.ports import Message
 from libs.common.clock import DAY
-from libs.common.contracts.catalogue import Offer, Product, Withdrawn, encode_entry, entry_key
+from libs.common.contracts.catalogue import Offer, Product, Withdrawn, encode_entry
 from libs.common.contracts.customer_model import Decayed, Item, Items
 from libs.common.contracts.learned_model import MANIFEST_KEY
-from libs.common.contracts.topics import CATALOGUE
 from libs.common.contracts.touchpoint import OrderLine
 from libs.common.scoring.choice import FEATURES, START
 from libs.common.scoring.features import Scene, ScoringTables, Shelf, candidate_features
@@ -26,150 +22,29 @@ from services.analyzer.learner.choice import ChoiceParameters, Draw, Exercise, _
 from services.analyzer.learner.complements import ComplementParameters
 from services.analyzer.learner.fold import Fold, Parameters, Place
 from services.analyzer.learner.goods import GoodsParameters
-from services.analyzer.learner.multinomial import MOST_WEIGHT, ConditionalLogit
+from services.analyzer.learner.multinomial import MOST_WEIGHT
 from services.analyzer.learner.parts import Publications, Solved, content_of
 from services.analyzer.learner.tables import PAIRS_LONGEST
 from services.analyzer.model.items import bought
-from services.analyzer.model.lessons import LessonLine, OrderLesson, decode_lesson, encode_lesson
-
-T0 = 1_700_000_000_000
-FEW = GoodsParameters(complements=ComplementParameters(ridge=2.0, support=2.0, neighbours=8))
-SMALL = Parameters(goods=FEW)
-Lessons = list[tuple[Place, OrderLesson]]
-
-
-def product(product_id: str, category: str = "food", price: float = 2.0) -> Product:
-    return Product(product_id=product_id, name=product_id, category=category, price=price, currency="EUR")
+from services.analyzer.model.lessons import LessonLine, OrderLesson
+from tests.unit.choice_world import (
+    FEW,
+    SMALL,
+    T0,
+    Lessons,
+    message,
+    order,
+    product,
+    run,
+    shop,
+    shopping,
+    stocked,
+)
 
 
 def exercise_of(tables: ScoringTables, lesson: OrderLesson, draw: Draw) -> Exercise:
     [exercise] = exercises_of(tables, [(lesson, draw)])
     return exercise
-
-
-def stocked(*products: Product) -> Catalogue:
-    catalogue = Catalogue()
-    catalogue.on_batch([message(one.product_id, encode_entry(one)) for one in products])
-    return catalogue
-
-
-def message(product_id: str, value: bytes | None, kind: str = "product") -> Message:
-    return Message(CATALOGUE, 0, 0, entry_key(kind, product_id), value, (), 0)
-
-
-def shop(products: int = 40) -> Catalogue:
-    shelf = [product(f"p{n}", f"c{n % 5}", 1.0 + n % 7) for n in range(products)]
-    return stocked(*shelf, product("bread"), product("butter"))
-
-
-def shopping(orders: int, customers: int = 12, seed: int = 3, products: int = 40) -> Lessons:
-    """Customers with favourites, who take butter with bread; with what was known before each order."""
-    random = np.random.default_rng(seed)
-    taste = random.dirichlet(np.full(products, 0.15), size=customers)
-    known = [Items(customer=f"c{n}") for n in range(customers)]
-    made: Lessons = []
-    for n in range(orders):
-        who, at = int(random.integers(customers)), T0 + n * DAY // 6
-        size = int(random.integers(1, 6))
-        basket = [
-            f"p{p}"
-            for p in random.choice(products, size=size, replace=False, p=taste[who] * 0.9 + 0.1 / products)
-        ]
-        basket += ["bread", "butter"] if random.random() < 0.4 else []
-        lesson = order(basket, at, f"c{who}", n, known[who])
-        known[who] = bought(known[who], [OrderLine(product_id=key, quantity=1.0) for key in basket], at)
-        made.append((Place(at // 1000, who % 12, n), lesson))
-    return made
-
-
-def order(
-    products: Sequence[str], at: int = T0, customer: str = "c", n: int = 0, before: Items | None = None
-) -> OrderLesson:
-    return OrderLesson(
-        customer=customer,
-        at=at,
-        occurred_at=at,
-        order_id=f"o{n}",
-        lines=[LessonLine(product_id, 1.0, 2.0) for product_id in products],
-        channel="phone" if n % 4 == 0 else "web",
-        before=before,
-    )
-
-
-def run(fold: Fold, lessons: Lessons) -> Fold:
-    for place, lesson in lessons:
-        fold.settle(lesson.at)
-        fold.learn_one(place, lesson)
-    fold.settle(fold.goods.last_at)
-    return fold
-
-
-def logit(size: int, memory: float = 1e9, doubt: float = 10.0) -> ConditionalLogit:
-    return ConditionalLogit(np.zeros(size), np.ones(size), doubt, memory)
-
-
-def test_weights_of_simulated_choices_are_found() -> None:
-    random = np.random.default_rng(4)
-    true = np.array([1.0, -0.5, 0.25, 0.0])
-    # Features that go together need the whole precision matrix: their weights are told apart only by it.
-    mix = np.array([[1.0, 0.9, 0, 0], [0, 0.5, 0, 0], [0, 0, 3.0, 0], [0, 0, 0, 0.2]])
-    model = logit(4)
-    for _ in range(6_000):
-        x = random.normal(size=(10, 4)) @ mix
-        chance = np.exp(x @ true)
-        chosen = np.zeros(10, dtype=bool)
-        chosen[random.choice(10, p=chance / chance.sum())] = True
-        assert model.learn_one(x, chosen)
-    error = model.mean - true
-    precision = model.information + np.diag(model.variance) / 100
-    # Squared error in units of its own precision is χ² with four degrees of freedom.
-    assert error @ precision @ error < 18.5
-    assert np.sqrt(np.diag(np.linalg.inv(precision))).max() < 0.15
-
-
-def test_set_of_which_none_or_all_were_taken_teaches_nothing() -> None:
-    model = logit(2)
-    x = np.array([[1.0, 0.0], [0.0, 1.0]])
-    assert not model.learn_one(x, np.array([False, False]))
-    assert not model.learn_one(x, np.array([True, True]))
-    assert (model.samples, model.mean.tolist(), model.information.any()) == (0, [0.0, 0.0], False)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e308])
-def test_number_that_is_none_teaches_nothing(bad: float) -> None:
-    model = logit(2)
-    assert not model.learn_one(np.array([[bad, 0.0], [0.0, 1.0]]), np.array([True, False]))
-    assert (model.samples, model.mean.tolist()) == (0, [0.0, 0.0])
-
-
-def test_no_weight_grows_without_bound_on_what_always_holds() -> None:
-    model = logit(1, doubt=1e9)
-    for _ in range(3_000):
-        assert model.learn_one(np.array([[1e6], [0.0]]), np.array([True, False]))
-    assert np.isfinite(model.mean).all()
-    assert abs(model.mean[0]) <= MOST_WEIGHT
-
-
-def test_feature_that_is_silent_keeps_its_prior_and_its_scale() -> None:
-    model = ConditionalLogit(np.array([0.5, 2.0]), np.array([1.0, 0.7]), 1.0, 500.0)
-    random = np.random.default_rng(1)
-    for _ in range(2_000):
-        x = np.column_stack([random.normal(size=5), np.zeros(5)])
-        model.learn_one(x, np.eye(5, dtype=bool)[random.integers(5)])
-    assert model.mean[1] == pytest.approx(2.0)
-    assert model.variance[1] == pytest.approx(0.49)
-    assert abs(model.mean[0]) < 0.2
-
-
-def test_what_was_long_ago_is_forgotten_towards_the_prior() -> None:
-    model = ConditionalLogit(np.array([1.0, 0.0]), np.array([1.0, 1.0]), 1.0, 100.0)
-    for _ in range(500):
-        model.learn_one(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([False, True]))
-    assert model.mean[0] < -1.0
-    for n in range(1_500):
-        # Nothing is heard of the first feature any more.
-        model.learn_one(np.array([[0.0, 1.0], [0.0, 0.0]]), np.array([n % 2 == 0, n % 2 == 1]))
-    assert model.mean[0] == pytest.approx(1.0, abs=0.1)
 
 
 def test_learner_and_recommender_see_the_same_bits() -> None:
@@ -313,98 +188,6 @@ def test_model_learns_what_customers_go_by() -> None:
     assert honest.ndcg > still.choice.honest.ndcg + 0.1
 
 
-def test_one_surprising_order_turns_nothing_around() -> None:
-    """The only product he knows seems certain, and he takes another: there the likelihood is flat."""
-    logit = ConditionalLogit(START.weights, np.full(len(FEATURES), 0.5), 1.0, 20_000.0)
-    x = np.zeros((10, len(FEATURES)))
-    x[0, [FEATURES.index(name) for name in ("habit", "usual", "recency", "season", "times")]] = 8.0
-    chosen = np.arange(10) == 7
-    surprise = -float(np.log(logit.predict_one(x)[7]))
-    assert surprise > 5.0
-    assert logit.learn_one(x, chosen)
-    learned = -float(np.log(logit.predict_one(x)[7]))
-    assert 0.2 < learned < surprise
-    # It is believed that he may take another, not that nobody takes what he knows.
-    assert logit.predict_one(x)[0] > 1e-3
-    around = x - logit.predict_one(x) @ x
-    assert logit.information == pytest.approx((around * logit.predict_one(x)[:, None]).T @ around)
-
-
-def test_orders_are_asked_also_with_a_part_given_on_the_page_or_in_the_basket() -> None:
-    fold = run(Fold(SMALL, shop()), shopping(300))
-    assert fold.choice.logit.seen[FEATURES.index("basket")] > 15
-    assert fold.choice.logit.seen[FEATURES.index("page")] > 5
-
-
-def test_of_many_orders_a_sample_is_learned_from() -> None:
-    few = Parameters(goods=FEW, choice=ChoiceParameters(panel=50.0, panel_half_life=28 * DAY))
-    lessons = shopping(600)
-    sampled = run(Fold(few, shop()), lessons).choice.logit.samples
-    every = run(Fold(SMALL, shop()), lessons).choice.logit.samples
-    assert 40 < sampled < 0.5 * every
-
-
-def test_orders_that_are_not_asked_are_read_briefly_and_count_the_same() -> None:
-    few = Parameters(goods=FEW, choice=ChoiceParameters(panel=50.0, panel_half_life=28 * DAY))
-    rows = [(place, encode_lesson(lesson)) for place, lesson in shopping(300)]
-    whole, read = Fold(few, shop()), Fold(few, shop())
-    for place, body in rows:
-        lesson = decode_lesson(body)
-        whole.settle(lesson.at)
-        whole.learn_one(place, lesson)
-    read.learn_many(rows)
-    assert 0 < read.choice.logit.samples < 200
-    assert checkpoint.digest(read) == checkpoint.digest(whole)
-
-
-def test_what_is_learned_does_not_hang_on_where_reads_cut() -> None:
-    """Times go back from partition to partition: an order may be of the panel only when its turn comes."""
-    hasty = Parameters(goods=FEW, choice=ChoiceParameters(panel=1.5, panel_half_life=300))
-    rows = []
-    for n, (_, lesson) in enumerate(shopping(300)):
-        second, partition = divmod(n, 3)
-        at = T0 + second * 1000 + (900, 100, 500)[partition]
-        rows.append((Place(at // 1000, partition, n), encode_lesson(replace(lesson, at=at, occurred_at=at))))
-    found = set()
-    for size in (1, 7, len(rows)):
-        fold = Fold(hasty, shop())
-        for start in range(0, len(rows), size):
-            fold.learn_many(rows[start : start + size])
-        assert 20 < fold.choice.logit.samples < 250
-        found.add(checkpoint.digest(fold))
-    assert len(found) == 1
-
-
-@pytest.mark.parametrize("size", [1, 50, 500])
-def test_of_later_orders_a_share_is_asked_and_first_purchases_are_counted_of_all(size: int) -> None:
-    halved = Parameters(goods=FEW, choice=ChoiceParameters(young=100, share=0.5))
-    rows = [(place, encode_lesson(lesson)) for place, lesson in shopping(500)]
-    whole, half, cut = Fold(SMALL, shop()), Fold(halved, shop()), Fold(halved, shop())
-    whole.learn_many(rows)
-    half.learn_many(rows)
-    for start in range(0, len(rows), size):
-        cut.learn_many(rows[start : start + size])
-        restored = checkpoint.restore(checkpoint.save(cut), halved, shop())
-        assert restored is not None
-        cut = restored
-    assert checkpoint.digest(cut) == checkpoint.digest(half)
-    later = whole.choice.logit.samples - 100
-    assert 0.45 * later < half.choice.logit.samples - 100 < 0.7 * later
-    assert half.choice.firsts.state() == whole.choice.firsts.state()
-
-
-def test_of_later_orders_all_discoveries_are_asked() -> None:
-    """Customers who come once discover everything; where no share is asked, one order in five still is."""
-    none = Parameters(goods=FEW, choice=ChoiceParameters(young=100, share=0.0))
-    lessons = [
-        (place, replace(lesson, customer=f"n{n}", before=Items(customer=f"n{n}")))
-        for n, (place, lesson) in enumerate(shopping(600))
-    ]
-    every, few = run(Fold(SMALL, shop()), lessons), run(Fold(none, shop()), lessons)
-    asked = (few.choice.logit.samples - 100) / (every.choice.logit.samples - 100)
-    assert 0.1 < asked < 0.3
-
-
 def odd(item: Item) -> Items:
     return Items(customer="c", items={"a": item})
 
@@ -485,30 +268,3 @@ def test_catalogue_holds_products_only_and_forgets_the_withdrawn() -> None:
     catalogue.remember([product("b"), product("d")])
     assert [one.product_id for one in catalogue.products()] == ["a", "d"]
     assert catalogue.changes == changes + 3
-
-
-def test_discoveries_are_learned_where_something_was_bought_for_the_first_time_and_there_only() -> None:
-    only = Parameters(goods=FEW, choice=ChoiceParameters(given=0.0, discoveries=1.0))
-    lessons = shopping(150)
-    learned = run(Fold(only, shop()), lessons)
-    assert learned.choice.logit.samples > 10
-    before, count = learned.choice.logit.mean.copy(), learned.choice.logit.samples
-    last = lessons[-1][1]
-    assert last.before is not None
-    owned = [key for key, item in last.before.items.items() if item.orders]
-    again = order(owned[:3], last.at + 1, last.customer, 9_000, last.before)
-    learned.learn_one(Place(again.at // 1000 + 1, 0, 9_000), again)
-    assert learned.choice.logit.samples == count
-    assert learned.choice.logit.mean.tolist() == before.tolist()
-
-
-def test_questions_made_together_are_those_made_one_by_one() -> None:
-    """Read ahead or not, over days that change the tables and a panel that leaves orders out."""
-    some = Parameters(goods=FEW, choice=ChoiceParameters(panel=0.7))
-    written = [(place, encode_lesson(lesson)) for place, lesson in shopping(180)]
-    lessons = [(place, decode_lesson(body)) for place, body in written]
-    alone = run(Fold(some, shop()), lessons)
-    together = Fold(some, shop())
-    together.learn_many(written)
-    assert 20 < alone.choice.logit.samples < 100
-    assert checkpoint.digest(together) == checkpoint.digest(alone)
