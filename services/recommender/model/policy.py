@@ -289,13 +289,15 @@ class _Contest:
             worlds = self._worlds[row].copy()
             worlds[:, upper] = self._taken[row]
             return int(np.count_nonzero(some[worlds[:, some].argmax(axis=1)] == upper)), len(some)
+        wins = int(was.wins[upper])
         # Only where it was the best does anything change when it is out.
-        lost = (was.best == lower).nonzero()[0]
-        worlds = self._worlds[row, lost]
-        worlds[:, lower] = -np.inf
-        worlds[:, upper] = self._taken[row][lost]
-        more = np.count_nonzero(worlds.argmax(axis=1) == upper)
-        return int(was.wins[upper]) + int(more), was.among - 1
+        if was.wins[lower]:
+            lost = (was.best == lower).nonzero()[0]
+            worlds = self._worlds[row].take(lost, axis=0)
+            worlds[:, lower] = -np.inf
+            worlds[:, upper] = self._taken[row][lost]
+            wins += int(np.count_nonzero(worlds.argmax(axis=1) == upper))
+        return wins, was.among - 1
 
     def _nearest(self, row: int, among: Mask) -> Counts:
         """Who is near the best of ``among``, at the mean."""
