@@ -21,6 +21,8 @@ BATCH = 500
 PAUSE = 0.25
 EXPIRY_EVERY = 3_600.0
 """Seconds of rest between two looks at what is too old, once nothing is."""
+EXPIRY_AGAIN = 60.0
+"""Seconds of rest where that failed."""
 EXPIRED_AT_ONCE = 2_000
 
 
@@ -71,19 +73,24 @@ class PoolKeeper:
                 pass
             # Trap: in this very loop, never beside it. A decision on its way into the store would be missed.
             await self._forgetting.catch_up()
-            if self._rested >= EXPIRY_EVERY:
-                await self._expire()
         except Transient as error:
             _log.warning("decisions not stored yet: %s", error.reason)
             return self._backoff.failed()
         self._backoff.succeeded()
         self._done = self._begun
+        if self._rested >= EXPIRY_EVERY:
+            await self._expire()
         return PAUSE
 
     async def _expire(self) -> None:
-        """Drop some of what is too old; where that was all, rest."""
-        if await self._store.expire(self._days, EXPIRED_AT_ONCE) < EXPIRED_AT_ONCE:
-            self._rested = 0.0
+        """Drop some of what is too old; where that was all, or it cannot be had now, rest."""
+        try:
+            if await self._store.expire(self._days, EXPIRED_AT_ONCE) < EXPIRED_AT_ONCE:
+                self._rested = 0.0
+        except Transient as error:
+            # Nobody waits for this: the next round must not.
+            _log.warning("old decisions not dropped yet: %s", error.reason)
+            self._rested = EXPIRY_EVERY - EXPIRY_AGAIN
 
     async def drain(self) -> int:
         """Move one batch; answers how many rows it had."""

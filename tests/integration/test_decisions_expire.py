@@ -10,10 +10,12 @@ import asyncpg
 import pytest
 
 from libs.common.db import Database
+from libs.common.errors import Transient
 from libs.common.spool.memory import MemoryJournal
 from libs.common.telemetry import Metrics
 from services.recommender import pools
 from services.recommender.forgetting import Forgetting
+from services.recommender.memory import MemoryDecisionStore
 from services.recommender.metrics import RecommenderMetrics
 from services.recommender.pools import PoolKeeper
 from services.recommender.ports import KeptDecision
@@ -43,6 +45,18 @@ class Watched(PostgresDecisionStore):
     async def expire(self, days: int, limit: int) -> int:
         self.deletions.append(await super().expire(days, limit))
         return self.deletions[-1]
+
+
+class Unable(MemoryDecisionStore):
+    """Keeps decisions, and cannot delete any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def expire(self, days: int, limit: int) -> int:
+        self.asked += 1
+        raise Transient("busy")
 
 
 @pytest.fixture
@@ -80,3 +94,19 @@ async def test_old_decisions_go_a_few_at_a_time_until_none_is_left(
         await asyncio.gather(running, return_exceptions=True)
     assert store.deletions == [10, 10, 10, 5]
     assert sorted(await store.find([*old, *young])) == young
+
+
+async def test_nobody_waits_for_old_decisions_that_cannot_be_deleted_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pools, "PAUSE", 0.001)
+    store, metrics = Unable(), RecommenderMetrics(Metrics("recommender"))
+    keeper = PoolKeeper(MemoryJournal(), store, metrics, Random(1), 30, Forgetting(Nobody, store, metrics))
+    running = asyncio.create_task(keeper.run())
+    try:
+        for _ in range(5):
+            assert await keeper.passed(10)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert store.asked == 1, "not again in every round"

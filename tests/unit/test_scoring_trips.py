@@ -129,6 +129,16 @@ def test_what_comes_back_takes_its_latest_day_along_and_a_look_none() -> None:
     assert after.items["rolls"].days == (TODAY - 7, TODAY)
 
 
+def test_a_day_stays_while_another_order_of_it_may_stand() -> None:
+    reordered, _ = unbought(ordered((TODAY, "milk"), (TODAY, "milk")), lines("milk"))
+    assert reordered.items["milk"].days == (TODAY,)
+    twice, _ = unbought(ordered((TODAY - 7, "milk"), (TODAY, "milk"), (TODAY, "milk")), lines("milk"))
+    assert twice.items["milk"].days == (TODAY - 7, TODAY)
+    often = ordered(*((TODAY - day, "milk") for day in range(MAX_DAYS + 1)))
+    fewer, _ = unbought(often, lines("milk"))
+    assert fewer.items["milk"].days[-1] == TODAY - 1
+
+
 @given(days)
 def test_days_of_linked_keys_are_those_of_one(orders: list[tuple[int, str]]) -> None:
     parts = [ordered(*orders[0::2]), ordered(*orders[1::2], items=Items(customer="anon:x"))]

@@ -265,7 +265,8 @@ class Item(Struct, array_like=True, frozen=True, gc=False):
     viewed, last_viewed_at:
         Decayed number of views (half-life 14 days), and the latest.
     days:
-        Days since 1970 (UTC) on which it was ordered, ascending, the latest `MAX_DAYS`.
+        Days since 1970 (UTC) on which it was ordered, ascending, the latest `MAX_DAYS`. Which order is undone
+        is not known: the latest day goes, unless another order may be of it.
     """
 
     orders: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from libs.common.clock import DAY, Millis
-from libs.common.contracts.customer_model import Decayed, Item, Items
+from libs.common.contracts.customer_model import MAX_DAYS, Decayed, Item, Items
 from libs.common.contracts.touchpoint import OrderLine
 from libs.common.scoring.decay import HALF_LIFE_FORTNIGHT, HALF_LIFE_SEASON, added, bounded
 from libs.common.scoring.merge import join_days, keep_recent
@@ -76,7 +76,7 @@ def unbought(items: Items, lines: list[OrderLine]) -> tuple[Items, float]:
                 item,
                 orders=item.orders - 1,
                 bought=Decayed(max(0.0, faded.weight), faded.at),
-                days=item.days[:-1],
+                days=_undone(item),
             )
             after[product_id] = left if left.orders > 1 else replace(left, cycle=0.0)
         elif item.viewed.weight > 0.0:
@@ -84,6 +84,11 @@ def unbought(items: Items, lines: list[OrderLine]) -> tuple[Items, float]:
         else:
             del after[product_id]
     return replace(items, items=after), value
+
+
+def _undone(item: Item) -> tuple[int, ...]:
+    """The days left: the latest stays where more orders than days say that it may have another one."""
+    return item.days if len(item.days) < min(item.orders, MAX_DAYS) else item.days[:-1]
 
 
 def viewed(items: Items, product_id: str, at: Millis) -> Items:
