@@ -260,7 +260,7 @@ class _Contest:
                 some = self._nearest(row, self._open[row])
                 open_[at] = False
                 open_[at, some] = True
-                best[at] = some[worlds[at][:, some].argmax(axis=1)]
+                best[at] = some[worlds[at].take(some, axis=1).argmax(axis=1)]
                 among[at] = len(some)
         first = np.arange(0, open_.size, open_.shape[1])[:, None]
         wins = np.bincount((best + first).ravel(), minlength=open_.size).reshape(open_.shape)
@@ -280,15 +280,14 @@ class _Contest:
     def without(self, row: int, lower: int, upper: int, was: _Standing) -> tuple[int, int]:
         """In how many posterior draws ``upper``, which was the last to leave, would have been the best as the
         slate stood then, had ``lower`` been out; and of how many (0: it could not have been drawn)."""
-        if row in self._near:
-            open_ = self._open[row].copy()
-            open_[[upper, lower]] = True, False
-            some = self._nearest(row, open_)
-            if upper not in some:
-                return 0, 0
-            worlds = self._worlds[row].copy()
-            worlds[:, upper] = self._taken[row]
-            return int(np.count_nonzero(some[worlds[:, some].argmax(axis=1)] == upper)), len(some)
+        near = self._near_without(row, lower, upper, was) if row in self._near else None
+        if near is not None and upper not in near:
+            return 0, 0
+        # Trap: with a bound that falls more come near, with one that rises fewer: as many are the same.
+        if near is not None and len(near) != was.among - 1:
+            worlds, at = self._worlds[row].take(near, axis=1), int(near.searchsorted(upper))
+            worlds[:, at] = self._taken[row]
+            return int(np.count_nonzero(worlds.argmax(axis=1) == at)), len(near)
         wins = int(was.wins[upper])
         # Only where it was the best does anything change when it is out.
         if was.wins[lower]:
@@ -296,8 +295,23 @@ class _Contest:
             worlds = self._worlds[row].take(lost, axis=0)
             worlds[:, lower] = -np.inf
             worlds[:, upper] = self._taken[row][lost]
-            wins += int(np.count_nonzero(worlds.argmax(axis=1) == upper))
+            best = worlds.argmax(axis=1) if near is None else near[worlds.take(near, axis=1).argmax(axis=1)]
+            wins += int(np.count_nonzero(best == upper))
         return wins, was.among - 1
+
+    def _near_without(self, row: int, lower: int, upper: int, was: _Standing) -> Counts:
+        """Who would have been near the best as the slate stood when ``upper`` was drawn, had ``lower`` been
+        out."""
+        means = self._near[row][0]
+        if means[lower] <= means[upper]:
+            # It was not the best by itself: near is who was near.
+            open_ = was.open.copy()
+            open_[lower] = False
+            near: Counts = open_.nonzero()[0]
+            return near
+        open_ = self._open[row].copy()
+        open_[[upper, lower]] = True, False
+        return self._nearest(row, open_)
 
     def _nearest(self, row: int, among: Mask) -> Counts:
         """Who is near the best of ``among``, at the mean."""
