@@ -233,6 +233,9 @@ async def test_long_slate_keeps_what_its_first_ranks_teach(world: World) -> None
             taught = [bool(trial_vector(event, offer)) for offer in event.offers]
             assert (len(taught), taught[:4]) == (limit, [True] * 4)
             assert event.context == {"product_id": "milk"}
+            # Of a pair both learn its order, or neither.
+            assert not any(one.swapped for one in event.offers if not one.vector)
+            assert any(one.swapped for one in event.offers)
             bare = msgspec.structs.replace(
                 event, offers=tuple(msgspec.structs.replace(one, vector=b"") for one in event.offers)
             )

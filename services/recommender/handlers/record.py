@@ -328,7 +328,8 @@ def _slimmer(event: Decision) -> Decision:
             event,
             offers=(
                 *event.offers[:kept],
-                *(msgspec.structs.replace(offer, vector=b"") for offer in event.offers[kept:]),
+                # Trap: no order either, or one of a pair would teach slots without the other.
+                *(msgspec.structs.replace(offer, vector=b"", swapped=0.0) for offer in event.offers[kept:]),
             ),
         )
     return event
