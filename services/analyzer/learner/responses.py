@@ -44,6 +44,12 @@ what the customer did with this very product: choices have learned them from eve
 lets the few products that are shown judge them once more, for some thousandths of NDCG@10 on a year of
 baskets.
 """
+SLOTS_FALL = {ENGAGED: 0.5, ALONE: 0.0}
+"""How much less is responded to in lower slots before anything is known, by head, see `SlotEffects`.
+
+Trap: 0 for what is bought without engaging. Most of that would be bought wherever the offer stood; and where
+nothing is ever swapped, nothing would take back what a lower slot was thought to cost.
+"""
 LOT = 16
 """So many observations a head learns at once, …"""
 LOT_SHARE = 8
@@ -106,7 +112,8 @@ class ResponseLearner:
         By name, see `libs.common.scoring.response.HEADS`: the models, and what they have yet to learn, which
         is less than a lot. What is known by now is in `settled`.
     slots:
-        Effects of slots by head; none where engaged is given: who has engaged has seen it, in whatever slot.
+        Effects of slots by head, see `SLOTS_FALL`; none where engaged is given: who has engaged has seen it,
+        in whatever slot.
     engaging, converting:
         How long until a customer engages with an offer, and until he converts.
     caused, returned:
@@ -127,7 +134,7 @@ class ResponseLearner:
             for name in HEADS
         }
         self.waiting: dict[str, list[Waiting]] = {name: [] for name in HEADS}
-        self.slots = {name: SlotEffects() for name in (ENGAGED, ALONE)}
+        self.slots = {name: SlotEffects(fall) for name, fall in SLOTS_FALL.items()}
         self.engaging, self.converting = Delays(), Delays()
         self.caused = Caused()
         self.returned = Returned()
@@ -241,7 +248,7 @@ class ResponseLearner:
         told = [one.told for one in waiting]
         odds = head.learn_many(told)
         if self.observer is not None:
-            before = np.array([one.seen.x for one in told]) @ head.start
+            before = np.array([one.seen.x for one in told]) @ head.start + [one.seen.offset for one in told]
             successes, trials = np.array([one[1:] for one in told]).T
             kinds = [one.kind for one in waiting]
             self.observer.observed(Observations(name, kinds, odds, before, successes, trials))

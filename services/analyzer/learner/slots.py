@@ -17,14 +17,21 @@ Floats = NDArray[np.float64]
 
 LAST_RANK = 10
 """Slots below it count as one."""
-FALL, STEP_VARIANCE = 0.5, 0.7**2
-"""Before anything is known, slot k has odds of 1 / k to this power (0: slots do not matter; 1: as is usual in
-lists, Joachims, Swaminathan & Schnabel 2017); the log odds of a slot to the one above have this variance."""
+STEP_VARIANCE = 0.7**2
+"""Before anything is known, the log odds of a slot to the one above have this variance."""
 MOST_PLACES = 64
+LEAST_TRIALS = 1e-6
+"""A placement of which less is left gives its place to another."""
 
 
 class SlotEffects:
     """Learns the odds of slots by placement.
+
+    Parameters
+    ----------
+    fall:
+        Before anything is known, slot k has odds of 1 / k to this power (0: slots do not matter; 1: as is
+        usual in lists, Joachims, Swaminathan & Schnabel 2017).
 
     Attributes
     ----------
@@ -33,7 +40,8 @@ class SlotEffects:
         neighbouring slots, in it and in the lower one, the weighed successes and trials.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fall: float) -> None:
+        self.fall = fall
         self.counts: dict[str, Floats] = {}
 
     def learn_one(
@@ -56,19 +64,23 @@ class SlotEffects:
             counts[rank - 1, 0] += (below * successes, below * trials)
 
     def fade(self, factor: float) -> None:
-        """Let all counts be ``factor`` of what they were."""
+        """Let all counts be ``factor`` of what they were; what is next to nothing is forgotten."""
         for counts in self.counts.values():
             counts *= factor
+        self.counts = {
+            placement: counts for placement, counts in self.counts.items() if counts.max() >= LEAST_TRIALS
+        }
 
     def of(self, placement: str, rank: int) -> float:
         """Log odds of slot ``rank`` beside the first."""
         last = max(min(rank, LAST_RANK), 1)
         counts = self.counts.get(placement)
         if counts is None:
-            return -FALL * math.log(last)
+            return -self.fall * math.log(last)
         steps = counts[: last - 1].reshape(-1, 4).tolist()
         return sum(
-            _step(-FALL * math.log((upper + 1) / upper), *step) for upper, step in enumerate(steps, start=1)
+            _step(-self.fall * math.log((upper + 1) / upper), *step)
+            for upper, step in enumerate(steps, start=1)
         )
 
     def odds(self) -> dict[str, list[float]]:

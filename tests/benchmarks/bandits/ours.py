@@ -109,8 +109,10 @@ class Ours:
         propensity: float,
         responded: bool,
         swapped: tuple[float, float] = (0.0, 0.0),
+        *,
+        clicked: bool = False,
     ) -> None:
-        """What came of an offer of the last slate."""
+        """What came of an offer of the last slate; ``clicked``: on the way to what was bought."""
         for lesson in trial_lessons(
             at=BEGIN + self._rounds * MINUTE,
             offer_id=self._ids[offer],
@@ -122,6 +124,7 @@ class Ours:
             bought=responded,
             rank=rank,
             swapped=swapped,
+            clicked=clicked,
         ):
             self.learner.learn_one(lesson)
 
@@ -174,6 +177,7 @@ def trial_lessons(
     ghost: bool = False,
     rank: int = 1,
     swapped: tuple[float, float] = (0.0, 0.0),
+    clicked: bool = False,
 ) -> Iterator[TrialLesson]:
     """The lessons of one trial or ghost: bought within the hour, or not within the window."""
     common: dict[str, Any] = {
@@ -198,7 +202,11 @@ def trial_lessons(
         "cell": cell,
         "ghost": ghost,
     }
+    if clicked:
+        yield TrialLesson(**common, step="engaged", age_to=HOUR, engaged=True)
     if bought and not ghost:
-        yield TrialLesson(**common, step="converted", age_to=HOUR)
+        yield TrialLesson(**common, step="converted", age_to=HOUR, engaged=clicked)
     spent = WINDOW if bought or ghost else 0
-    yield TrialLesson(**common, step="look", age_from=spent, age_to=WINDOW, judged=True, bought=bought)
+    yield TrialLesson(
+        **common, step="look", age_from=spent, age_to=WINDOW, engaged=clicked, judged=True, bought=bought
+    )

@@ -37,8 +37,9 @@ class Played(NamedTuple):
     true: Floats
 
 
-def play(offers: Offers, rounds: int, *, corrected: bool) -> Played:
-    """Slates for so many visitors; where it is not ``corrected``, all slots are told as the first."""
+def play(offers: Offers, rounds: int, *, corrected: bool, clicked: bool = True) -> Played:
+    """Slates for so many visitors; where it is not ``corrected``, all slots are told as the first, and where
+    not ``clicked``, all is bought without a click."""
     ours, draw = Ours(offers), np.random.default_rng([offers.seed, 41])
     visitors = offers.visitors(rounds)
     got, stood = np.zeros(rounds), np.zeros((rounds, SLOTS))
@@ -55,6 +56,7 @@ def play(offers: Offers, rounds: int, *, corrected: bool) -> Played:
                 one.propensity,
                 bool(bought[slot]),
                 (swapped[slot], swapped[slot + 1]) if corrected else (0.0, 0.0),
+                clicked=clicked and bool(bought[slot]),
             )
     best = np.sort(offers.chance, axis=1)[:, -SLOTS:][:, ::-1][visitors] @ EXAMINED
     even = offers.chance.mean(axis=1)[visitors] * EXAMINED.sum()
@@ -79,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--worlds", type=int, default=WORLDS)
+    parser.add_argument("--unclicked", action="store_true", help="all is bought without a click")
     chosen = parser.parse_args()
     print(
         "| slots | share of possible gain | at the end | odds of lower slots, learned / true | of the truth |"
@@ -87,7 +90,10 @@ def main() -> None:
     worlds = [Offers.make(OFFERS, RATE, seed) for seed in range(chosen.worlds)]
     gains = {}
     for corrected in (True, False):
-        runs = [play(offers, chosen.rounds, corrected=corrected) for offers in worlds]
+        runs = [
+            play(offers, chosen.rounds, corrected=corrected, clicked=not chosen.unclicked)
+            for offers in worlds
+        ]
         gains[corrected] = np.array([run.gain for run in runs])
         learned = np.exp(np.mean([np.log(run.learned) for run in runs], axis=0))
         true = np.exp(np.mean([np.log(run.true) for run in runs], axis=0))
