@@ -86,7 +86,7 @@ def test_before_anything_is_known_lower_slots_have_less() -> None:
     slots.learn_one("home", 1, (0.0, 0.0), 1.0, 1.0)
     assert slots.odds() == {}
     slots.learn_one("home", 2, (1e-12, 0.0), 0.0, 1.0)
-    assert slots.odds()["home"] == pytest.approx([r**-FALL for r in range(1, LAST_RANK + 1)], rel=0.1)
+    assert slots.odds()["home"] == pytest.approx([r**-FALL for r in range(1, LAST_RANK + 1)], rel=1e-6)
 
 
 def test_what_is_told_of_two_slots_moves_those_below_with_them_and_fades() -> None:
@@ -104,7 +104,7 @@ def test_what_is_told_of_two_slots_moves_those_below_with_them_and_fades() -> No
     assert math.exp(steps[2]) == pytest.approx(0.444, rel=0.05)
     assert slots.of("home", 99) == slots.of("home", LAST_RANK)
     slots.fade(1e-9)
-    assert slots.of("home", 4) == pytest.approx(math.log(0.5), abs=0.05)
+    assert slots.of("home", 4) == pytest.approx(math.log(0.5), abs=1e-4)
 
 
 class Watching:

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 LAST_RANK = 10
 """Slots below it count as one."""
-STEP_VARIANCE = 0.7**2
+STEP_VARIANCE = 1.0
 """Before anything is known, the log odds of a slot to the one above have this variance."""
 MOST_PLACES = 64
 LEAST_TRIALS = 1e-6
@@ -94,12 +94,15 @@ class SlotEffects:
 def _step(
     before: float, upper_successes: float, upper_trials: float, lower_successes: float, lower_trials: float
 ) -> float:
-    """The posterior mean of the log odds ratio of two binomials, each with one trial more at their rate."""
+    """The posterior mean of the log odds ratio of two binomials, each with one trial more, and those say
+    ``before``: so rates of 0 and 1 have odds, too, and what is not told moves nothing."""
     # Trap: successes come before their trials are told to the end.
-    upper_trials, lower_trials = max(upper_trials, upper_successes), max(lower_trials, lower_successes)
-    rate = (upper_successes + lower_successes + 0.5) / (upper_trials + lower_trials + 1.0)
-    upper, upper_rest = upper_successes + rate, upper_trials - upper_successes + 1.0 - rate
-    lower, lower_rest = lower_successes + rate, lower_trials - lower_successes + 1.0 - rate
+    upper_fails = max(upper_trials - upper_successes, 0.0)
+    lower_fails = max(lower_trials - lower_successes, 0.0)
+    odds = (upper_successes + lower_successes + 0.5) / (upper_fails + lower_fails + 0.5)
+    below = odds * math.exp(before)
+    upper, upper_rest = upper_successes + odds / (1.0 + odds), upper_fails + 1.0 / (1.0 + odds)
+    lower, lower_rest = lower_successes + below / (1.0 + below), lower_fails + 1.0 / (1.0 + below)
     # Weights are 1 at most: what is weighed says no less than as many trials would.
     variance = 1.0 / upper + 1.0 / upper_rest + 1.0 / lower + 1.0 / lower_rest
     said = math.log(lower * upper_rest / (lower_rest * upper))
