@@ -125,6 +125,27 @@ async def test_database_away_is_transient_and_heals(bus: MemoryBus) -> None:
     await asyncio.wait([running])
 
 
+async def test_nothing_is_told_of_a_slice_before_it_is_committed(
+    rig: Rig, bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.claim(C7)
+    await rig.processor.process(C7, rig.messages(view("v-0", customer="c-1")))
+    before = await rig.told()
+    published = len(models_on(bus))
+
+    async def away(write: object) -> None:
+        # As long as a loop that published already would need.
+        await asyncio.sleep(0.2)
+        raise Transient("away")
+
+    monkeypatch.setattr(rig.stores.slices, "write", away)
+    with pytest.raises(Transient):
+        await rig.processor.process(C7, rig.messages(view("v-1"), first=2))
+    assert before.applied == {SPOOL: 1}
+    assert await rig.told() == before
+    assert len(models_on(bus)) == published
+
+
 async def test_what_is_published_is_not_published_again_by_the_heir(rig: Rig, bus: MemoryBus) -> None:
     await rig.claim(C7)
     await rig.processor.process(C7, rig.messages(view("a")))

@@ -163,13 +163,19 @@ def full_disk(world: World, random: Random, seconds: float) -> None:
 
 
 def power_cuts(world: World, random: Random, seconds: float) -> None:
-    """The collector's machine loses power: what was not fsynced is gone from its disk."""
+    """The collector's machine loses power: what was not fsynced is gone from its disk.
+
+    The broker stands still for a moment before: what it has already, no disk needs to have.
+    """
     assert world.power is not None
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        time.sleep(4 + 2 * random.random())
+        time.sleep(3 + 2 * random.random())
+        world.keeper.pause("broker")
+        time.sleep(1)
         world.power.armed = True
         world.kill("collector", 0.3)
+        world.keeper.resume("broker")
 
 
 def clock_steps(world: World, random: Random, seconds: float) -> None:
